@@ -1,0 +1,218 @@
+"""What every format offers: a `Source` to read from, and a writer that takes `Item`s.
+
+A format knows bytes, never rules. Bytes are described by `Storage` (a run of bytes somewhere) and
+`View` (a strided look into one); two keys with equal views are tied.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..signature import Signature, TensorInfo
+
+if TYPE_CHECKING:
+    import torch
+
+CHUNK = 1 << 20  # 1 MiB reads and writes were measured fastest
+Buffer = bytes | bytearray | memoryview
+Progress = Callable[[int], None]
+
+
+def no_progress(_: int) -> None:
+    """The `Progress` of a caller that does not want to know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A run of bytes in a regular file that is, as it stands, little-endian data.
+
+    Args:
+        path: the file.
+        offset: first byte.
+        nbytes: how many.
+        crc: zlib CRC-32 that the file declares for exactly these bytes; None when it declares none.
+    """
+
+    path: str
+    offset: int
+    nbytes: int
+    crc: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """A run of bytes that tensors look into.
+
+    Args:
+        id: identity inside its source; equal ids are the same bytes.
+        nbytes: length in bytes.
+        region: where it lies in a file as plain little-endian bytes; None when it lies in memory,
+            is compressed or byte-swapped, and must be read through `Source.read`.
+    """
+
+    id: Hashable
+    nbytes: int
+    region: Region | None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A strided look into a storage, proved to lie inside it.
+
+    Args:
+        storage: the bytes.
+        offset: first element, counted in elements of `dtype`.
+        shape: torch's shape.
+        stride: in elements, one per dimension.
+        dtype: dtype name.
+    """
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    dtype: str
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether the elements lie in row-major order without gaps (always true without elements)."""
+        expected = 1
+        if 0 in self.shape:
+            return True
+        for size, stride in zip(reversed(self.shape), reversed(self.stride), strict=True):
+            if size != 1 and stride != expected:
+                return False
+            expected *= size
+        return True
+
+
+class Source(ABC):
+    """An opened checkpoint of one format. Lazy: opening reads headers only.
+
+    Attributes:
+        format: the format's name as shown to people, e.g. ``safetensors``, ``torch zip``.
+        path: what was opened; None for memory.
+        files: every file that holds bytes of it, so that none of them is ever written to.
+        signature: keys, shapes, dtypes, ties, metadata, root.
+        state_metadata: the state_dict's ``_metadata`` attribute (module versions), if any.
+        notes: what a person should be told (opaque values, the choice of a root), one line each.
+        companions: files beside the weights that belong to a model folder (``config.json``).
+    """
+
+    format: str
+    path: str | None = None
+    files: tuple[str, ...] = ()
+    signature: Signature
+    state_metadata: dict[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+    companions: tuple[str, ...] = ()
+
+    @abstractmethod
+    def view(self, key: str) -> View:
+        """Where the bytes of a tensor lie.
+
+        Raises:
+            FormatError: the tensor has no plain data (meta, sparse, quantised), named.
+        """
+
+    @abstractmethod
+    def read(self, storage: Storage, start: int, stop: int) -> Iterator[Buffer]:
+        """The little-endian bytes ``start:stop`` of a storage, in chunks of at most `CHUNK`."""
+
+    @abstractmethod
+    def tensor(self, key: str) -> torch.Tensor:
+        """The tensor, on the CPU: a read-only look into the mapped file where possible."""
+
+    def value(self, key: str) -> Any:
+        """The value of a key of kind ``object``: plain Python data."""
+        raise KeyError(key)
+
+    def close(self) -> None:
+        """Let go of open files. Tensors that were handed out stay valid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One entry of an output, ready to be written.
+
+    Exactly one of `view`, `make` and `value` is set.
+
+    Args:
+        key: its key in the output.
+        info: shape and dtype in the output.
+        source: where `view` points into.
+        view: the tensor as it stands in `source`: copied as bytes, strided ones made contiguous
+            by formats that hold contiguous tensors only.
+        make: computes the tensor; the result has `info`'s shape and dtype, is contiguous, on the CPU.
+        value: plain data of a key of kind ``object``.
+        tie: items with an equal, non-None `tie` are one tensor.
+    """
+
+    key: str
+    info: TensorInfo
+    source: Source | None = None
+    view: View | None = None
+    make: Callable[[], torch.Tensor] | None = None
+    value: Any = None
+    tie: Hashable = None
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOptions:
+    """How to write.
+
+    Args:
+        overwrite: replace an existing target.
+        fsync: make the output durable before it gets its name.
+        max_shard_size: bytes per shard for directories; None for the default of 5 GB
+            (a single file is never sharded).
+        progress: called with the number of bytes just written.
+    """
+
+    overwrite: bool = False
+    fsync: bool = True
+    max_shard_size: int | None = None
+    progress: Progress = no_progress
+
+
+@dataclass(frozen=True, slots=True)
+class WriteRequest:
+    """Everything a format needs to write one checkpoint.
+
+    Args:
+        target: the final path.
+        items: the entries in state_dict order; keys are unique.
+        metadata: string metadata for the file.
+        state_metadata: the state_dict's ``_metadata``, already renamed; for torch files.
+        around: the source whose surroundings of the root are to be kept, for torch files.
+        companions: files to carry over into a model folder.
+        options: how to write.
+    """
+
+    target: str
+    items: Sequence[Item]
+    metadata: dict[str, str] = field(default_factory=dict)
+    state_metadata: dict[str, Any] | None = None
+    around: Source | None = None
+    companions: tuple[str, ...] = ()
+    options: WriteOptions = field(default_factory=WriteOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenFile:
+    """One file of an output: its path, its size in bytes, and how many tensors it holds."""
+
+    path: str
+    bytes: int
+    tensors: int
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a writer did: the files, and what the format could not hold and left out (named)."""
+
+    files: tuple[WrittenFile, ...]
+    left_out: tuple[str, ...] = ()
