@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..signature import Signature, TensorInfo
+from ..signatures import Signature, TensorInfo
 
 if TYPE_CHECKING:
     import torch

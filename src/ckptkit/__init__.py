@@ -1,0 +1,91 @@
+"""Rename, repair, convert and explain PyTorch and safetensors checkpoints.
+
+Public names are loaded on first use, so that a command that needs no torch does not import it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .api import convert, plan, remap, save
+    from .checkpoint import Checkpoint, open, signature
+    from .config import RemapConfig
+    from .errors import (
+        CkptkitError,
+        ConfigError,
+        FormatError,
+        IncompatibleKeysError,
+        KeyNotFoundError,
+        PlanError,
+        Problem,
+        RootError,
+        UsageError,
+        WriteError,
+    )
+    from .plans import Plan
+    from .signatures import Signature, TensorInfo
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Checkpoint": "checkpoint",
+    "CkptkitError": "errors",
+    "ConfigError": "errors",
+    "FormatError": "errors",
+    "IncompatibleKeysError": "errors",
+    "KeyNotFoundError": "errors",
+    "Plan": "plans",
+    "PlanError": "errors",
+    "Problem": "errors",
+    "RemapConfig": "config",
+    "RootError": "errors",
+    "Signature": "signatures",
+    "TensorInfo": "signatures",
+    "UsageError": "errors",
+    "WriteError": "errors",
+    "convert": "api",
+    "open": "checkpoint",
+    "plan": "api",
+    "remap": "api",
+    "save": "api",
+    "signature": "checkpoint",
+}
+
+__all__ = [
+    "Checkpoint",
+    "CkptkitError",
+    "ConfigError",
+    "FormatError",
+    "IncompatibleKeysError",
+    "KeyNotFoundError",
+    "Plan",
+    "PlanError",
+    "Problem",
+    "RemapConfig",
+    "RootError",
+    "Signature",
+    "TensorInfo",
+    "UsageError",
+    "WriteError",
+    "convert",
+    "open",
+    "plan",
+    "remap",
+    "save",
+    "signature",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'ckptkit' has no attribute {name!r}")
+    value = getattr(import_module(f".{home}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

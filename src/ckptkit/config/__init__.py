@@ -1,0 +1,25 @@
+"""The configs users write, and their JSON Schemas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .base import Config
+from .remap import RemapConfig
+
+CONFIGS: dict[str, type[Config]] = {"remap": RemapConfig}
+
+
+def json_schema(name: str) -> dict[str, Any]:
+    """The JSON Schema of a config.
+
+    Args:
+        name: ``remap``.
+    """
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **CONFIGS[name].model_json_schema(),
+    }
+
+
+__all__ = ["CONFIGS", "Config", "RemapConfig", "json_schema"]

@@ -1,0 +1,151 @@
+"""What all configs share: frozen, strict, all problems reported at once with their locations."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ..errors import ConfigError, Problem
+from .documents import read_document
+
+
+class Config(BaseModel):
+    """Base of all configs.
+
+    Args:
+        version: of the config format; 1.
+        description: what it is for, in the author's words.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    _name: ClassVar[str] = "config"
+
+    version: Literal[1] = 1
+    description: str | None = None
+
+    def __init__(self, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise _config_error(error, type(self), fields, None) from None
+
+    @classmethod
+    def parse(cls, document: Any, *, file: str | None = None) -> Self:
+        """A config from plain data.
+
+        Args:
+            document: mappings, lists, strings and numbers as a config file holds them.
+            file: the file it came from, for messages.
+
+        Raises:
+            ConfigError: with one `Problem` for everything that is wrong.
+        """
+        if not isinstance(document, Mapping):
+            raise ConfigError(f"a {cls.__name__} is a mapping, not a {type(document).__name__}", file=file)
+        try:
+            return cls.model_validate(dict(document))
+        except ValidationError as error:
+            raise _config_error(error, cls, document, file) from None
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a config from a YAML, JSON or TOML file.
+
+        Raises:
+            ConfigError: with one `Problem` for everything that is wrong.
+        """
+        return cls.parse(read_document(path), file=os.fspath(path))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that `parse` reads back; defaults are left out."""
+        fields = self.model_dump(exclude_defaults=True)
+        return {"version": self.version, **{k: v for k, v in fields.items() if k != "version"}}
+
+    def to_yaml(self) -> str:
+        """The config as YAML that `from_file` reads back; defaults are left out."""
+        import yaml
+
+        return str(yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=110))
+
+
+def _config_error(error: ValidationError, cls: type[Config], document: Any, file: str | None) -> ConfigError:
+    problems = [_problem(detail, cls, document) for detail in error.errors(include_url=False)]
+    where = f"{file}: " if file else ""
+    if len(problems) == 1:
+        message = f"{where}{problems[0].location}: {problems[0].message}"
+    else:
+        lines = "\n".join(f"  {p.location}: {p.message}" for p in problems)
+        message = f"{where}{len(problems)} problems in this {cls.__name__}:\n{lines}"
+    return ConfigError(message, file=file, problems=problems)
+
+
+def _problem(detail: Any, cls: type[Config], document: Any) -> Problem:
+    """One pydantic error as location and plain words."""
+    location, node = _walk(detail["loc"], document)
+    kind, context, given = detail["type"], detail.get("ctx", {}), detail.get("input")
+    name = str(detail["loc"][-1]) if detail["loc"] else ""
+    if kind == "extra_forbidden":
+        known = _fields(cls, detail["loc"])
+        close = difflib.get_close_matches(name, known, 1, 0.5)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        message = f"unknown field; {hint}Known fields are {', '.join(known)}" if known else "unknown field"
+    elif kind == "union_tag_invalid":
+        tag = str(context.get("tag"))
+        known = [t.strip().strip("'") for t in str(context.get("expected_tags", "")).split(",")]
+        close = difflib.get_close_matches(tag, known, 1, 0.5)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        location = f"{location}.op" if location else "op"
+        message = f"unknown op {tag!r}; {hint}Known ops are {', '.join(known)}"
+    elif kind == "union_tag_not_found":
+        message = "a rule needs the field op, e.g. op: rename"
+    elif kind == "missing":
+        message = "this field is required"
+    elif kind == "value_error":
+        message = str(context.get("error", detail["msg"]))
+    else:
+        message = str(detail["msg"])
+        if not isinstance(given, dict | list) or len(str(given)) < 60:
+            message += f", not {given!r}"
+    return Problem(location or "config", message)
+
+
+def _walk(loc: tuple[int | str, ...], document: Any) -> tuple[str, Any]:
+    """The location as a reader of the file would write it: union tags that pydantic adds are left out."""
+    parts: list[str] = []
+    node = document
+    for position, step in enumerate(loc):
+        last = position == len(loc) - 1
+        if isinstance(node, Mapping) and step in node:
+            node = node[step]
+        elif isinstance(node, list | tuple) and isinstance(step, int) and step < len(node):
+            node = node[step]
+        elif not last or (isinstance(node, Mapping) and node.get("op") == step):
+            continue
+        else:
+            node = None
+        parts.append(str(step))
+    return ".".join(parts), node
+
+
+def _fields(cls: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """The known fields of the model that an unknown field was given to."""
+    from typing import get_args
+
+    if len(loc) == 1:
+        return list(cls.model_fields)
+    field = cls.model_fields.get(str(loc[0]))
+    if field is None:
+        return []
+    stack: list[Any] = [field.annotation]
+    while stack:
+        annotation = stack.pop()
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            op = annotation.model_fields.get("op")
+            if op is None or op.default in loc:
+                return list(annotation.model_fields)
+        stack.extend(get_args(annotation))
+    return []

@@ -1,0 +1,182 @@
+"""The one key matcher: globs over whole keys, or ``re:`` regular expressions.
+
+A plain string is a case-sensitive glob: ``*`` any run of characters, dots included; ``?`` one
+character; ``[abc]`` and ``[!abc]`` a set; ``[[]`` a literal bracket. ``re:EXPR`` is a regular
+expression that must match the whole key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from .errors import ConfigError
+from .regexes import compile_regex, required_literal
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPattern:
+    """A compiled key pattern.
+
+    Args:
+        text: as written.
+        exact: the key itself when the pattern has no wildcard, else None.
+        regex: the compiled whole-key expression.
+        literal: a text that every matching key contains.
+    """
+
+    text: str
+    exact: str | None
+    regex: re.Pattern[str]
+    literal: str
+
+    def matches(self, key: str) -> bool:
+        """Whether the pattern matches the whole key."""
+        if self.exact is not None:
+            return key == self.exact
+        return self.literal in key and self.regex.fullmatch(key) is not None
+
+    def select(self, keys: Iterable[str]) -> list[str]:
+        """The keys that match, in their order."""
+        if self.exact is not None:
+            return [k for k in keys if k == self.exact]
+        literal, fullmatch = self.literal, self.regex.fullmatch
+        return [k for k in keys if literal in k and fullmatch(k)]
+
+
+@lru_cache(maxsize=4096)
+def compile_pattern(text: str) -> KeyPattern:
+    """Compile a key pattern.
+
+    Raises:
+        ConfigError: the pattern is empty, has an unclosed ``[``, or its regular expression is refused.
+    """
+    if not text:
+        raise ConfigError("a key pattern must not be empty; '*' matches every key")
+    if text.startswith("re:"):
+        expression = text[3:]
+        return KeyPattern(text, None, compile_regex(expression), required_literal(expression))
+    expression, exact = _translate(text)
+    regex = re.compile(expression, re.DOTALL)
+    return KeyPattern(text, exact, regex, required_literal(expression) if exact is None else exact)
+
+
+def _translate(glob: str) -> tuple[str, str | None]:
+    """A glob as a regular expression, and as the plain key when it has no wildcard."""
+    out: list[str] = []
+    plain: list[str] = []
+    wild = False
+    i = 0
+    while i < len(glob):
+        char = glob[i]
+        if char == "*":
+            # Runs of stars mean one star; adjacent .* would backtrack for nothing.
+            if out[-1:] != [".*"]:
+                out.append(".*")
+            wild = True
+        elif char == "?":
+            out.append(".")
+            wild = True
+        elif char == "[":
+            negated = glob[i + 1 : i + 2] == "!"
+            start = i + 1 + negated
+            end = glob.find("]", start + 1)
+            if end < 0:
+                raise ConfigError(f"the key pattern {glob!r} has an unclosed '['; a literal bracket is '[[]'")
+            members = glob[start:end]
+            out.append(_character_set(members, negated))
+            if not negated and len(members) == 1:
+                plain.append(members)
+            else:
+                wild = True
+            i = end
+        else:
+            out.append(re.escape(char))
+            plain.append(char)
+        i += 1
+    return "".join(out), None if wild else "".join(plain)
+
+
+def _character_set(members: str, negated: bool) -> str:
+    escaped = re.sub(r"([\\\[\]^&~|])", r"\\\1", members)
+    return f"[{'^' if negated else ''}{escaped}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a list of patterns selects.
+
+    Args:
+        keys: the selected keys in their own order.
+        unmatched: patterns that match nothing, as written.
+        by_name: selected keys that a pattern without wildcards names.
+    """
+
+    keys: list[str]
+    unmatched: list[str]
+    by_name: frozenset[str]
+
+
+def select(patterns: Sequence[str], keys: Iterable[str]) -> Selection:
+    """Select the keys that at least one pattern matches.
+
+    Args:
+        patterns: key patterns as written.
+        keys: the keys to choose from.
+
+    Raises:
+        ConfigError: a pattern is malformed.
+    """
+    every = list(keys)
+    present: set[str] | None = None
+    chosen: set[str] = set()
+    unmatched: list[str] = []
+    named: set[str] = set()
+    for text in patterns:
+        pattern = compile_pattern(text)
+        if pattern.exact is not None:
+            if present is None:
+                present = set(every)
+            hits = [pattern.exact] if pattern.exact in present else []
+            named.update(hits)
+        else:
+            hits = pattern.select(every)
+        if not hits:
+            unmatched.append(text)
+        chosen.update(hits)
+    selected = every if len(chosen) == len(every) else [k for k in every if k in chosen]
+    return Selection(selected, unmatched, frozenset(named))
+
+
+def nearest(wanted: str, keys: Iterable[str], count: int = 3) -> list[str]:
+    """The keys most like a pattern, a prefix or a key that was not found, best first.
+
+    Args:
+        wanted: what was looked for; wildcards and regular-expression signs are left out of the comparison.
+        keys: the keys there are.
+        count: how many at most.
+    """
+    text = wanted.removeprefix("re:").replace("\\.", ".")
+    text = re.sub(r"[\^$*?()\[\]\\|+{}]|\\d", "", text)
+    every = list(keys)
+    # Comparing with each of a hundred thousand keys takes seconds; one key per numbered block is enough.
+    seen: dict[str, str] = {}
+    for key in every:
+        seen.setdefault(re.sub(r"\d+", "0", key), key)
+    candidates = list(seen.values())[:2000]
+    scored = sorted(
+        ((_likeness(text, key), -i, key) for i, key in enumerate(candidates)),
+        reverse=True,
+    )
+    return [key for score, _, key in scored[:count] if score > 0.3] or [key for _, _, key in scored[:count]]
+
+
+def _likeness(text: str, key: str) -> float:
+    head = key[: len(text)]
+    return max(
+        difflib.SequenceMatcher(None, text, key).ratio(),
+        0.95 * difflib.SequenceMatcher(None, text, head).ratio(),
+    )

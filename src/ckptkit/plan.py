@@ -1,0 +1,3 @@
+"""Moved to plans; stays until every import follows."""
+
+from .plans import *  # noqa: F403

@@ -1,0 +1,222 @@
+"""What a rule is: a validated step that turns one set of keyed expressions into the next."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+
+from ..errors import ConfigError, PlanError
+from ..expr import Expr
+from ..patterns import compile_pattern, nearest, select
+from ..regexes import compile_regex
+from ..signatures import TensorInfo
+from ..text import quote_list
+
+MAX_KEY = 100_000
+
+
+def _pattern(text: str) -> str:
+    try:
+        compile_pattern(text)
+    except ConfigError as error:
+        raise ValueError(error.message) from None
+    return text
+
+
+def _regex(text: str) -> str:
+    if not text:
+        raise ValueError("the regular expression is empty and would match between all characters")
+    try:
+        compile_regex(text)
+    except ConfigError as error:
+        raise ValueError(error.message) from None
+    return text
+
+
+def _encodable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("the text has a lone surrogate, which no file can hold") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
+Pattern = Annotated[Text, AfterValidator(_pattern)]
+Regex = Annotated[Text, AfterValidator(_regex)]
+
+
+@dataclass(slots=True)
+class Entry:
+    """One key on its way through the rules.
+
+    Args:
+        expr: how it is made from source keys.
+        info: its shape and dtype now.
+        rules: indices of the rules that touched it.
+    """
+
+    expr: Expr
+    info: TensorInfo
+    rules: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class State:
+    """Everything between two rules. Rules replace `entries`, they never change an `Entry`.
+
+    Args:
+        entries: the keys in state_dict order.
+        index: the number of the rule at work.
+        dropped: (key, rule index) of what was dropped so far.
+    """
+
+    entries: dict[str, Entry]
+    index: int = 0
+    dropped: list[tuple[str, int]] = field(default_factory=list)
+
+    def move(self, renames: Mapping[str, str]) -> None:
+        """Rename keys, all at once, each keeping its place.
+
+        Args:
+            renames: old to new key, for every touched key, also where both are equal.
+
+        Raises:
+            PlanError: two keys would end on one name, or a new name cannot be a key.
+        """
+        entries, index = self.entries, self.index
+        fresh = {renames.get(key, key): entry for key, entry in entries.items()}
+        if len(fresh) != len(entries):
+            raise self._collision(renames)
+        for key, new in renames.items():
+            if new != key:
+                check_key(new, key)
+            entry = entries[key]
+            fresh[new] = Entry(entry.expr, entry.info, (*entry.rules, index))
+        self.entries = fresh
+
+    def _collision(self, renames: Mapping[str, str]) -> PlanError:
+        origin: dict[str, str] = {}
+        for key in self.entries:
+            new = renames.get(key, key)
+            if new in origin:
+                return collision(origin[new], key, new)
+            origin[new] = key
+        raise AssertionError("no two keys end on one name")
+
+    def replace(self, make: Callable[[str, Entry], tuple[Expr, TensorInfo]], keys: Iterable[str]) -> None:
+        """Give the touched keys a new expression, in place."""
+        fresh = dict(self.entries)
+        for key in keys:
+            entry = fresh[key]
+            expr, info = make(key, entry)
+            fresh[key] = Entry(expr, info, (*entry.rules, self.index))
+        self.entries = fresh
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Drop keys and remember which rule did it."""
+        gone = set(keys)
+        self.dropped.extend((key, self.index) for key in self.entries if key in gone)
+        self.entries = {key: entry for key, entry in self.entries.items() if key not in gone}
+
+    def touch(self, keys: Iterable[str]) -> None:
+        """Note that the rule touched keys without changing them."""
+        self.replace(lambda _, entry: (entry.expr, entry.info), keys)
+
+
+def check_key(new: str, old: str) -> None:
+    """Refuse names that no checkpoint can hold.
+
+    Raises:
+        PlanError: the name is empty, ``__metadata__``, or longer than 100,000 characters.
+    """
+    if not new:
+        raise PlanError(f"{old!r} would become the empty key; change the pattern or the replacement", key=old)
+    if new == "__metadata__":
+        raise PlanError(f"{old!r} would become '__metadata__', which safetensors keeps for itself", key=old)
+    if len(new) > MAX_KEY:
+        raise PlanError(
+            f"{old[:80]!r} would become a key of {len(new)} characters; {MAX_KEY} is the limit", key=old[:200]
+        )
+
+
+def collision(first: str, second: str, new: str) -> PlanError:
+    """The error for two keys that end on one name."""
+    if new == first:
+        return PlanError(
+            f"{second!r} would become {new!r}, which exists already; drop or rename one of them first", key=new
+        )
+    if new == second:
+        return PlanError(
+            f"{first!r} would become {new!r}, which exists already; drop or rename one of them first", key=new
+        )
+    return PlanError(
+        f"{first!r} and {second!r} would both become {new!r}; make the rule tell them apart, or drop one first",
+        key=new,
+    )
+
+
+class Rule(BaseModel):
+    """Base of all rules.
+
+    Args:
+        required: whether touching nothing (or a pattern without a match) is an error.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    required: bool = True
+
+    @model_serializer(mode="wrap")
+    def _with_op(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The op always stands in a written rule, and first, though it is a default of its class."""
+        return {"op": getattr(self, "op", None)} | handler(self)
+
+    @abstractmethod
+    def apply(self, state: State) -> int:
+        """Carry the rule out.
+
+        Args:
+            state: changed in place.
+
+        Returns:
+            How many keys the rule touched.
+
+        Raises:
+            PlanError: a collision, a pattern without a match, shapes that do not suit.
+        """
+
+    def selected(self, patterns: list[str] | None, keys: Iterable[str]) -> list[str]:
+        """The keys the patterns select; every pattern must match unless `required` is false.
+
+        Raises:
+            PlanError: a pattern matches nothing; names it and the nearest keys.
+        """
+        every = list(keys)
+        if patterns is None:
+            return every
+        found = select(patterns, every)
+        if found.unmatched and self.required:
+            raise PlanError(no_match(found.unmatched[0], "pattern", every))
+        return found.keys
+
+
+def no_match(wanted: str, what: str, keys: Iterable[str]) -> str:
+    """The text for a pattern, prefix or key that matches nothing."""
+    close = nearest(wanted, keys)
+    hint = f"the nearest keys are {quote_list(close)}" if close else "there are no keys at all"
+    return f"the {what} {wanted!r} matches no key; {hint}; correct it, or set required: false"
+
+
+def untouched(rule: Rule, keys: Iterable[str]) -> str:
+    """The text for a rule that touches nothing."""
+    described: dict[str, Any] = rule.model_dump(exclude_defaults=True, exclude={"op", "required"})
+    wanted = next((v for v in described.values() if isinstance(v, str)), None)
+    shown = ", ".join(f"{k}: {v!r}" for k, v in described.items())
+    close = nearest(wanted or "", keys)
+    hint = f"; the nearest keys are {quote_list(close)}" if close else "; there are no keys at all"
+    return f"it touches no key ({shown}){hint}; correct it, or set required: false"

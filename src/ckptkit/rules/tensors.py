@@ -1,0 +1,130 @@
+"""Rules that make tensors: cast, copy."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from .. import dtypes
+from ..errors import ConfigError, PlanError
+from ..expr import Cast as CastExpr
+from ..expr import Expr
+from ..patterns import nearest, select
+from ..regexes import check_replacement, compile_regex, required_literal
+from ..signatures import TensorInfo
+from .base import Entry, Regex, Rule, State, Text, check_key, collision, no_match
+from .keys import Keys
+
+
+def _dtype(name: str) -> str:
+    known = [d.name for d in dtypes.DTYPES.values() if d.torch and d.name != "float4_e2m1fn_x2"]
+    if name not in known:
+        close = nearest(name.removeprefix("torch."), known, 1)
+        raise ValueError(f"unknown dtype {name!r}; did you mean {close[0]!r}? Known are {', '.join(known)}")
+    return name
+
+
+DTypeName = Annotated[str, AfterValidator(_dtype)]
+
+
+class Cast(Rule):
+    """Change the dtype of the selected tensors.
+
+    A cast to a floating dtype leaves integer, bool and complex tensors alone, unless a pattern
+    without wildcards names them.
+
+    Args:
+        dtype: torch's name without ``torch.``, e.g. ``bfloat16``.
+        keys: patterns of the keys to cast; all without.
+    """
+
+    op: Literal["cast"] = "cast"
+    dtype: DTypeName
+    keys: Keys | None = None
+
+    def apply(self, state: State) -> int:
+        every = list(state.entries)
+        patterns = ["*"] if self.keys is None else list(self.keys)
+        found = select(patterns, every)
+        if found.unmatched and self.required:
+            raise PlanError(no_match(found.unmatched[0], "pattern", every))
+        floating = dtypes.is_floating(self.dtype)
+
+        def make(key: str, entry: Entry) -> tuple[Expr, TensorInfo]:
+            spared = floating and not dtypes.is_floating(entry.info.dtype) and key not in found.by_name
+            if spared or entry.info.dtype == self.dtype:
+                return entry.expr, entry.info
+            if entry.info.kind == "object":
+                raise PlanError(f"{key!r} is no tensor, so it cannot be cast to {self.dtype}; leave it out of keys", key=key)
+            expr = CastExpr(self.dtype, (entry.expr,))
+            return expr, expr.infer((entry.info,))
+
+        touched = [k for k in found.keys if state.entries[k].info.kind == "tensor" or k in found.by_name]
+        state.replace(make, touched)
+        return len(touched)
+
+
+class Copy(Rule):
+    r"""Give a tensor a second key with a copy of its own.
+
+    Either `key` with a plain `into`, or `pattern` with a template `into` (siamese towers).
+
+    Args:
+        key: the key to copy.
+        pattern: a regular expression that must match the whole key.
+        into: the new key; with `pattern` a template with ``\1`` and ``\g<name>``.
+    """
+
+    op: Literal["copy"] = "copy"
+    key: Text | None = None
+    pattern: Regex | None = None
+    into: Annotated[Text, Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.key is None) == (self.pattern is None):
+            raise ValueError("copy needs either key or pattern")
+        if self.pattern is not None:
+            try:
+                check_replacement(compile_regex(self.pattern), self.into)
+            except ConfigError as error:
+                raise ValueError(error.message) from None
+        return self
+
+    def apply(self, state: State) -> int:
+        copies = self._copies(state)
+        fresh: dict[str, Entry] = {}
+        origin: dict[str, str] = {}
+        for key, entry in state.entries.items():
+            names = [(key, entry)]
+            if key in copies:
+                new = copies[key]
+                check_key(new, key)
+                touched = Entry(entry.expr, entry.info, (*entry.rules, state.index))
+                names = [(key, touched), (new, touched)]
+            for name, value in names:
+                if name in fresh:
+                    raise collision(origin[name], key, name)
+                fresh[name] = value
+                origin[name] = key
+        state.entries = fresh
+        return len(copies)
+
+    def _copies(self, state: State) -> dict[str, str]:
+        if self.key is not None:
+            if self.key in state.entries:
+                return {self.key: self.into}
+            if self.required:
+                raise PlanError(no_match(self.key, "key", state.entries), key=self.key)
+            return {}
+        assert self.pattern is not None
+        literal, regex = required_literal(self.pattern), compile_regex(self.pattern)
+        copies = {}
+        for key in state.entries:
+            match = regex.fullmatch(key) if literal in key else None
+            if match is not None:
+                copies[key] = match.expand(self.into)
+        return copies
+
+

@@ -1,0 +1,141 @@
+"""Plain text for people: folding of repeated blocks, sizes, plain tables. No colours here."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Keys that differ only in block numbers.
+
+    Args:
+        label: e.g. ``layers.{0..31}.attn.q.weight``.
+        keys: the keys it stands for, in their order.
+    """
+
+    label: str
+    keys: tuple[str, ...]
+
+
+def fold(keys: Iterable[str], same: Iterable[Hashable] | None = None) -> list[Fold]:
+    """Fold the keys of repeated blocks into one label each; every label stands for exactly its keys.
+
+    Args:
+        keys: the keys, in the order to show.
+        same: one value per key (its shape and dtype, say); only keys with equal values fold together.
+
+    Returns:
+        Folds in order of their first key.
+    """
+    every = list(keys)
+    marks: list[Hashable] = list(same) if same is not None else [None] * len(every)
+    groups: dict[tuple[Hashable, ...], dict[tuple[int, ...], str]] = {}
+    for key, mark in zip(every, marks, strict=True):
+        template: list[str | None] = []
+        numbers: list[int] = []
+        for part in key.split("."):
+            if part.isascii() and part.isdigit() and (part == "0" or part[0] != "0") and len(part) < 10:
+                template.append(None)
+                numbers.append(int(part))
+            else:
+                template.append(part)
+        groups.setdefault((tuple(template), mark), {})[tuple(numbers)] = key
+    folds: list[Fold] = []
+    for (template_key, _), members in groups.items():
+        assert isinstance(template_key, tuple)
+        for block in _products(list(members)):
+            chosen = tuple(key for numbers, key in members.items() if _inside(numbers, block))
+            parts = iter(block)
+            label = ".".join(_numbers(next(parts)) if part is None else str(part) for part in template_key)
+            folds.append(Fold(label, chosen))
+    order = {key: i for i, key in enumerate(every)}
+    return sorted(folds, key=lambda f: order[f.keys[0]])
+
+
+Block = tuple[tuple[int, ...], ...]
+
+
+def _products(rows: list[tuple[int, ...]]) -> list[Block]:
+    """Split rows of numbers into cartesian products that cover each exactly once."""
+    if not rows or not rows[0]:
+        return [()]
+    rest_of: dict[int, list[tuple[int, ...]]] = {}
+    for row in rows:
+        rest_of.setdefault(row[0], []).append(row[1:])
+    firsts_of: dict[Block, list[int]] = {}
+    for first, rest in rest_of.items():
+        for block in _products(rest):
+            firsts_of.setdefault(block, []).append(first)
+    return [(tuple(sorted(firsts)), *block) for block, firsts in firsts_of.items()]
+
+
+def _inside(numbers: tuple[int, ...], block: Block) -> bool:
+    return all(number in choices for number, choices in zip(numbers, block, strict=True))
+
+
+def _numbers(choices: tuple[int, ...]) -> str:
+    if len(choices) == 1:
+        return str(choices[0])
+    runs: list[str] = []
+    start = previous = choices[0]
+    for number in (*choices[1:], -1):
+        if number != previous + 1:
+            runs.append(str(start) if start == previous else f"{start}..{previous}")
+            start = number
+        previous = number
+    return "{" + ",".join(runs) + "}"
+
+
+def folded(keys: Iterable[str], limit: int = 8) -> str:
+    """Keys folded into one line, at most `limit` labels, the rest counted."""
+    folds = fold(keys)
+    shown = ", ".join(f.label for f in folds[:limit])
+    left = sum(len(f.keys) for f in folds[limit:])
+    return f"{shown}, and {left} more" if left else shown
+
+
+def human_bytes(count: int) -> str:
+    """A number of bytes in powers of 1000, as the Hugging Face tools show them: ``4.9 GB``."""
+    if count < 1000:
+        return f"{count} B"
+    value = float(count)
+    for unit in ("kB", "MB", "GB", "TB", "PB"):
+        value /= 1000
+        if value < 999.95:
+            return f"{value:.1f} {unit}"
+    return f"{value:.1f} EB"
+
+
+def human_count(count: int) -> str:
+    """A number of parameters: ``950``, ``22.7M``, ``6.74B``."""
+    if count < 1000:
+        return str(count)
+    value = float(count)
+    for unit in ("K", "M", "B"):
+        value /= 1000
+        if value < 999.5:
+            return f"{value:.3g}{unit}"
+    return f"{value / 1000:.3g}T"
+
+
+def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
+    """Columns padded to equal width, two spaces apart; the columns listed in `right` are right-aligned."""
+    if not rows:
+        return ""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def quote_list(keys: Sequence[str], limit: int = 5) -> str:
+    """Keys in quotes, at most `limit`, the rest counted."""
+    shown = ", ".join(repr(k) for k in keys[:limit])
+    return f"{shown} and {len(keys) - limit} more" if len(keys) > limit else shown
