@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import convert, plan, remap, save
+    from .api import plan, remap, save
     from .checkpoint import Checkpoint, open, signature
     from .config import RemapConfig
     from .errors import (
@@ -45,7 +45,6 @@ _HOMES = {
     "TensorInfo": "signatures",
     "UsageError": "errors",
     "WriteError": "errors",
-    "convert": "api",
     "open": "checkpoint",
     "plan": "api",
     "remap": "api",
@@ -69,7 +68,6 @@ __all__ = [
     "TensorInfo",
     "UsageError",
     "WriteError",
-    "convert",
     "open",
     "plan",
     "remap",

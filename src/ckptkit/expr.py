@@ -23,7 +23,11 @@ class Expr(ABC):
     """One node: an operation on its inputs `of`."""
 
     op: ClassVar[str]
-    of: tuple[Expr, ...]
+
+    @property
+    @abstractmethod
+    def of(self) -> tuple[Expr, ...]:
+        """The expressions it takes as inputs."""
 
     @abstractmethod
     def infer(self, inputs: tuple[TensorInfo, ...]) -> TensorInfo:

@@ -12,7 +12,7 @@ from . import expr as expressions
 from .config import RemapConfig
 from .errors import PlanError, Problem
 from .expr import Expr, Read
-from .memory import gc_paused
+from .collector import gc_paused
 from .rules import Entry, Rule, State, untouched
 from .signatures import Signature, TensorInfo, tied_groups
 from .text import fold, human_bytes, human_count

@@ -149,7 +149,7 @@ def _linear(items: list[Any]) -> bool:
             firsts = [branch[0] if len(branch) else None for branch in arg[1]]
             if any(first is None or first[0] is not _c.LITERAL for first in firsts):
                 return False
-            if len({first[1] for first in firsts}) != len(firsts):
+            if len({first[1] for first in firsts if first}) != len(firsts):
                 return False
             if not all(_linear(_flatten(list(branch))) for branch in arg[1]):
                 return False

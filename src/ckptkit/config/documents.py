@@ -52,7 +52,7 @@ def read_document(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _text(name: str) -> str:
     with open_regular(name) as file:
-        raw = file.read(MAX_BYTES + 1)
+        raw: bytes = file.read(MAX_BYTES + 1)
     if len(raw) > MAX_BYTES:
         raise ConfigError(f"{name}: larger than {MAX_BYTES} bytes, which no config needs", file=name)
     try:
@@ -122,6 +122,10 @@ def _toml(text: str) -> Any:
         raise ConfigError("malformed TOML: a number has too many digits") from None
 
 
+def _yaml_float(loader: Any, node: Any) -> float:
+    return _finite(loader.construct_scalar(node))
+
+
 def _yaml(text: str) -> Any:
     import yaml
 
@@ -131,7 +135,7 @@ def _yaml(text: str) -> Any:
         depth = 0
 
         def compose_node(self, parent: Any, index: Any) -> Any:
-            event = self.peek_event()
+            event: Any = self.peek_event()  # type: ignore[no-untyped-call]
             where = f"line {event.start_mark.line + 1}"
             if isinstance(event, yaml.events.AliasEvent):
                 raise ConfigError(f"{where}: YAML aliases (*{event.anchor}) are not allowed; write the value out")
@@ -172,7 +176,7 @@ def _yaml(text: str) -> Any:
         re.compile(r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)(?:[eE][-+]?[0-9]{1,3})?$"),
         list("-+.0123456789"),
     )
-    Loader.add_constructor("tag:yaml.org,2002:float", lambda loader, node: _finite(loader.construct_scalar(node)))
+    Loader.add_constructor("tag:yaml.org,2002:float", _yaml_float)
     try:
         loader = Loader(text)
         try:

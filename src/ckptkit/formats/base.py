@@ -100,6 +100,7 @@ class Source(ABC):
         state_metadata: the state_dict's ``_metadata`` attribute (module versions), if any.
         notes: what a person should be told (opaque values, the choice of a root), one line each.
         companions: files beside the weights that belong to a model folder (``config.json``).
+        surroundings: dotted names of what a nested file holds beside the root (``epoch``, ``optimizer``).
     """
 
     format: str
@@ -109,6 +110,7 @@ class Source(ABC):
     state_metadata: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
     companions: tuple[str, ...] = ()
+    surroundings: tuple[str, ...] = ()
 
     @abstractmethod
     def view(self, key: str) -> View:
@@ -212,7 +214,14 @@ class WrittenFile:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a writer did: the files, and what the format could not hold and left out (named)."""
+    """What a writer did.
+
+    Args:
+        files: every file of the output.
+        left_out: what the source holds and the output does not, by name.
+        notes: what a person should be told, one line each.
+    """
 
     files: tuple[WrittenFile, ...]
     left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()

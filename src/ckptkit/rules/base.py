@@ -174,7 +174,8 @@ class Rule(BaseModel):
     @model_serializer(mode="wrap")
     def _with_op(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """The op always stands in a written rule, and first, though it is a default of its class."""
-        return {"op": getattr(self, "op", None)} | handler(self)
+        fields: dict[str, Any] = handler(self)
+        return {"op": getattr(self, "op", None), **fields}
 
     @abstractmethod
     def apply(self, state: State) -> int:
@@ -214,7 +215,8 @@ def no_match(wanted: str, what: str, keys: Iterable[str]) -> str:
 
 def untouched(rule: Rule, keys: Iterable[str]) -> str:
     """The text for a rule that touches nothing."""
-    described: dict[str, Any] = rule.model_dump(exclude_defaults=True, exclude={"op", "required"})
+    described: dict[str, Any] = rule.model_dump(exclude_defaults=True, exclude={"required"})
+    described.pop("op", None)
     wanted = next((v for v in described.values() if isinstance(v, str)), None)
     shown = ", ".join(f"{k}: {v!r}" for k, v in described.items())
     close = nearest(wanted or "", keys)

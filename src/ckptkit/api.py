@@ -1,0 +1,157 @@
+"""The functions of training code and scripts: plan, remap, save."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+from .checkpoint import Checkpoint
+from .checkpoint import open as open_checkpoint
+from .config import RemapConfig
+from .errors import UsageError
+from .execute import apply, write_source
+from .expr import Read, evaluate
+from .formats.base import Written, WriteOptions
+from .plans import Plan, make_plan
+from .rules import Rule
+from .sizes import parse_size
+from .state_metadata import renamed_state_metadata
+
+if TYPE_CHECKING:
+    import torch
+
+    Path = str | os.PathLike[str]
+    AnyConfig = RemapConfig | Sequence[Rule | Mapping[str, Any]] | Mapping[str, Any]
+
+
+def as_config(config: AnyConfig) -> RemapConfig:
+    """A RemapConfig from what a caller may give: a config, its plain data, or a list of rules.
+
+    Raises:
+        ConfigError: with one `Problem` for everything that is wrong.
+        UsageError: of another type.
+    """
+    if isinstance(config, RemapConfig):
+        return config
+    if isinstance(config, Mapping):
+        return RemapConfig.parse(config)
+    if isinstance(config, Sequence) and not isinstance(config, str | bytes):
+        return RemapConfig.parse({"rules": [r.model_dump() if isinstance(r, Rule) else r for r in config]})
+    raise UsageError(
+        f"a config is a RemapConfig, a list of rules or a mapping, not a {type(config).__name__}; "
+        "read a file with RemapConfig.from_file"
+    )
+
+
+def plan(source: Any, config: AnyConfig) -> Plan:
+    """What rules would do to a checkpoint, decided on names, shapes and dtypes alone.
+
+    Args:
+        source: a path, a mapping of tensors, a Checkpoint, or an `nn.Module`.
+        config: a `RemapConfig`, its plain data, or a list of rules.
+
+    Returns:
+        The plan; ``str(plan)`` is the dry run.
+
+    Raises:
+        PlanError: a collision, a rule that touches nothing, shapes that do not suit.
+        FormatError: the source cannot be read.
+    """
+    remap_config = as_config(config)
+    return make_plan(open_checkpoint(source, root=remap_config.root).signature, remap_config)
+
+
+@overload
+def remap(source: Path | Checkpoint, config: AnyConfig | Plan) -> Checkpoint: ...
+@overload
+def remap(source: Mapping[str, Any] | torch.nn.Module, config: AnyConfig | Plan) -> dict[str, Any]: ...
+def remap(source: Any, config: AnyConfig | Plan) -> Checkpoint | dict[str, Any]:
+    """Rename, drop and rework the keys of a checkpoint.
+
+    Args:
+        source: a path or a Checkpoint (the result is a lazy Checkpoint), or a mapping of tensors or
+            an `nn.Module` (the result is a dict; tensors that are only renamed are not copied).
+        config: a `RemapConfig`, its plain data, a list of rules, or a `Plan` made for this source.
+
+    Raises:
+        PlanError: a collision, a rule that touches nothing, shapes that do not suit; or the plan was
+            made for a checkpoint with another signature.
+        FormatError: the source cannot be read.
+    """
+    if isinstance(config, Plan):
+        root, prepared = config.source.root or "auto", config
+    else:
+        remap_config = as_config(config)
+        root, prepared = remap_config.root, None
+    checkpoint = open_checkpoint(source, root=root)
+    if prepared is None:
+        prepared = make_plan(checkpoint.signature, remap_config)
+    result = apply(prepared, checkpoint)
+    if isinstance(source, Checkpoint) or not isinstance(source, Mapping) and not hasattr(source, "state_dict"):
+        return result
+    state: Mapping[str, Any] = source if isinstance(source, Mapping) else source.state_dict()
+    return _in_memory(prepared, state)
+
+
+def _in_memory(plan: Plan, state: Mapping[str, Any]) -> dict[str, Any]:
+    metadata = renamed_state_metadata(getattr(state, "_metadata", None), plan)
+    fresh: dict[str, Any] = {} if metadata is None else OrderedDict()
+    if metadata is not None:
+        fresh._metadata = metadata  # type: ignore[attr-defined]
+    made: dict[int, Any] = {}
+    group_of = {key: number for number, group in enumerate(plan.ties) for key in group}
+    seen: set[str] = set()
+    for output in plan.outputs:
+        if isinstance(output.expr, Read):
+            value = state[output.expr.key]
+            # A second output of one source key is a copy of its own, as it is in a file.
+            fresh[output.key] = value.clone() if output.expr.key in seen and hasattr(value, "clone") else value
+            seen.add(output.expr.key)
+            continue
+        group = group_of.get(output.key)
+        if group is None or group not in made:
+            value = evaluate(output.expr, state.__getitem__)
+            if group is not None:
+                made[group] = value
+        fresh[output.key] = made[group] if group is not None else value
+    return fresh
+
+
+def save(
+    state: Any,
+    path: Path,
+    *,
+    max_shard_size: int | str | None = None,
+    metadata: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+    root_only: bool = False,
+) -> Written:
+    """Write a checkpoint, atomically and one tensor at a time.
+
+    Args:
+        state: a mapping of tensors, a Checkpoint, an `nn.Module`, or a path.
+        path: ``.safetensors``; ``.pt .pth .bin .ckpt`` (torch zip); ``.json`` (signature only); or a
+            folder (no suffix, or a trailing slash) for sharded safetensors.
+        max_shard_size: for folders, in bytes or as ``"5GB"``.
+        metadata: strings to add to the file's metadata.
+        overwrite: replace what is there.
+        root_only: from a nested torch file to a torch file, leave out what surrounds the root.
+
+    Returns:
+        The written files, and what was left out.
+
+    Raises:
+        WriteError: the target exists, or the system refused; nothing was changed.
+        PlanError: the format cannot hold an entry; names it.
+        UsageError: the suffix is unknown, or the target is the source.
+    """
+    options = WriteOptions(
+        overwrite=overwrite,
+        max_shard_size=parse_size(max_shard_size) if isinstance(max_shard_size, str) else max_shard_size,
+    )
+    checkpoint = open_checkpoint(state)
+    return write_source(
+        checkpoint.source, path, metadata=dict(metadata or {}), root_only=root_only, options=options
+    )

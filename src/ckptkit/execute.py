@@ -1,0 +1,159 @@
+"""Carry a plan out: from an opened checkpoint to a file or a folder, one tensor at a time."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+from .checkpoint import Checkpoint
+from .errors import PlanError, UsageError
+from .expr import Read
+from .formats import writer_for
+from .formats.base import Source, Written, WriteOptions, WriteRequest
+from .planned import PlannedSource, items
+from .plans import Plan, signature_hash
+from .text import quote_list
+
+DEFAULT_OPTIONS = WriteOptions()
+TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+
+
+def apply(plan: Plan, checkpoint: Checkpoint) -> Checkpoint:
+    """The result of a plan as a lazy checkpoint.
+
+    Raises:
+        PlanError: the plan was made for another signature.
+    """
+    if plan.source is not checkpoint.signature and plan.source_hash != signature_hash(checkpoint.signature):
+        raise PlanError(
+            "the plan was made for a checkpoint with other keys, shapes or dtypes "
+            f"({plan.source_hash[:19]}..., this one is {signature_hash(checkpoint.signature)[:19]}...); make it anew"
+        )
+    return Checkpoint(PlannedSource(checkpoint.source, plan))
+
+
+def write(
+    plan: Plan,
+    checkpoint: Checkpoint,
+    target: str | os.PathLike[str],
+    *,
+    root_only: bool = False,
+    in_place: bool = False,
+    options: WriteOptions = DEFAULT_OPTIONS,
+) -> Written:
+    """Write the result of a plan.
+
+    Args:
+        plan: made for this checkpoint.
+        checkpoint: the source; it stays as it is, unless `in_place`.
+        target: a file whose suffix names the format, or a folder.
+        root_only: leave out what surrounds the root of a nested torch file.
+        in_place: replace the source itself (atomically); `target` must be its path.
+        options: how to write.
+
+    Raises:
+        UsageError: target and source are the same without `in_place`, or the suffix is unknown.
+        PlanError: the target's format cannot hold an entry.
+        WriteError: the target exists and may not be replaced, or the system refused.
+    """
+    return write_source(apply(plan, checkpoint).source, target, root_only=root_only, in_place=in_place, options=options)
+
+
+def write_source(
+    source: Source,
+    target: str | os.PathLike[str],
+    *,
+    metadata: dict[str, str] | None = None,
+    root_only: bool = False,
+    in_place: bool = False,
+    options: WriteOptions = DEFAULT_OPTIONS,
+) -> Written:
+    """Write a source; arguments and errors as for `write`, `metadata` is added to the source's own."""
+    name = os.fspath(target)
+    writer = writer_for(name)
+    if in_place:
+        _check_in_place(source, name)
+        options = replace(options, overwrite=True)
+    else:
+        _refuse_same(source, name)
+    folder = not os.path.splitext(name.rstrip("/"))[1] or name.endswith("/")
+    if options.max_shard_size is not None and not folder:
+        raise UsageError(f"{name}: a single file is never sharded; give a folder as the target for a maximum shard size")
+    to_torch = name.lower().endswith(TORCH_SUFFIXES)
+    keeps_around = to_torch and bool(source.surroundings) and not root_only
+    written = writer(
+        WriteRequest(
+            target=name,
+            items=items(source),
+            metadata={**source.signature.metadata, **(metadata or {})},
+            state_metadata=source.state_metadata,
+            around=_base(source) if keeps_around else None,
+            companions=source.companions if folder else (),
+            options=options,
+        )
+    )
+    left_out = written.left_out
+    if source.surroundings and not keeps_around:
+        left_out = (*left_out, *source.surroundings)
+    notes = written.notes
+    if keeps_around and _renamed(source) and any(r.kind == "optimizer" for r in source.signature.roots):
+        notes = (*notes, "the optimizer state beside the weights was kept as it is and is stale: it still follows the old parameters")
+    return replace(written, left_out=left_out, notes=notes)
+
+
+def _base(source: Source) -> Source:
+    while isinstance(source, PlannedSource):
+        source = source.base
+    return source
+
+
+def _renamed(source: Source) -> bool:
+    return isinstance(source, PlannedSource) and any(o.expr != Read(o.key) for o in source.plan.outputs)
+
+
+def _identity(path: str) -> Any:
+    """What makes two paths one file: device and inode, or the resolved name where there is nothing yet."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return os.path.realpath(path)
+    return (status.st_dev, status.st_ino)
+
+
+def _refuse_same(source: Source, target: str) -> None:
+    own = {_identity(path): path for path in source.files}
+    if source.path is not None:
+        own.setdefault(_identity(source.path), source.path)
+    place = target.rstrip("/") or target
+    if _identity(place) in own:
+        raise UsageError(
+            f"{target} is the source itself (or a link to it); choose another target, or --in-place to replace it",
+            file=target,
+        )
+    if os.path.isdir(place):
+        inside = [path for path in source.files if _within(path, place)]
+        if inside:
+            raise UsageError(
+                f"{target} is the folder that holds the source ({quote_list([os.path.basename(p) for p in inside], 2)}); "
+                "choose another target, or --in-place to replace it",
+                file=target,
+            )
+
+
+def _within(path: str, folder: str) -> bool:
+    real, top = os.path.realpath(path), os.path.realpath(folder)
+    return os.path.commonpath([real, top]) == top
+
+
+def _check_in_place(source: Source, target: str) -> None:
+    if source.path is None:
+        raise UsageError("a checkpoint in memory cannot be rewritten in place; give a target")
+    for path in {source.path, target, *source.files}:
+        if os.path.islink(path):
+            raise UsageError(f"{path} is a link; --in-place rewrites real files only, give the path it points to", file=path)
+        if os.path.isfile(path) and os.stat(path).st_nlink > 1:
+            raise UsageError(
+                f"{path} has several names (hard links), which --in-place would tear apart; write to another target",
+                file=path,
+            )

@@ -1,0 +1,86 @@
+"""A plan over a source: again a source, whose tensors are made when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from .errors import FormatError
+from .expr import Read, evaluate
+from .formats.base import Buffer, Item, Source, Storage, View
+from .plans import Output, Plan
+from .state_metadata import renamed_state_metadata
+
+if TYPE_CHECKING:
+    import torch
+
+
+class PlannedSource(Source):
+    """The result of a plan, read lazily.
+
+    Args:
+        base: the source the plan was made for.
+        plan: what to do with it.
+
+    Raises:
+        FormatError: the source lacks a key that the plan reads.
+    """
+
+    def __init__(self, base: Source, plan: Plan) -> None:
+        self.base = base
+        self.plan = plan
+        self.format = base.format
+        self.path = base.path
+        self.files = base.files
+        self.signature = plan.signature
+        self.state_metadata = renamed_state_metadata(base.state_metadata, plan)
+        self.notes = base.notes
+        self.companions = base.companions
+        self.surroundings = base.surroundings
+        self._outputs = {output.key: output for output in plan.outputs}
+
+    def output(self, key: str) -> Output:
+        """How a key is made."""
+        return self._outputs[key]
+
+    def view(self, key: str) -> View:
+        expr = self._outputs[key].expr
+        if isinstance(expr, Read):
+            return self.base.view(expr.key)
+        raise FormatError(f"{key!r} is computed ({expr.op}), so it has no bytes of its own yet", key=key)
+
+    def read(self, storage: Storage, start: int, stop: int) -> Iterator[Buffer]:
+        return self.base.read(storage, start, stop)
+
+    def tensor(self, key: str) -> torch.Tensor:
+        return evaluate(self._outputs[key].expr, self.base.tensor)
+
+    def value(self, key: str) -> Any:
+        (source_key,) = self._outputs[key].expr.reads()
+        return self.base.value(source_key)
+
+    def close(self) -> None:
+        self.base.close()
+
+
+def items(source: Source) -> list[Item]:
+    """The entries of a source, ready for a writer: as byte views where they stand, computed where planned.
+
+    Raises:
+        FormatError: a tensor has no plain data (meta, sparse, quantised); names it.
+    """
+    tie_of = {key: number for number, group in enumerate(source.signature.tied) for key in group}
+    return [_item(source, key, tie_of.get(key)) for key in source.signature]
+
+
+def _item(source: Source, key: str, tie: int | None) -> Item:
+    info = source.signature[key]
+    if info.kind == "object":
+        return Item(key, info, value=source.value(key))
+    holder, name = source, key
+    while isinstance(holder, PlannedSource):
+        expr = holder.output(name).expr
+        if not isinstance(expr, Read):
+            return Item(key, info, make=lambda: holder.tensor(name).contiguous(), tie=tie)
+        holder, name = holder.base, expr.key
+    return Item(key, info, source=holder, view=holder.view(name), tie=tie)
