@@ -1,0 +1,36 @@
+"""The restricted pickle reader and a deterministic pickle writer; neither uses `pickle` nor torch."""
+
+from __future__ import annotations
+
+from .load import StorageIds, load_pickle, load_prefix, parts
+from .tree import (
+    DeviceNode,
+    DtypeNode,
+    Function,
+    LayoutNode,
+    Opaque,
+    OrderedNode,
+    SizeNode,
+    StorageNode,
+    StorageType,
+    TensorNode,
+    TypeNode,
+)
+
+__all__ = [
+    "DeviceNode",
+    "DtypeNode",
+    "Function",
+    "LayoutNode",
+    "Opaque",
+    "OrderedNode",
+    "SizeNode",
+    "StorageIds",
+    "StorageNode",
+    "StorageType",
+    "TensorNode",
+    "TypeNode",
+    "load_pickle",
+    "load_prefix",
+    "parts",
+]

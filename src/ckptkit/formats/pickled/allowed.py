@@ -1,0 +1,96 @@
+"""The allow-list: every global that means something to us, by its exact (module, name).
+
+Nothing here is ever looked up in a module; a global is only compared with these pairs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...dtypes import DTYPES
+from . import calls
+from .tree import DtypeNode, Function, StorageType, TypeNode
+
+# Element sizes in bytes of dtypes that we only recognise, to be able to say what a tensor is.
+ODD_ITEMSIZE = {"qint8": 1, "quint8": 1, "qint32": 4, "quint4x2": 1, "quint2x4": 1}
+_ODD_DTYPES = [f"{sign}int{bits}" for sign in ("", "u") for bits in range(1, 8)]
+_ODD_DTYPES += ["bits1x8", "bits2x4", "bits4x2", "bits8", "bits16", *ODD_ITEMSIZE]
+_ALIASES = {
+    "float": "float32", "double": "float64", "half": "float16", "int": "int32", "long": "int64", "short": "int16",
+    "cfloat": "complex64", "cdouble": "complex128", "chalf": "complex32",
+}  # fmt: skip
+_STORAGES = {
+    "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8",
+    "ByteStorage": "uint8", "BoolStorage": "bool", "ComplexDoubleStorage": "complex128",
+    "ComplexFloatStorage": "complex64", "QInt8Storage": "qint8", "QUInt8Storage": "quint8",
+    "QInt32Storage": "qint32", "QUInt4x2Storage": "quint4x2", "QUInt2x4Storage": "quint2x4",
+    "UntypedStorage": "uint8",
+}  # fmt: skip
+_QUANTISERS = (
+    "per_tensor_affine", "per_channel_affine", "per_tensor_symmetric", "per_channel_symmetric",
+    "per_channel_affine_float_qparams",
+)  # fmt: skip
+_REBUILD = {
+    "_rebuild_tensor": calls.rebuild_tensor,
+    "_rebuild_tensor_v2": calls.rebuild_tensor_v2,
+    "_rebuild_tensor_v3": calls.rebuild_tensor_v3,
+    "_rebuild_parameter": calls.rebuild_parameter,
+    "_rebuild_parameter_with_state": calls.rebuild_parameter_with_state,
+    "_rebuild_meta_tensor_no_storage": calls.rebuild_meta,
+    "_rebuild_sparse_tensor": calls.rebuild_sparse,
+    "_rebuild_qtensor": calls.rebuild_quantised,
+    "_rebuild_nested_tensor": calls.rebuild_nested,
+    "_rebuild_wrapper_subclass": calls.rebuild_wrapper,
+}
+_PLAIN = {
+    "set": calls.plain_set,
+    "frozenset": calls.frozen_set,
+    "complex": calls.complex_number,
+    "bytearray": calls.byte_array,
+    "bytes": calls.empty_bytes,
+}
+
+
+def _table() -> dict[tuple[str, str], Any]:
+    table: dict[tuple[str, str], Any] = {}
+
+    def function(module: str, name: str, describe: Any, tensor: bool = False) -> None:
+        table[module, name] = Function(module, name, describe, tensor)
+
+    for name, describe in _REBUILD.items():
+        function("torch._utils", name, describe, True)
+    for module in ("torch._tensor", "torch.tensor"):  # torch before 1.9 used the second
+        function(module, "_rebuild_from_type", calls.rebuild_from_type, True)
+        function(module, "_rebuild_from_type_v2", calls.rebuild_from_type, True)
+    for module in ("builtins", "__builtin__"):  # the second is Python 2's, which protocol 2 writes
+        for name, plain in _PLAIN.items():
+            function(module, name, plain)
+    function("collections", "OrderedDict", calls.ordered_dict)
+    function("torch", "Size", calls.size)
+    function("torch", "device", calls.device)
+    function("torch.serialization", "_get_layout", calls.layout)
+    function("_codecs", "encode", calls.encode)
+    for name in [*(d.name for d in DTYPES.values() if d.torch), *_ODD_DTYPES]:
+        table["torch", name] = DtypeNode(name)
+    for alias, name in _ALIASES.items():
+        table["torch", alias] = DtypeNode(name)
+    for name, dtype in _STORAGES.items():
+        for module in ("torch", "torch.cuda"):
+            table[module, name] = StorageType(module, name, dtype)
+    for name in ("UntypedStorage", "_UntypedStorage"):  # the second is torch 1.11's
+        table["torch.storage", name] = StorageType("torch.storage", name, "uint8")
+    for module, name in (
+        ("torch", "Tensor"),
+        ("torch._tensor", "Tensor"),
+        ("torch.tensor", "Tensor"),
+        ("torch.nn.parameter", "Parameter"),
+        ("torch.nn.parameter", "Buffer"),
+        ("torch.nn", "Parameter"),
+        *(("torch", name) for name in _QUANTISERS),
+    ):
+        table[module, name] = TypeNode(module, name)
+    return table
+
+
+GLOBALS: dict[tuple[str, str], Any] = _table()

@@ -1,0 +1,237 @@
+"""From bytes to a tree: run the machine, then prove that the tree is small enough to be walked."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ...errors import FormatError
+from .errors import Refused, Truncated
+from .machine import Machine
+from .tree import Opaque, OrderedNode, StorageNode, StorageType, TensorNode
+
+MAX_DEPTH = 100
+Read = Callable[[int], bytes]
+
+
+class StorageIds:
+    """Describes torch's persistent ids; one key is one storage with one type and length.
+
+    Args:
+        legacy: whether ids carry a view as sixth part, and may name modules.
+    """
+
+    def __init__(self, *, legacy: bool = False) -> None:
+        self.legacy = legacy
+        self.storages: dict[str, StorageNode] = {}
+        self.views: dict[str, StorageNode] = {}
+
+    def __call__(self, pid: Any) -> Any:
+        """The node of one persistent id."""
+        if type(pid) is not tuple or not pid:
+            raise Refused("a persistent id that is no tuple")
+        if self.legacy and pid[0] == "module" and len(pid) == 4 and type(pid[1]) is Opaque:
+            return pid[1]
+        if pid[0] != "storage" or len(pid) != (6 if self.legacy else 5):
+            raise Refused("a persistent id that names no storage")
+        kind, key, location, numel = pid[1:5]
+        if type(kind) is Opaque:
+            raise Refused(f"{kind.label} is used as the type of a storage")
+        if type(kind) is not StorageType:
+            raise Refused("a storage without a storage type")
+        if type(key) is not str or type(location) is not str:
+            raise Refused("a storage whose key or location is no string")
+        if type(numel) is not int or numel < 0:
+            raise Refused(f"storage {ascii(key)[:60]} has an impossible number of elements")
+        known = self.storages.get(key)
+        if known is None:
+            known = self.storages[key] = StorageNode(key, kind.dtype, numel, location)
+        elif known.dtype != kind.dtype or known.numel != numel:
+            raise Refused(
+                f"storage {ascii(key)[:60]} is declared as {known.numel} x {known.dtype} and as "
+                f"{numel} x {kind.dtype}"
+            )
+        view = self._view(pid[5]) if self.legacy else None
+        return known if view is None else self._viewed(known, view)
+
+    def _viewed(self, base: StorageNode, view: tuple[str, int, int]) -> StorageNode:
+        known = self.views.get(view[0])
+        if known is None:
+            known = self.views[view[0]] = StorageNode(view[0], base.dtype, view[2], base.location, (base.key, *view[1:]))
+        elif known.view != (base.key, *view[1:]):
+            raise Refused(f"storage view {ascii(view[0])[:60]} is declared twice, differently")
+        return known
+
+    @staticmethod
+    def _view(view: Any) -> tuple[str, int, int] | None:
+        if view is None:
+            return None
+        if type(view) is not tuple or len(view) != 3:
+            raise Refused("a storage view that is no triple")
+        key, offset, numel = view
+        if type(key) is not str or type(offset) is not int or type(numel) is not int or min(offset, numel) < 0:
+            raise Refused("a storage view with an impossible range")
+        return key, offset, numel
+
+
+def no_persistent_ids(_: Any) -> Any:
+    """For pickles that have none."""
+    raise Refused("a persistent id where none belongs")
+
+
+def load_pickle(data: bytes, *, file: str, what: str, persistent: Callable[[Any], Any] = no_persistent_ids) -> Any:
+    """Describe a pickle that fills `data` exactly.
+
+    Args:
+        data: the pickle.
+        file: the file it came from, for messages.
+        what: its name inside that file, e.g. ``data.pkl``.
+        persistent: describes persistent ids.
+
+    Returns:
+        The tree (see `tree`): acyclic, at most `MAX_DEPTH` deep, and small enough to be walked naively.
+
+    Raises:
+        FormatError: it is damaged, breaks a law of the restricted reader, or bytes follow its STOP.
+    """
+    machine = Machine(data, persistent)
+    with _paused_gc(), _refusals(file, what, machine):
+        value, end = machine.run()
+        if end != len(data):
+            raise Refused(f"{len(data) - end} bytes follow the end of the pickle")
+        measure(value, len(data))
+    return value
+
+
+def load_prefix(
+    read: Read, size: int, *, file: str, what: str, persistent: Callable[[Any], Any] = no_persistent_ids,
+    window: int = 1 << 16, limit: int = 1 << 29,
+) -> tuple[Any, int]:  # fmt: skip
+    """Describe a pickle that is followed by other bytes, reading no more than needed.
+
+    Args:
+        read: gives the first n bytes, fewer at the end of the file.
+        size: how many bytes there are at most.
+        file, what, persistent: as in `load_pickle`.
+        window: bytes to try first.
+        limit: a longer pickle is refused.
+
+    Returns:
+        The tree, and the number of bytes that the pickle takes.
+
+    Raises:
+        FormatError: as in `load_pickle`.
+    """
+    while True:
+        data = read(min(window, size))
+        machine = Machine(data, persistent)
+        with _paused_gc(), _refusals(file, what, machine):
+            try:
+                value, end = machine.run()
+                measure(value, end)
+                return value, end
+            except Truncated as short:
+                if len(data) >= size or short.need > min(size, limit):
+                    raise
+                window = min(max(window * 8, short.need), limit)
+
+
+def measure(value: Any, budget: int) -> None:
+    """Refuse a tree that has a cycle, is too deep, or has too many paths to walk.
+
+    Shared parts are counted as often as they can be reached ("billion laughs"), but visited once.
+
+    Args:
+        value: the tree.
+        budget: bytes of the pickle; an honest one has few more nodes than bytes.
+    """
+    most = max(1_000_000, 8 * budget)
+    done: dict[int, tuple[int, int]] = {}  # id -> (nodes when walked, depth)
+    stack: list[tuple[Any, Any]] = [(value, None)]
+    open_: set[int] = set()
+    while stack:
+        node, children = stack.pop()
+        mark = id(node)
+        if children is None:
+            if mark in done:
+                continue
+            if mark in open_:
+                raise Refused("a container that contains itself")
+            children = [child for child in parts(node) if child.__class__ not in _LEAVES and not _plain(child)]
+            if not children:
+                done[mark] = (1 + _width(node), 1)
+                continue
+            open_.add(mark)
+            stack.append((node, children))
+            stack.extend((child, None) for child in children if id(child) not in done)
+        else:
+            open_.discard(mark)
+            total, depth = 1 + _width(node), 0
+            for child in children:
+                nodes, below = done[id(child)]
+                total += nodes
+                depth = max(depth, below)
+            if total > most:
+                raise Refused(f"shared containers unfold to more than {most} values")
+            if depth >= MAX_DEPTH:
+                raise Refused(f"containers nested more than {MAX_DEPTH} deep")
+            done[mark] = (total, depth + 1)
+
+
+# Tensors whose parts matter are rare; plain ones are leaves, like numbers and strings.
+_LEAVES = frozenset((str, int, float, bool, type(None), bytes, bytearray, complex, StorageNode, StorageType))
+
+
+def _plain(node: Any) -> bool:
+    return node.__class__ is TensorNode and not node.parts
+
+
+def _width(node: Any) -> int:
+    return len(node) if isinstance(node, (dict, list, tuple, set, frozenset)) else 0
+
+
+def parts(node: Any) -> Iterator[Any]:
+    """The direct parts of a container or node, keys of dictionaries included."""
+    kind = node.__class__
+    if kind is dict or kind is OrderedNode:
+        yield from node.keys()
+        yield from node.values()
+        if kind is OrderedNode:
+            yield from node.attributes.values()
+    elif kind in (list, set, frozenset) or isinstance(node, tuple):
+        yield from node
+    elif kind is TensorNode:
+        yield from node.parts
+    elif kind is Opaque:
+        yield from node.args or ()
+        yield from node.items or ()
+        if node.state is not None:
+            yield node.state
+
+
+@contextmanager
+def _refusals(file: str, what: str, machine: Machine) -> Iterator[None]:
+    try:
+        yield
+    except Refused as refused:
+        raise FormatError(
+            f"{file}: {what} is refused at byte {machine.pos}: {refused}", file=file
+        ) from None
+    except Truncated as short:
+        raise FormatError(
+            f"{file}: {what} is cut: it needs at least {short.need} bytes and has {len(machine.data)}", file=file
+        ) from None
+
+
+@contextmanager
+def _paused_gc() -> Iterator[None]:
+    # Hundreds of thousands of small objects are born and none dies: collections only cost time.
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()

@@ -1,0 +1,162 @@
+"""Storages of a torch file as bytes and as torch storages: mapped where they can be, read where they cannot."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NoReturn
+
+from ..errors import FormatError
+from .base import CHUNK, Buffer, Storage
+
+if TYPE_CHECKING:
+    import torch
+
+_ALIGNMENT = 16  # the widest element, complex128
+
+
+def open_regular(path: str) -> int:
+    """A descriptor of a regular file, without ever blocking on a FIFO or device.
+
+    Raises:
+        FormatError: it cannot be opened, or is no regular file.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise FormatError(f"{path}: it cannot be opened: {reason}", file=path) from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise FormatError(f"{path}: it is no regular file", file=path)
+    return fd
+
+
+class Bytes(ABC):
+    """Access to the storages of one open torch file.
+
+    Args:
+        path: for messages.
+        fd: open for reading; closed by `close`.
+        swapped: element width by storage id, for storages whose elements are big-endian.
+    """
+
+    def __init__(self, path: str, fd: int, swapped: dict[str, int]) -> None:
+        self.path = path
+        self.fd = fd
+        self.swapped = swapped
+        status = os.fstat(fd)
+        self._state = (status.st_size, status.st_mtime_ns)
+        self._map: mmap.mmap | None = None
+        self._verified: set[str] = set()
+        self._last: tuple[str, torch.Tensor] | None = None
+        self._mapped_storages: dict[str, torch.Tensor] = {}
+
+    @abstractmethod
+    def raw(self, key: str, start: int, stop: int) -> Iterator[bytes]:
+        """Bytes of a storage as the file holds them, CRC-checked when they are all of it."""
+
+    @abstractmethod
+    def bad_crc(self, key: str, declared: int, found: int) -> NoReturn:
+        """Refuse a damaged storage."""
+
+    def close(self) -> None:
+        """Let go of the file; mapped tensors stay valid."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+        self._map = None
+        self._last = None
+        self._mapped_storages.clear()
+
+    def check_unchanged(self) -> None:
+        """Refuse to go on with a file that was changed since it was opened: a look into a mapped file that
+        has shrunk kills the process, and the offsets no longer mean anything.
+
+        Raises:
+            FormatError: it was closed, changed, or cut.
+        """
+        if self.fd < 0:
+            raise FormatError(f"{self.path}: it was closed; open it again", file=self.path)
+        status = os.fstat(self.fd)
+        now = (status.st_size, status.st_mtime_ns)
+        if now != self._state:
+            raise FormatError(
+                f"{self.path}: it was changed while it was open ({self._state[0]} bytes then, {now[0]} now); "
+                "open it again",
+                file=self.path,
+            )
+
+    def read(self, storage: Storage, start: int, stop: int) -> Iterator[Buffer]:
+        """Little-endian bytes ``start:stop`` of a storage, in chunks of at most `CHUNK`."""
+        self.check_unchanged()
+        key = str(storage.id)
+        width = self.swapped.get(key, 1)
+        if width == 1:
+            yield from self.raw(key, start, stop)
+            return
+        low, high = start // width * width, min(-(-stop // width) * width, storage.nbytes)
+        position, rest = low, b""
+        for chunk in self.raw(key, low, high):
+            data = rest + chunk
+            whole = len(data) // width * width
+            rest = data[whole:]
+            swapped = swap(data[:whole], width)
+            yield memoryview(swapped)[max(start - position, 0) : max(min(stop - position, whole), 0)]
+            position += whole
+        if rest:  # bytes behind the last whole element are nobody's
+            yield rest[: max(stop - position, 0)]
+
+    def storage(self, storage: Storage) -> torch.Tensor:
+        """A one-dimensional ``uint8`` tensor over a storage: a private look into the mapped file if it is
+        plain and aligned, else a copy. Verified against the declared CRC the first time."""
+        import torch
+
+        self.check_unchanged()
+        key = str(storage.id)
+        if storage.nbytes == 0:
+            return torch.empty(0, dtype=torch.uint8)
+        known = self._mapped_storages.get(key)  # ties share one storage in memory too
+        if known is not None:
+            return known
+        region = storage.region
+        if region is not None:
+            view = memoryview(self._mapped())[region.offset : region.offset + region.nbytes]
+            if region.crc is not None and key not in self._verified:
+                found = 0
+                for at in range(0, len(view), CHUNK):
+                    found = zlib.crc32(view[at : at + CHUNK], found)
+                if found != region.crc:
+                    self.bad_crc(key, region.crc, found)
+            self._verified.add(key)
+            if region.offset % _ALIGNMENT == 0:
+                mapped = self._mapped_storages[key] = torch.frombuffer(view, dtype=torch.uint8)
+                return mapped
+        if self._last is None or self._last[0] != key:
+            copy = torch.empty(storage.nbytes, dtype=torch.uint8)
+            at = 0
+            for chunk in self.read(storage, 0, storage.nbytes):
+                copy[at : at + len(chunk)] = torch.frombuffer(bytearray(chunk), dtype=torch.uint8)
+                at += len(chunk)
+            if at != storage.nbytes:
+                raise FormatError(f"{self.path}: storage {key} is short by {storage.nbytes - at} bytes", file=self.path)
+            self._last = (key, copy)
+        return self._last[1]
+
+    def _mapped(self) -> mmap.mmap:
+        if self._map is None:
+            # Copy-on-write: a tensor that is written to changes its own pages, never the file.
+            self._map = mmap.mmap(self.fd, 0, access=mmap.ACCESS_COPY)
+        return self._map
+
+
+def swap(data: bytes, width: int) -> bytes:
+    """Reverse the bytes of each element of `width` bytes; `data` holds whole elements."""
+    out = bytearray(len(data))
+    for i in range(width):
+        out[i::width] = data[width - 1 - i :: width]
+    return bytes(out)

@@ -1,0 +1,172 @@
+"""torch's format before 1.6: five pickles in a row (magic number, protocol, system, object, storage keys),
+then each storage as an int64 count of elements and its little-endian data."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from struct import unpack
+from typing import Any, NoReturn
+
+from ..errors import FormatError
+from .base import CHUNK, Region, Source, Storage
+from .pickled import Opaque, StorageIds, load_prefix
+from .torch_bytes import Bytes, open_regular
+from .torch_source import TorchSource
+from .torch_views import itemsize, storage_nbytes
+
+MAGIC = 0x1950A86A20F9469CFC6C  # torch.serialization.MAGIC_NUMBER
+PROTOCOL = 1001
+_TEXT_PICKLE = re.compile(rb"c[\w.]+\n[\w.]+\n|\((?:dp|lp|i)\d*|\(S'|\(V|[\])}]q")
+_TAR = "a tar archive, torch's format before 0.1.10; load and save it again with the torch that made it"
+
+
+def looks_like_legacy(head: bytes) -> bool:
+    """Whether a file that begins with `head` (512 bytes are enough) is meant to be a pickle or torch tar file."""
+    binary = len(head) >= 2 and head[0] == 0x80 and head[1] <= 5
+    return binary or _TEXT_PICKLE.match(head) is not None or _is_tar(head)
+
+
+def _is_tar(head: bytes) -> bool:
+    return head[257:262] == b"ustar"
+
+
+class LegacyBytes(Bytes):
+    """Storages as runs of bytes at the end of the file."""
+
+    def __init__(self, path: str, fd: int, regions: dict[str, Region]) -> None:
+        super().__init__(path, fd, {})
+        self.regions = regions
+
+    def raw(self, key: str, start: int, stop: int) -> Iterator[bytes]:
+        base = self.regions[key].offset
+        for at in range(start, stop, CHUNK):
+            want = min(CHUNK, stop - at)
+            chunk = os.pread(self.fd, want, base + at)
+            if len(chunk) != want:
+                raise FormatError(f"{self.path}: storage {key} ends at byte {at + len(chunk)}", file=self.path)
+            yield chunk
+
+    def bad_crc(self, key: str, declared: int, found: int) -> NoReturn:
+        raise AssertionError("legacy files declare no CRC")
+
+
+def open_torch_legacy(path: str, root: str) -> Source:
+    """Open a torch file of the old format; reads its pickles and the counts between the data only.
+
+    Args:
+        path: a regular file.
+        root: ``auto``, ``none`` or a dotted path.
+
+    Raises:
+        FormatError: it is damaged, another kind of pickle, or holds what has no place in a state_dict.
+        RootError: no root, or more than one.
+    """
+    fd = open_regular(path)
+    try:
+        return _Legacy(path, fd).open(root)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+class _Legacy:
+    def __init__(self, path: str, fd: int) -> None:
+        self.path = path
+        self.fd = fd
+        self.size = os.fstat(fd).st_size
+        self.position = 0
+
+    def fail(self, reason: str) -> NoReturn:
+        raise FormatError(f"{self.path}: {reason}", file=self.path)
+
+    def open(self, root: str) -> Source:
+        if _is_tar(os.pread(self.fd, 512, 0)):
+            self.fail(f"it is {_TAR}")
+        self._check_magic()
+        protocol = self._pickle("the protocol number")
+        if protocol != PROTOCOL or type(protocol) is not int:
+            self.fail(f"torch legacy protocol {ascii(protocol)[:40]}; {PROTOCOL} is known")
+        system = self._pickle("the system information")
+        if not isinstance(system, dict) or type(system.get("little_endian", True)) is not bool:
+            self.fail("the system information of the torch legacy file is damaged")
+        if not system.get("little_endian", True):
+            self.fail("a torch legacy file from a big-endian machine; save it there with torch 1.6 or later")
+        ids = StorageIds(legacy=True)
+        tree = self._pickle("the object", ids)
+        regions = self._regions(ids, self._pickle("the list of storages"))
+        storages = {key: Storage(key, region.nbytes, region) for key, region in regions.items()}
+        data = LegacyBytes(self.path, self.fd, regions)
+        return TorchSource(self.path, "torch legacy", tree, storages, data, root)
+
+    def _check_magic(self) -> None:
+        try:
+            magic = self._pickle("the first pickle")
+        except FormatError as error:
+            if self.position == 0:
+                raise FormatError(
+                    f"{self.path}: a pickle file, but no torch file ({error.message.removeprefix(self.path + ': ')}); "
+                    "it was not executed",
+                    file=self.path,
+                ) from None
+            raise
+        if type(magic) is not int or magic != MAGIC:
+            what = f"an object of {magic.label}" if type(magic) is Opaque else f"a {type(magic).__name__}"
+            self.fail(
+                f"a pickle of {what}, but no torch file (it does not begin with torch's magic number); it was not "
+                "executed; save the tensors with torch.save or as safetensors where the file was made"
+            )
+
+    def _pickle(self, what: str, persistent: StorageIds | None = None) -> Any:
+        start = self.position
+
+        def read(count: int) -> bytes:
+            return os.pread(self.fd, count, start)
+
+        known = {} if persistent is None else {"persistent": persistent}
+        value, length = load_prefix(read, self.size - start, file=self.path, what=what, **known)
+        self.position += length
+        return value
+
+    def _regions(self, ids: StorageIds, keys: Any) -> dict[str, Region]:
+        """Where each storage lies; every declared one must be there once, with the declared length."""
+        if type(keys) is not list or any(type(key) is not str for key in keys):
+            self.fail("the list of storages is damaged")
+        if len(set(keys)) != len(keys):
+            self.fail("the list of storages names one storage twice")
+        missing, unknown = set(ids.storages) - set(keys), set(keys) - set(ids.storages)
+        if missing or unknown:
+            which = ascii(sorted(missing or unknown)[0])[:60]
+            self.fail(f"storage {which} is {'declared but not stored' if missing else 'stored but never declared'}")
+        regions: dict[str, Region] = {}
+        at = self.position
+        for key in keys:
+            node = ids.storages[key]
+            head = os.pread(self.fd, 8, at)
+            if len(head) != 8:
+                self.fail(f"it is cut: storage {ascii(key)[:60]} begins at byte {at}, the file ends at {self.size}")
+            (count,) = unpack("<q", head)
+            nbytes = storage_nbytes(node)
+            if count != node.numel:
+                self.fail(f"storage {ascii(key)[:60]} is declared with {node.numel} elements and stored with {count}")
+            at += 8
+            if at + nbytes > self.size:
+                self.fail(
+                    f"it is cut: storage {ascii(key)[:60]} needs {nbytes} bytes from byte {at}, the file ends at {self.size}"
+                )
+            regions[key] = Region(self.path, at, nbytes)
+            at += nbytes
+        if at != self.size:
+            self.fail(f"{self.size - at} bytes follow the last storage")
+        self._add_views(ids, regions)
+        return regions
+
+    def _add_views(self, ids: StorageIds, regions: dict[str, Region]) -> None:
+        for key, node in ids.views.items():
+            assert node.view is not None
+            whole, offset, numel = node.view
+            width = itemsize(node.dtype)
+            if key in ids.storages or (offset + numel) * width > regions[whole].nbytes:
+                self.fail(f"storage view {ascii(key)[:60]} reaches outside its storage {ascii(whole)[:60]}")
+            regions[key] = Region(self.path, regions[whole].offset + offset * width, numel * width)

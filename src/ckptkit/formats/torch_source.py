@@ -1,0 +1,312 @@
+"""An opened torch file as a `Source`: the root's tensors as proved views, everything else by name."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ..errors import FormatError
+from ..signatures import OBJECT, Signature, TensorInfo, tied_groups
+from .base import Buffer, Source, Storage, View
+from .pickled import Opaque, StorageNode, TensorNode, parts
+from .roots import choose_root, dotted
+from .torch_bytes import Bytes
+from .torch_values import VALUE_TYPES, plain_value
+from .torch_views import prove
+
+if TYPE_CHECKING:
+    import torch
+
+_UNHELD = "ckptkit holds strided tensors only; convert or drop it where it was made, and save again"
+
+
+class TorchSource(Source):
+    """A torch file, zip or legacy.
+
+    Args:
+        path: the file.
+        format: ``torch zip`` or ``torch legacy``.
+        tree: what its pickle describes.
+        storages: the storages that are in the file, by key.
+        data: access to their bytes.
+        root: ``auto``, ``none`` or a dotted path.
+
+    Attributes:
+        tree: the whole tree, for writers that keep the surroundings.
+        root_path: the keys that lead to the root.
+
+    Raises:
+        FormatError: a tensor is not inside its storage, or the root holds what has no place in a state_dict.
+        RootError: no root, or more than one.
+    """
+
+    def __init__(
+        self, path: str, format: str, tree: Any, storages: Mapping[str, Storage], data: Bytes, root: str
+    ) -> None:
+        self.path = path
+        self.files = (path,)
+        self.format = format
+        self.tree = tree
+        self.data = data
+        self.storages = storages
+        self._views: dict[int, View | None] = {}
+        choice = choose_root(tree, root, path)
+        self.root_path = choice.path
+        self.root_node: dict[Any, Any] = choice.node
+        self._prove_root()
+        opaque = self._prove_rest()
+        self.signature = Signature(
+            {key: self._info(key, value) for key, value in self.root_node.items()},
+            tied=tied_groups(self._identities()),
+            root=dotted(choice.path) or None,
+            roots=choice.roots,
+        )
+        self.state_metadata = self._state_metadata()
+        self.surroundings = tuple(_beside(tree, choice.path))
+        self.notes = (*choice.notes, *self._remarks(opaque))
+
+    # -- opening
+
+    def _prove_root(self) -> None:
+        for key, value in self.root_node.items():
+            if type(key) is not str:
+                shown = key.label if type(key) is Opaque else ascii(key)[:60]
+                raise FormatError(
+                    f"{self.path}: the root {dotted(self.root_path)!r} has the key {shown}, which is no string; "
+                    "give the path of a dictionary with string keys as root",
+                    file=self.path,
+                )
+            if not key.isascii():
+                _check_text(key, self.path or "")
+            if type(value) is TensorNode:
+                self._prove(value, key)
+                if value.reason is not None and value.reason != "meta":
+                    raise FormatError(
+                        f"{self.path}: {ascii_key(key)} is {value.reason}, of dtype {value.dtype}; {_UNHELD}",
+                        file=self.path,
+                        key=key,
+                    )
+            else:
+                for part in _walk(value):
+                    self._refuse_inside(part, key)
+
+    def _refuse_inside(self, part: Any, key: str) -> None:
+        if type(part) is TensorNode:
+            self._prove(part, key)
+            if part.reason is not None:
+                raise FormatError(
+                    f"{self.path}: {ascii_key(key)} contains a tensor that is {part.reason}; {_UNHELD}",
+                    file=self.path,
+                    key=key,
+                )
+        elif type(part) is Opaque:
+            raise FormatError(
+                f"{self.path}: {ascii_key(key)} contains the global {part.label}, which is not on the allow-list "
+                "and is never looked up; name a root that does not hold it, or drop it where the file was made",
+                file=self.path,
+                key=key,
+            )
+        elif not _is_value(part):
+            raise FormatError(
+                f"{self.path}: {ascii_key(key)} contains a {type(part).__name__.removesuffix('Node').lower()}, "
+                "which has no place in a state_dict",
+                file=self.path,
+                key=key,
+            )
+
+    def _prove_rest(self) -> dict[str, str]:
+        """Prove every other tensor too; returns the opaque values by dotted place."""
+        opaque: dict[str, str] = {}
+        for place, part in _placed(self.tree, self.root_node):
+            if type(part) is TensorNode:
+                if id(part) not in self._views:
+                    self._prove(part, place)
+            elif type(part) is Opaque:
+                opaque.setdefault(place, part.label)
+        return opaque
+
+    def _prove(self, node: TensorNode, where: str) -> View | None:
+        view = self._views[id(node)] = prove(node, self.storages, self.path or "", where)
+        if view is not None and self.data.swapped and node.storage and node.dtype != node.storage.dtype:
+            raise FormatError(
+                f"{self.path}: {ascii_key(where)}: {node.dtype} elements in an untyped big-endian storage: "
+                "where one ends and the next begins is not recorded",
+                file=self.path,
+                key=where,
+            )
+        return view
+
+    def _info(self, key: str, value: Any) -> TensorInfo:
+        return TensorInfo(value.size, value.dtype) if type(value) is TensorNode else OBJECT
+
+    def _identities(self) -> Iterator[tuple[str, Hashable]]:
+        for key, value in self.root_node.items():
+            if type(value) is TensorNode:
+                view = self._views[id(value)]
+                if view is not None and 0 not in view.shape:
+                    bits = (value.conj, value.neg)
+                    yield key, (view.storage.id, view.offset, view.shape, view.stride, view.dtype, bits)
+
+    def _state_metadata(self) -> dict[str, Any] | None:
+        metadata = getattr(self.root_node, "attributes", {}).get("_metadata")
+        if not isinstance(metadata, dict) or any(type(k) is not str for k in metadata):
+            return None
+        if any(type(part) is Opaque or not _is_value(part) for part in _walk(metadata)):
+            return None
+        return dict(plain_value(metadata, self.node_tensor))
+
+    def _remarks(self, opaque: dict[str, str]) -> Iterator[str]:
+        if any(root.kind == "optimizer" for root in self.signature.roots):
+            places = [root.path for root in self.signature.roots if root.kind == "optimizer"]
+            yield f"optimizer state is present: {', '.join(places)}"
+        for place, label in list(opaque.items())[:20]:
+            yield f"opaque value at {place}: {label} is not on the allow-list and was not looked up"
+        if len(opaque) > 20:
+            yield f"and {len(opaque) - 20} more opaque values"
+        meta = [k for k, v in self.root_node.items() if type(v) is TensorNode and v.reason == "meta"]
+        if meta:
+            yield f"{len(meta)} meta tensors have a shape but no data, the first is {ascii_key(meta[0])}"
+        extra = set(getattr(self.root_node, "attributes", {})) - {"_metadata"}
+        if extra:
+            yield f"attributes of the root that are not kept: {', '.join(sorted(ascii(a) for a in extra))}"
+
+    # -- reading
+
+    def node(self, key: str) -> TensorNode:
+        """The description of a tensor of the root.
+
+        Raises:
+            KeyError: no such key. FormatError: it is no tensor.
+        """
+        value = self.root_node[key]
+        if type(value) is not TensorNode:
+            raise FormatError(f"{self.path}: {ascii_key(key)} is no tensor", file=self.path, key=key)
+        return value
+
+    def view(self, key: str) -> View:
+        node = self.node(key)
+        view = self._views[id(node)]
+        if view is None:
+            self._refuse_dataless(key, node)
+        if node.conj or node.neg:
+            what = "conjugated" if node.conj else "negated"
+            raise FormatError(
+                f"{self.path}: {ascii_key(key)} is lazily {what}: its bytes are not its values; resolve it where it "
+                "was made (resolve_conj, resolve_neg), or drop it",
+                file=self.path,
+                key=key,
+            )
+        return view
+
+    def read(self, storage: Storage, start: int, stop: int) -> Iterator[Buffer]:
+        return self.data.read(storage, start, stop)
+
+    def tensor(self, key: str) -> torch.Tensor:
+        node = self.node(key)
+        if self._views[id(node)] is None:
+            self._refuse_dataless(key, node)
+        return self.node_tensor(node)
+
+    def _refuse_dataless(self, key: str, node: TensorNode) -> NoReturn:
+        raise FormatError(
+            f"{self.path}: {ascii_key(key)} is a {node.reason} tensor: it has a shape but no data",
+            file=self.path,
+            key=key,
+        )
+
+    def node_view(self, node: TensorNode) -> View | None:
+        """The proved view of any tensor of the tree; None when it has no plain data."""
+        return self._views[id(node)]
+
+    def node_tensor(self, node: TensorNode) -> torch.Tensor:
+        """Any tensor of the tree with plain data."""
+        import torch
+
+        view = self._views[id(node)]
+        if view is None:
+            raise FormatError(f"{self.path}: a {node.reason} tensor has no data", file=self.path)
+        dtype = getattr(torch, view.dtype)
+        tensor = torch.empty(0, dtype=dtype)
+        if 0 in view.shape:
+            return torch.empty_strided(view.shape, view.stride, dtype=dtype)
+        base = self.data.storage(view.storage)
+        tensor.set_(base.untyped_storage(), view.offset, view.shape, view.stride)
+        if node.conj:
+            tensor = torch._conj(tensor)
+        if node.neg:
+            tensor = torch._neg_view(tensor)
+        return tensor
+
+    def value(self, key: str) -> Any:
+        value = self.root_node[key]
+        if type(value) is TensorNode:
+            raise KeyError(key)
+        return plain_value(value, self.node_tensor)
+
+    def close(self) -> None:
+        self.data.close()
+
+
+def ascii_key(key: str) -> str:
+    """A key as it stands in a message."""
+    return repr(key) if key.isprintable() and len(key) <= 120 else ascii(key[:120])
+
+
+def _check_text(key: str, path: str) -> None:
+    try:
+        key.encode("utf-8")
+    except UnicodeEncodeError:
+        raise FormatError(
+            f"{path}: the key {ascii(key)[:120]} holds a lone surrogate and is no valid text", file=path, key=ascii(key)
+        ) from None
+
+
+def _is_value(part: Any) -> bool:
+    return isinstance(part, VALUE_TYPES)
+
+
+def _walk(value: Any) -> Iterator[Any]:
+    """A value and all its parts; trees are acyclic and bounded."""
+    stack, seen = [value], set()
+    while stack:
+        node = stack.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        yield node
+        if type(node) is not Opaque:
+            stack.extend(parts(node))
+
+
+def _placed(tree: Any, root: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
+    """Every part outside the root with its dotted place; shared parts are met once."""
+    stack: list[tuple[Any, Any]] = [((), tree)]
+    seen = {id(root)}
+    while stack:
+        path, node = stack.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if type(node) in (TensorNode, Opaque):
+            yield dotted(path) or "the top level", node
+        if type(node) is TensorNode:
+            continue
+        if isinstance(node, dict):
+            inner = [((*path, key), value) for key, value in node.items()]
+            inner += [((*path, key), key) for key in node if type(key) is Opaque]
+        elif isinstance(node, (list, tuple)):
+            inner = [((*path, i), value) for i, value in enumerate(node)]
+        else:
+            inner = [(path, part) for part in parts(node)]
+        stack.extend((p, v) for p, v in reversed(inner) if type(v) not in _ATOMS)
+
+
+_ATOMS = frozenset((str, int, float, bool, type(None), bytes, complex))
+
+
+def _beside(tree: Any, path: tuple[Any, ...]) -> Iterator[str]:
+    for depth, step in enumerate(path):
+        for key in tree:
+            if key is not step and key != step:
+                yield dotted((*path[:depth], key))
+        tree = tree[step]

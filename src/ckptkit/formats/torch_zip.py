@@ -1,0 +1,130 @@
+"""torch's zip format (torch 1.6 and later): ``data.pkl`` beside one entry per storage."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import NoReturn
+
+from ..errors import FormatError
+from .base import Region, Source, Storage
+from .pickled import StorageIds, StorageNode, load_pickle
+from .torch_bytes import Bytes, open_regular
+from .torch_source import TorchSource
+from .torch_views import itemsize, storage_nbytes
+from .zipfmt import STORED, Archive
+
+MAX_PICKLE = 512 << 20
+MAX_INFLATED_PICKLE = 32 << 20  # a pickle of repeated opcodes deflates far, and unfolds once more into objects
+MAX_VERSION = 10  # torch::serialize kMaxSupportedFileFormatVersion
+_SCRIPT = "it is a TorchScript archive, which holds code; have its author save the state_dict() with torch.save"
+_EXPORT = "it is a torch.export (.pt2) archive; have its author save the state_dict() with torch.save"
+
+
+def looks_like_zip(head: bytes) -> bool:
+    """Whether a file that begins with `head` is meant to be a zip archive."""
+    return head[:4] in (b"PK\3\4", b"PK\5\6")
+
+
+class ZipBytes(Bytes):
+    """Storages as the entries ``data/KEY`` of an archive."""
+
+    def __init__(self, path: str, fd: int, swapped: dict[str, int], archive: Archive) -> None:
+        super().__init__(path, fd, swapped)
+        self.archive = archive
+
+    def raw(self, key: str, start: int, stop: int) -> Iterator[bytes]:
+        return self.archive.content(self.archive.entries[f"data/{key}"], start, stop)
+
+    def bad_crc(self, key: str, declared: int, found: int) -> NoReturn:
+        self.archive.bad_crc(f"data/{key}", declared, found)
+
+
+def open_torch_zip(path: str, root: str) -> Source:
+    """Open a torch zip file; reads the directory and ``data.pkl`` only.
+
+    Args:
+        path: a regular file.
+        root: ``auto``, ``none`` or a dotted path.
+
+    Raises:
+        FormatError: it is damaged, no torch file, or holds what has no place in a state_dict.
+        RootError: no root, or more than one.
+    """
+    fd = open_regular(path)
+    try:
+        return _open(path, fd, root)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _open(path: str, fd: int, root: str) -> Source:
+    archive = Archive(path, fd)
+    _check_kind(archive)
+    big = _byteorder(archive) == "big"
+    entry = archive.entries["data.pkl"]
+    pickle = archive.read("data.pkl", MAX_PICKLE if entry.method == STORED else MAX_INFLATED_PICKLE)
+    ids = StorageIds()
+    tree = load_pickle(pickle, file=path, what="data.pkl", persistent=ids)
+    storages: dict[str, Storage] = {}
+    swapped: dict[str, int] = {}
+    for key, node in ids.storages.items():
+        width = itemsize(node.dtype) // (2 if node.dtype.startswith("complex") else 1) if big else 1
+        if width > 1:
+            swapped[key] = width
+        storage = _storage(archive, node, width == 1)
+        if storage is not None:
+            storages[key] = storage
+    return TorchSource(path, "torch zip", tree, storages, ZipBytes(path, fd, swapped, archive), root)
+
+
+def _check_kind(archive: Archive) -> None:
+    names = archive.entries
+    if "constants.pkl" in names or any(name.startswith("code/") for name in names):
+        raise FormatError(f"{archive.path}: {_SCRIPT}", file=archive.path)
+    if "archive_format" in names or any(name.startswith(("models/", "serialized_exported")) for name in names):
+        raise FormatError(f"{archive.path}: {_EXPORT}", file=archive.path)
+    if "data.pkl" not in names:
+        some = ", ".join(ascii(name)[1:-1][:60] for name in list(names)[:3]) or "nothing"
+        raise FormatError(
+            f"{archive.path}: a zip archive, but no torch file: it has no data.pkl (it holds {some})", file=archive.path
+        )
+    version = archive.read("version", 32).strip()
+    if not version.isdigit() or not 1 <= int(version) <= MAX_VERSION:
+        raise FormatError(
+            f"{archive.path}: torch zip version {ascii(version)[2:-1]}; 1 to {MAX_VERSION} are known", file=archive.path
+        )
+
+
+def _byteorder(archive: Archive) -> str:
+    if "byteorder" not in archive.entries:  # torch before 2.1 wrote none, and little-endian data
+        return "little"
+    order = archive.read("byteorder", 32)
+    if order not in (b"little", b"big"):
+        raise FormatError(f"{archive.path}: byte order {ascii(order)[2:-1]}; little or big are known", file=archive.path)
+    return order.decode()
+
+
+def _storage(archive: Archive, node: StorageNode, plain: bool) -> Storage | None:
+    declared = storage_nbytes(node)
+    entry = archive.entries.get(f"data/{node.key}")
+    if entry is None:
+        if node.location == "meta":
+            return None
+        raise FormatError(
+            f"{archive.path}: storage {ascii(node.key)[:60]} is missing: there is no entry data/{ascii(node.key)[1:-1][:60]}",
+            file=archive.path,
+        )
+    # torch declares whole elements; the bytes of a storage need not be a multiple of the element.
+    if not declared <= entry.usize < declared + itemsize(node.dtype):
+        raise FormatError(
+            f"{archive.path}: storage {ascii(node.key)[:60]} is declared as {node.numel} x {node.dtype} "
+            f"({declared} bytes), its entry has {entry.usize} bytes",
+            file=archive.path,
+        )
+    archive.check_bound(entry)
+    region = None
+    if entry.method == STORED and plain:
+        region = Region(archive.path, entry.offset, entry.usize, entry.crc or None)
+    return Storage(node.key, entry.usize, region)

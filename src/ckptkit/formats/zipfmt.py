@@ -1,0 +1,339 @@
+"""A strict zip reader: what two readers could understand differently is refused.
+
+The layout is that of PKWARE's APPNOTE 6.3.9 (sections 4.3.7 local header, 4.3.9 data descriptor, 4.3.12 central
+directory, 4.3.14 zip64 end record, 4.3.16 end record). Refused: junk before, between or behind the entries,
+overlaps, local headers that contradict the central directory, encryption, several disks, names that are equal
+up to case, absolute, climbing or with backslashes, more than one top folder.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from struct import Struct
+from typing import NoReturn
+
+from ..errors import FormatError
+from .base import CHUNK
+
+STORED, DEFLATED = 0, 8
+_LOCAL = Struct("<IHHHHHIIIHH")
+_CENTRAL = Struct("<IHHHHHHIIIHHHHHII")
+_END = Struct("<IHHHHIIH")
+_END64 = Struct("<IQHHIIQQQQ")
+_LOCATOR = Struct("<IIQI")
+_ALLOWED_FLAGS = 0x0002 | 0x0004 | 0x0008 | 0x0800  # deflate options, data descriptor, UTF-8 names
+_DESCRIPTOR = 0x0008
+_MAX2, _MAX4 = 0xFFFF, 0xFFFFFFFF
+# A deflated entry may not unfold beyond both of these: weights compress by a few percent, bombs by 1000.
+MAX_INFLATED, MAX_RATIO = 64 << 20, 200
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file in the archive.
+
+    Args:
+        name: below the top folder.
+        method: `STORED` or `DEFLATED`.
+        crc: declared CRC-32 of the content; 0 when it was not computed.
+        csize, usize: bytes in the archive, and of the content.
+        offset: first byte of the data in the archive.
+    """
+
+    name: str
+    method: int
+    crc: int
+    csize: int
+    usize: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Raw:
+    name: bytes
+    flags: int
+    method: int
+    crc: int
+    csize: int
+    usize: int
+    header: int
+
+
+class Archive:
+    """The entries of a zip file, by name below the one top folder.
+
+    Args:
+        path: for messages.
+        fd: open for reading; it stays the caller's.
+
+    Raises:
+        FormatError: the file breaks one of the laws above; the text says which.
+    """
+
+    def __init__(self, path: str, fd: int) -> None:
+        self.path = path
+        self.fd = fd
+        self.size = os.fstat(fd).st_size
+        start, length, count = self._find_directory()
+        raw = list(self._directory(start, length, count))
+        self.top, names = self._names(raw)
+        self.entries = self._entries(raw, names, start)
+
+    def fail(self, reason: str) -> NoReturn:
+        """Refuse the file."""
+        raise FormatError(f"{self.path}: not a sound zip archive: {reason}", file=self.path)
+
+    def _pread(self, offset: int, length: int) -> bytes:
+        data = os.pread(self.fd, length, offset)
+        while len(data) < length:
+            more = os.pread(self.fd, length - len(data), offset + len(data))
+            if not more:
+                self.fail(f"it ends at byte {offset + len(data)} and goes on to {offset + length}")
+            data += more
+        return data
+
+    def _find_directory(self) -> tuple[int, int, int]:
+        """Offset and length of the central directory, and its number of entries."""
+        if self.size < _END.size:
+            self.fail(f"{self.size} bytes are too few")
+        base = max(0, self.size - _END.size - _MAX2)
+        tail = self._pread(base, self.size - base)
+        ends: list[int] = []
+        at = tail.rfind(b"PK\5\6")
+        while at >= 0:
+            if at + _END.size <= len(tail) and at + _END.size + _END.unpack_from(tail, at)[7] == len(tail):
+                ends.append(at)
+            at = tail.rfind(b"PK\5\6", 0, at + 3) if at > 0 else -1
+        if not ends:
+            self.fail("it has no end record (cut, or bytes appended)")
+        if len(ends) > 1:
+            self.fail("it has more than one end record")
+        end = base + ends[0]
+        _, disk, first_disk, here, count, length, start, _ = _END.unpack_from(tail, ends[0])
+        limit = end
+        if end >= _LOCATOR.size:
+            locator = self._pread(end - _LOCATOR.size, _LOCATOR.size)
+            if locator[:4] == b"PK\6\7":
+                limit, plain = end - _LOCATOR.size, (here, count, length, start)
+                here, count, length, start, limit = self._end64(locator, limit)
+                for short, full, most in zip(
+                    plain, (here, count, length, start), (_MAX2, _MAX2, _MAX4, _MAX4), strict=True
+                ):
+                    if short not in (full, most):
+                        self.fail("the end record and the zip64 end record disagree")
+        if disk or first_disk or here != count:
+            self.fail("it is one part of several")
+        if start + length != limit:
+            self.fail(f"the central directory ends at {start + length}, the end record begins at {limit}")
+        if count * _CENTRAL.size > length:
+            self.fail(f"{count} entries do not fit into a directory of {length} bytes")
+        return start, length, count
+
+    def _end64(self, locator: bytes, limit: int) -> tuple[int, int, int, int, int]:
+        _, disk, offset, disks = _LOCATOR.unpack(locator)
+        if disk or disks > 1 or offset + _END64.size > limit:
+            self.fail("the zip64 locator points nowhere")
+        magic, extent, _, _, disk, first, here, count, length, start = _END64.unpack(
+            self._pread(offset, _END64.size)
+        )
+        if magic != 0x06064B50 or offset + 12 + extent != limit or disk or first:
+            self.fail("the zip64 end record is damaged")
+        return here, count, length, start, offset
+
+    def _directory(self, start: int, length: int, count: int) -> Iterator[_Raw]:
+        data = self._pread(start, length)
+        pos = 0
+        for number in range(count):
+            if pos + _CENTRAL.size > length:
+                self.fail(f"entry {number} of {count} is missing in the directory")
+            fields = _CENTRAL.unpack_from(data, pos)
+            magic, _, _, flags, method, _, _, crc, csize, usize, n, x, k, disk, _, _, header = fields
+            pos += _CENTRAL.size
+            if magic != 0x02014B50 or pos + n + x + k > length:
+                self.fail(f"entry {number} of the directory is damaged")
+            name = data[pos : pos + n]
+            if _MAX4 in (csize, usize, header):
+                csize, usize, header = self._zip64(data[pos + n : pos + n + x], csize, usize, header, name)
+            pos += n + x + k
+            if disk not in (0, _MAX2):
+                self.fail("it is one part of several")
+            if flags & ~_ALLOWED_FLAGS:
+                self.fail(f"entry {ascii(name)[:80]} has flags 0x{flags:x} (encrypted or patched)")
+            if method not in (STORED, DEFLATED):
+                self.fail(f"entry {ascii(name)[:80]} uses compression method {method}")
+            if method == STORED and csize != usize:
+                self.fail(f"entry {ascii(name)[:80]} is stored but has two sizes, {csize} and {usize}")
+            yield _Raw(name, flags, method, crc, csize, usize, header)
+        if pos != length:
+            self.fail(f"{length - pos} bytes follow the last entry of the directory")
+
+    def _zip64(self, extra: bytes, csize: int, usize: int, header: int, name: bytes) -> tuple[int, int, int]:
+        pos = 0
+        while pos + 4 <= len(extra):
+            kind, length = int.from_bytes(extra[pos : pos + 2], "little"), int.from_bytes(
+                extra[pos + 2 : pos + 4], "little"
+            )
+            field = extra[pos + 4 : pos + 4 + length]
+            if kind == 1:
+                values = [int.from_bytes(field[i : i + 8], "little") for i in range(0, len(field) - 7, 8)]
+                try:
+                    usize = values.pop(0) if usize == _MAX4 else usize
+                    csize = values.pop(0) if csize == _MAX4 else csize
+                    header = values.pop(0) if header == _MAX4 else header
+                except IndexError:
+                    break
+                return csize, usize, header
+            pos += 4 + length
+        self.fail(f"entry {ascii(name)[:80]} declares 4 GiB or more without a zip64 record")
+
+    def _names(self, raw: list[_Raw]) -> tuple[str, list[str]]:
+        tops: set[str] = set()
+        seen: set[str] = set()
+        names: list[str] = []
+        for entry in raw:
+            try:
+                name = entry.name.decode("utf-8" if entry.flags & 0x0800 or entry.name.isascii() else "cp437")
+            except UnicodeDecodeError:
+                self.fail(f"entry name {ascii(entry.name)[:80]} is not UTF-8")
+            parts = name.removesuffix("/").split("/")
+            if "\\" in name or "\0" in name or "" in parts or "." in parts or ".." in parts:
+                self.fail(f"entry name {ascii(name)[:80]} is absolute, climbs, or is not plain")
+            folded = name.removesuffix("/").casefold()
+            if folded in seen:
+                self.fail(f"two entries are named {ascii(name)[:80]} (up to case)")
+            seen.add(folded)
+            tops.add(parts[0])
+            if len(tops) > 1:
+                self.fail(f"it has more than one top folder: {', '.join(sorted(ascii(t)[:60] for t in tops))}")
+            names.append(name)
+        return (tops.pop() if tops else ""), names
+
+    def _entries(self, raw: list[_Raw], names: list[str], directory: int) -> dict[str, Entry]:
+        entries: dict[str, Entry] = {}
+        order = sorted(range(len(raw)), key=lambda i: raw[i].header)
+        position, pending, label = 0, False, ""
+        cut = len(self.top) + 1
+        for index in order:
+            entry = raw[index]
+            self._gap(position, entry.header, pending, label)
+            label = names[index]
+            if entry.header + _LOCAL.size + len(entry.name) > directory:
+                self.fail(f"entry {ascii(label)[:80]} begins at {entry.header}, inside or behind the directory")
+            head = self._pread(entry.header, _LOCAL.size + len(entry.name))
+            magic, _, flags, method, _, _, crc, csize, usize, n, x = _LOCAL.unpack_from(head)
+            if magic != 0x04034B50 or n != len(entry.name) or head[_LOCAL.size :] != entry.name:
+                self.fail(f"entry {ascii(label)[:80]} has another name in its local header")
+            pending = bool(flags & _DESCRIPTOR)
+            for what, local, central in (
+                ("flags", flags, entry.flags), ("method", method, entry.method), ("CRC", crc, entry.crc),
+                ("packed size", csize, entry.csize), ("size", usize, entry.usize),
+            ):  # fmt: skip
+                unknown = (pending and local == 0) or (local == _MAX4 and what.endswith("size"))
+                if local != central and not (unknown and what not in ("flags", "method")):
+                    self.fail(f"entry {ascii(label)[:80]}: {what} {local} in its local header, {central} in the directory")
+            offset = entry.header + _LOCAL.size + n + x
+            position = offset + entry.csize
+            if position > directory:
+                self.fail(f"entry {ascii(label)[:80]} ends at {position}, inside or behind the directory")
+            if label.endswith("/"):
+                if entry.usize:
+                    self.fail(f"folder {ascii(label)[:80]} has content")
+                continue
+            if len(label) < cut:
+                self.fail(f"entry {ascii(label)[:80]} lies in no top folder")
+            short = label[cut:]
+            entries[short] = Entry(short, entry.method, entry.crc, entry.csize, entry.usize, offset)
+        self._gap(position, directory, pending, label)
+        return entries
+
+    def _gap(self, start: int, stop: int, pending: bool, label: str) -> None:
+        # Only a data descriptor may stand between two entries, and only where one was announced.
+        if stop < start:
+            self.fail(f"two entries overlap at byte {stop}")
+        if start != stop and not (pending and stop - start in (12, 16, 20, 24)):
+            where = f"behind entry {ascii(label)[:80]}" if label else "before the first entry"
+            self.fail(f"{stop - start} bytes that belong to nothing stand {where}")
+
+    def check_bound(self, entry: Entry) -> None:
+        """Refuse a deflated entry that claims to unfold beyond reason.
+
+        Raises:
+            FormatError: named.
+        """
+        if entry.method == DEFLATED and entry.usize > max(MAX_INFLATED, MAX_RATIO * entry.csize):
+            self.fail(f"entry {ascii(entry.name)[:80]} unfolds {entry.csize} bytes into {entry.usize}")
+
+    def content(self, entry: Entry, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        """The content of an entry in chunks of at most `CHUNK`; CRC-checked when all of it is read.
+
+        Args:
+            entry: one of `entries`.
+            start, stop: a part of the content.
+
+        Raises:
+            FormatError: the CRC differs, the data is damaged, or it unfolds beyond its declared size.
+        """
+        stop = entry.usize if stop is None else stop
+        whole = start == 0 and stop == entry.usize
+        source = self._stored(entry, start, stop) if entry.method == STORED else self._inflated(entry, start, stop)
+        crc = 0
+        for chunk in source:
+            if whole:
+                crc = zlib.crc32(chunk, crc)
+            yield chunk
+        if whole and entry.crc and crc != entry.crc:
+            self.bad_crc(entry.name, entry.crc, crc)
+
+    def bad_crc(self, name: str, declared: int, found: int) -> NoReturn:
+        """Refuse an entry whose bytes are not the ones that were written."""
+        raise FormatError(
+            f"{self.path}: entry {ascii(name)[:80]} is damaged: its bytes have CRC {found:08x}, "
+            f"the archive declares {declared:08x}; get a fresh copy of the file",
+            file=self.path,
+        )
+
+    def read(self, name: str, limit: int) -> bytes:
+        """The whole content of a small entry.
+
+        Raises:
+            FormatError: it is missing, longer than `limit`, or damaged.
+        """
+        entry = self.entries.get(name)
+        if entry is None:
+            self.fail(f"the entry {name} is missing")
+        if entry.usize > limit:
+            self.fail(f"the entry {name} has {entry.usize} bytes; {limit} is the most")
+        self.check_bound(entry)
+        return b"".join(self.content(entry))
+
+    def _stored(self, entry: Entry, start: int, stop: int) -> Iterator[bytes]:
+        for at in range(start, stop, CHUNK):
+            yield self._pread(entry.offset + at, min(CHUNK, stop - at))
+
+    def _inflated(self, entry: Entry, start: int, stop: int) -> Iterator[bytes]:
+        self.check_bound(entry)
+        inflate = zlib.decompressobj(-15)
+        fed, done = 0, 0
+        pending = b""
+        while not inflate.eof:
+            if not pending and fed < entry.csize:
+                pending = self._pread(entry.offset + fed, min(CHUNK, entry.csize - fed))
+                fed += len(pending)
+            try:
+                chunk = inflate.decompress(pending, CHUNK)
+            except zlib.error as error:
+                self.fail(f"entry {ascii(entry.name)[:80]} does not inflate: {error}")
+            pending = inflate.unconsumed_tail
+            if not chunk and not pending and fed >= entry.csize and not inflate.eof:
+                self.fail(f"entry {ascii(entry.name)[:80]} ends in the middle of its deflated data")
+            if done + len(chunk) > entry.usize:
+                self.fail(f"entry {ascii(entry.name)[:80]} unfolds beyond its {entry.usize} bytes")
+            low, high = max(start - done, 0), min(stop - done, len(chunk))
+            done += len(chunk)
+            if low < high:
+                yield chunk[low:high]
+        if done != entry.usize or pending or inflate.unused_data or fed != entry.csize:
+            self.fail(f"entry {ascii(entry.name)[:80]} does not fill its {entry.usize} bytes")
