@@ -1,0 +1,196 @@
+"""Files that appear complete or not at all: written beside the target, synced, then renamed."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from types import TracebackType
+from typing import Self
+
+from ..errors import WriteError
+from . import locks
+
+PREFIX = ".ckptkit-"
+SUFFIX = ".tmp"
+
+
+class AtomicFile:
+    """A context manager whose file gets its name at the end, and only if nothing went wrong.
+
+    Args:
+        target: the final path; if it is a link, the file it points to is replaced and the link kept.
+        overwrite: replace what is there; its permissions are kept.
+        fsync: make file and name durable before the end.
+
+    Attributes:
+        fd: descriptor of the temporary file, open for reading and writing.
+
+    Raises:
+        WriteError: the target exists without `overwrite`, is no regular file, or the system refuses.
+    """
+
+    fd: int
+
+    def __init__(self, target: str, *, overwrite: bool = False, fsync: bool = True) -> None:
+        self.target = target
+        self.overwrite = overwrite
+        self.fsync = fsync
+        self._final = os.path.realpath(target)
+        self._folder = os.path.dirname(self._final)
+        self._temporary = ""
+
+    def __enter__(self) -> Self:
+        mode = self._check_target()
+        remove_stale(self._folder)
+        try:
+            self.fd, self._temporary = _create(self._folder)
+            if mode is not None:
+                os.fchmod(self.fd, mode)
+        except OSError as error:
+            self._discard()
+            raise write_error(self.target, error) from None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            try:
+                self._commit()
+            except BaseException as failure:
+                self._discard()
+                if isinstance(failure, OSError):
+                    raise write_error(self.target, failure) from None
+                raise
+            return
+        self._discard()
+        if isinstance(error, OSError):
+            raise write_error(self.target, error) from None
+
+    def _check_target(self) -> int | None:
+        """The permissions to keep, when there is a file to replace."""
+        try:
+            status = os.stat(self._final)
+        except FileNotFoundError:
+            if not os.path.isdir(self._folder):
+                raise WriteError(
+                    f"{self.target}: the folder {self._folder} does not exist; make it first", file=self.target
+                ) from None
+            return None
+        except OSError as error:
+            raise write_error(self.target, error) from None
+        if not stat.S_ISREG(status.st_mode):
+            what = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
+            raise WriteError(f"{self.target}: is {what} and is not replaced; choose another target", file=self.target)
+        if not self.overwrite:
+            raise exists_error(self.target)
+        return stat.S_IMODE(status.st_mode)
+
+    def _commit(self) -> None:
+        if self.fsync:
+            os.fsync(self.fd)
+        if self.overwrite:
+            os.replace(self._temporary, self._final)
+        else:
+            rename_new(self._temporary, self._final, self.target)
+        self._temporary = ""
+        os.close(self.fd)
+        self.fd = -1
+        if self.fsync:
+            sync_folder(self._folder)
+
+    def _discard(self) -> None:
+        if self._temporary:
+            # Unlink before the lock goes with the descriptor, or a neighbour could take it for stale.
+            try:
+                os.unlink(self._temporary)
+            except OSError:
+                pass  # the folder itself may be gone; the first error is the one to report
+            self._temporary = ""
+        if getattr(self, "fd", -1) >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+def _create(folder: str) -> tuple[int, str]:
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    while True:
+        path = temporary_name(folder)
+        fd = os.open(path, flags, 0o666)
+        locks.hold(fd)
+        # A neighbour may have taken it for stale between the two calls above.
+        if os.fstat(fd).st_nlink:
+            return fd, path
+        os.close(fd)
+
+
+def temporary_name(folder: str) -> str:
+    """A fresh recognisable name in a folder; it never derives from keys or the target."""
+    return os.path.join(folder, f"{PREFIX}{secrets.token_hex(8)}{SUFFIX}")
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file name is one of our temporary ones."""
+    return name.startswith(PREFIX) and name.endswith(SUFFIX)
+
+
+def remove_stale(folder: str) -> None:
+    """Remove what killed runs left behind in a folder. A file that a live process holds is kept."""
+    try:
+        names = [name for name in os.listdir(folder) if is_temporary(name)]
+    except OSError:
+        return
+    for name in names:
+        locks.remove_if_free(os.path.join(folder, name))
+
+
+def rename_new(source: str, target: str, shown: str) -> None:
+    """Give a file or folder its name without ever replacing what appeared there meanwhile.
+
+    Raises:
+        WriteError: the name was taken since it was looked at.
+        OSError: the system refuses.
+    """
+    try:
+        if locks.rename_without_replacing(source, target):
+            return
+    except FileExistsError:
+        raise exists_error(shown) from None
+    if not os.path.isdir(source):
+        try:
+            os.link(source, target)
+        except FileExistsError:
+            raise exists_error(shown) from None
+        except OSError:
+            pass  # a file system without links: the check below is all there is
+        else:
+            os.unlink(source)
+            return
+    if os.path.lexists(target):
+        raise exists_error(shown)
+    os.rename(source, target)
+
+
+def sync_folder(folder: str) -> None:
+    """Make the names in a folder durable. Windows has no such call; its renames are journaled."""
+    if os.name == "nt":
+        return
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def exists_error(target: str) -> WriteError:
+    """The error for a target that is there already."""
+    return WriteError(f"{target}: exists already; choose another target, or allow it with --overwrite", file=target)
+
+
+def write_error(target: str, error: OSError) -> WriteError:
+    """A system error while writing, in our words."""
+    reason = error.strerror or str(error)
+    return WriteError(
+        f"{target}: could not be written: {reason}; the target is as it was before", file=target
+    )

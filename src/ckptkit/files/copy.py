@@ -1,0 +1,129 @@
+"""Copying bytes from file to file: by the kernel where it can, else in 1 MiB steps."""
+
+from __future__ import annotations
+
+import errno
+import os
+import zlib
+from collections.abc import Callable
+
+from ..errors import FormatError
+from .regular import open_fd
+
+STEP = 1 << 20
+# The kernel copies without passing through this process; larger steps than this only delay progress.
+_KERNEL_STEP = 64 << 20
+_NO_KERNEL_COPY = {
+    errno.EXDEV,
+    errno.EINVAL,
+    errno.ENOSYS,
+    errno.EOPNOTSUPP,
+    errno.EPERM,
+    errno.EBADF,
+    errno.ETXTBSY,
+}
+
+
+def copy_bytes(
+    source: str | int,
+    source_offset: int,
+    count: int,
+    target: int,
+    target_offset: int,
+    *,
+    progress: Callable[[int], None] | None = None,
+    crc: bool = False,
+) -> int | None:
+    """Copy a run of bytes.
+
+    Args:
+        source: path of a regular file, or a descriptor open for reading.
+        source_offset: first byte.
+        count: how many bytes.
+        target: descriptor open for writing.
+        target_offset: where the first byte goes.
+        progress: called with the number of bytes of each step.
+        crc: also compute the zlib CRC-32 of what was copied.
+
+    Returns:
+        The CRC-32 with `crc`, else None.
+
+    Raises:
+        FormatError: the source ends before (it was cut meanwhile), or cannot be read.
+        OSError: the target refuses (no space, a quota).
+    """
+    name = source if isinstance(source, str) else f"descriptor {source}"
+    fd = open_fd(source) if isinstance(source, str) else source
+    try:
+        done = 0
+        if not crc:
+            done = _kernel_copy(fd, source_offset, count, target, target_offset, progress)
+        return _step_copy(fd, name, source_offset, count, done, target, target_offset, progress, crc)
+    finally:
+        if isinstance(source, str):
+            os.close(fd)
+
+
+def _kernel_copy(
+    fd: int, offset: int, count: int, target: int, target_offset: int, progress: Callable[[int], None] | None
+) -> int:
+    """Copy with copy_file_range (a reflink on file systems that share blocks); returns bytes done."""
+    if not hasattr(os, "copy_file_range"):
+        return 0
+    done = 0
+    while done < count:
+        try:
+            step = os.copy_file_range(
+                fd, target, min(count - done, _KERNEL_STEP), offset + done, target_offset + done
+            )
+        except OSError as error:
+            if error.errno in _NO_KERNEL_COPY:
+                return done
+            raise
+        if step == 0:
+            return done
+        done += step
+        if progress is not None:
+            progress(step)
+    return done
+
+
+def _step_copy(
+    fd: int,
+    name: str,
+    offset: int,
+    count: int,
+    done: int,
+    target: int,
+    target_offset: int,
+    progress: Callable[[int], None] | None,
+    crc: bool,
+) -> int | None:
+    checksum = 0
+    while done < count:
+        data = os.pread(fd, min(STEP, count - done), offset + done)
+        if not data:
+            raise FormatError(
+                f"{name}: ends at byte {offset + done}, {count - done} bytes early; it was cut while it was read",
+                file=name,
+            )
+        write_all(target, data, target_offset + done)
+        if crc:
+            checksum = zlib.crc32(data, checksum)
+        done += len(data)
+        if progress is not None:
+            progress(len(data))
+    return checksum if crc else None
+
+
+def write_all(target: int, data: bytes | bytearray | memoryview, offset: int) -> None:
+    """Write every byte at a place, however often the system takes only a part.
+
+    Raises:
+        OSError: the target refuses.
+    """
+    view = memoryview(data).cast("B")
+    while view:
+        written = os.pwrite(target, view, offset)
+        view = view[written:]
+        offset += written

@@ -1,0 +1,92 @@
+"""What POSIX, Linux and the others offer for temporary files: locks, and renames with conditions."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+import sys
+from functools import lru_cache
+from typing import Any
+
+RENAME_NOREPLACE = 1
+RENAME_EXCHANGE = 2
+_AT_FDCWD = -100
+_UNSUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM}
+
+
+def hold(fd: int) -> None:
+    """Lock an open temporary file for as long as its descriptor lives, so that nobody takes it for stale."""
+    if sys.platform != "win32":
+        import fcntl
+
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            pass  # a file system without locks: then stale files are told apart by nobody, and kept
+
+
+def remove_if_free(path: str) -> None:
+    """Remove a temporary file or folder that no live process holds."""
+    if sys.platform == "win32":
+        return
+    import fcntl
+
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.isdir(path):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            os.unlink(path)
+    except OSError:
+        pass  # held by a live process, or gone already
+    finally:
+        os.close(fd)
+
+
+@lru_cache(maxsize=1)
+def _renameat2() -> Any:
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        function = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return None
+    function.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
+    return function
+
+
+def _rename(source: str, target: str, flags: int) -> bool:
+    """Whether renameat2 did it; False when the system or the file system does not know the flag.
+
+    Raises:
+        OSError: it knows the flag and refuses.
+    """
+    function = _renameat2()
+    if function is None:
+        return False
+    if function(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), flags) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in _UNSUPPORTED:
+        return False
+    raise OSError(code, os.strerror(code), target)
+
+
+def rename_without_replacing(source: str, target: str) -> bool:
+    """Rename in one step if nothing has the target's name; False where the system cannot.
+
+    Raises:
+        FileExistsError: the name is taken.
+    """
+    return _rename(source, target, RENAME_NOREPLACE)
+
+
+def exchange(a: str, b: str) -> bool:
+    """Swap two names in one step; False where the system cannot."""
+    return _rename(a, b, RENAME_EXCHANGE)

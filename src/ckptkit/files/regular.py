@@ -1,0 +1,93 @@
+"""Opening files for reading: regular ones only, never blocking, with errors that say what is there."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+
+from ..errors import FormatError
+
+_KINDS = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a character device"),
+    (stat.S_ISBLK, "a block device"),
+)
+
+
+def open_fd(path: str) -> int:
+    """Open a regular file for reading.
+
+    Args:
+        path: the file; links are followed.
+
+    Returns:
+        A file descriptor, which the caller closes.
+
+    Raises:
+        FormatError: it is missing, not readable, or no regular file (a FIFO is never waited for).
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        # Opening a device can have effects; look first, and look again at what was really opened.
+        _require_regular(path, os.stat(path))
+        fd = os.open(path, flags)
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    try:
+        _require_regular(path, os.fstat(fd))
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def open_regular(path: str) -> io.FileIO:
+    """As `open_fd`, as an unbuffered binary file object."""
+    return io.FileIO(open_fd(path), "rb")
+
+
+def read_exactly(fd: int, offset: int, count: int, path: str) -> bytes:
+    """Read bytes at a place that the caller has checked against the file's size.
+
+    Raises:
+        FormatError: the file ended before (it shrank since), or the system refused.
+    """
+    parts = []
+    while count:
+        try:
+            part = os.pread(fd, min(count, 1 << 30), offset)
+        except OSError as error:
+            raise _unreadable(path, error) from None
+        if not part:
+            raise FormatError(
+                f"{path}: ends at byte {offset}, {count} bytes early; it was cut while it was read", file=path
+            )
+        parts.append(part)
+        offset += len(part)
+        count -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _require_regular(path: str, status: os.stat_result) -> None:
+    if stat.S_ISREG(status.st_mode):
+        return
+    kind = next((name for test, name in _KINDS if test(status.st_mode)), "no regular file")
+    raise FormatError(f"{path}: is {kind}; a checkpoint is read from a regular file", file=path)
+
+
+def _unreadable(path: str, error: OSError | ValueError) -> FormatError:
+    if isinstance(error, ValueError):
+        return FormatError(f"{path!r} is no path: {error}")
+    reasons = {
+        errno.ENOENT: "does not exist" if not os.path.islink(path) else "is a link to a file that does not exist",
+        errno.EACCES: "may not be read (permission denied)",
+        errno.ELOOP: "is a link that leads to itself",
+        errno.ENOTDIR: "does not exist (a part of the path is a file)",
+        errno.ENAMETOOLONG: "is longer than the system allows",
+    }
+    reason = reasons.get(error.errno or 0) or f"cannot be read: {error.strerror or error}"
+    return FormatError(f"{path[:300]}: {reason}", file=path)
