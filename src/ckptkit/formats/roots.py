@@ -18,12 +18,29 @@ from ..text import quote_list
 from .pickled import Opaque, TensorNode, parts
 
 Path = tuple[Any, ...]
-_EMA = frozenset("ema swa shadow averaged polyak".split())
-_OPTIMIZER = frozenset("optimizer optimizers optim optims opt opts scheduler schedulers scaler".split())
+_EMA = frozenset(["ema", "swa", "shadow", "averaged", "polyak"])
+_OPTIMIZER = frozenset(
+    ["optimizer", "optimizers", "optim", "optims", "opt", "opts", "scheduler", "schedulers", "scaler"]
+)
 # Words that say "the weights" without saying of what; they break ties.
 _GENERIC = frozenset(
-    "state_dict model_state_dict model_state model model_dict model_weights module net network net_state_dict "
-    "weights weight params parameters state".split()
+    [
+        "state_dict",
+        "model_state_dict",
+        "model_state",
+        "model",
+        "model_dict",
+        "model_weights",
+        "module",
+        "net",
+        "network",
+        "net_state_dict",
+        "weights",
+        "weight",
+        "params",
+        "parameters",
+        "state",
+    ]
 )
 
 
@@ -84,7 +101,9 @@ def choose_root(tree: Any, root: str, file: str) -> Choice:
             raise RootError(f"{file}: there is no root {root!r}; {_offer(tree, found)}", file=file)
         node = _at(tree, path)
         if not isinstance(node, dict):
-            raise RootError(f"{file}: the root {root!r} is {_describe(node)}; {_offer(tree, found)}", file=file)
+            raise RootError(
+                f"{file}: the root {root!r} is {_describe(node)}; {_offer(tree, found)}", file=file
+            )
         return _choice(path, node, found)
     return _automatic(tree, found, file)
 
@@ -103,11 +122,15 @@ def _automatic(tree: dict[Any, Any], found: tuple[_Candidate, ...], file: str) -
         )
     notes = []
     if chosen.path:
-        others = [dotted(c.path) or "the top level" for c in found if c is not chosen and c.kind != "optimizer"]
+        others = [
+            dotted(c.path) or "the top level" for c in found if c is not chosen and c.kind != "optimizer"
+        ]
         beside = f", beside {quote_list(others, 4)}" if others else ""
         notes.append(f"root: {dotted(chosen.path)}, {why}{beside}")
     elif len(best) > 1:
-        notes.append(f"root: the top level, {why}, beside {quote_list([dotted(c.path) for c in best if c.path], 4)}")
+        notes.append(
+            f"root: the top level, {why}, beside {quote_list([dotted(c.path) for c in best if c.path], 4)}"
+        )
     if chosen.kind == "ema":
         notes.append(f"{dotted(chosen.path)} is a moving average; the file has no raw weights")
     return replace(_choice(chosen.path, chosen.node, found), notes=tuple(notes))
@@ -228,5 +251,7 @@ def _describe(node: Any) -> str:
         )
     if type(node) is TensorNode:
         return "a single tensor, not a dictionary of tensors"
-    kind = {list: "a list", tuple: "a tuple", type(None): "None"}.get(type(node), f"a value of type {type(node).__name__}")
+    kind = {list: "a list", tuple: "a tuple", type(None): "None"}.get(
+        type(node), f"a value of type {type(node).__name__}"
+    )
     return f"{kind}, not a dictionary of tensors; save a state_dict"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import stat
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -17,23 +16,6 @@ if TYPE_CHECKING:
     import torch
 
 _ALIGNMENT = 16  # the widest element, complex128
-
-
-def open_regular(path: str) -> int:
-    """A descriptor of a regular file, without ever blocking on a FIFO or device.
-
-    Raises:
-        FormatError: it cannot be opened, or is no regular file.
-    """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise FormatError(f"{path}: it cannot be opened: {reason}", file=path) from None
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise FormatError(f"{path}: it is no regular file", file=path)
-    return fd
 
 
 class Bytes(ABC):
@@ -143,7 +125,9 @@ class Bytes(ABC):
                 copy[at : at + len(chunk)] = torch.frombuffer(bytearray(chunk), dtype=torch.uint8)
                 at += len(chunk)
             if at != storage.nbytes:
-                raise FormatError(f"{self.path}: storage {key} is short by {storage.nbytes - at} bytes", file=self.path)
+                raise FormatError(
+                    f"{self.path}: storage {key} is short by {storage.nbytes - at} bytes", file=self.path
+                )
             self._last = (key, copy)
         return self._last[1]
 

@@ -10,9 +10,10 @@ from struct import unpack
 from typing import Any, NoReturn
 
 from ..errors import FormatError
+from ..files.regular import open_fd, read_exactly
 from .base import CHUNK, Region, Source, Storage
-from .pickled import Opaque, StorageIds, load_prefix
-from .torch_bytes import Bytes, open_regular
+from .pickled import Opaque, StorageIds, load_prefix, no_persistent_ids
+from .torch_bytes import Bytes
 from .torch_source import TorchSource
 from .torch_views import itemsize, storage_nbytes
 
@@ -42,11 +43,7 @@ class LegacyBytes(Bytes):
     def raw(self, key: str, start: int, stop: int) -> Iterator[bytes]:
         base = self.regions[key].offset
         for at in range(start, stop, CHUNK):
-            want = min(CHUNK, stop - at)
-            chunk = os.pread(self.fd, want, base + at)
-            if len(chunk) != want:
-                raise FormatError(f"{self.path}: storage {key} ends at byte {at + len(chunk)}", file=self.path)
-            yield chunk
+            yield read_exactly(self.fd, base + at, min(CHUNK, stop - at), self.path)
 
     def bad_crc(self, key: str, declared: int, found: int) -> NoReturn:
         raise AssertionError("legacy files declare no CRC")
@@ -63,7 +60,7 @@ def open_torch_legacy(path: str, root: str) -> Source:
         FormatError: it is damaged, another kind of pickle, or holds what has no place in a state_dict.
         RootError: no root, or more than one.
     """
-    fd = open_regular(path)
+    fd = open_fd(path)
     try:
         return _Legacy(path, fd).open(root)
     except BaseException:
@@ -124,8 +121,9 @@ class _Legacy:
         def read(count: int) -> bytes:
             return os.pread(self.fd, count, start)
 
-        known = {} if persistent is None else {"persistent": persistent}
-        value, length = load_prefix(read, self.size - start, file=self.path, what=what, **known)
+        value, length = load_prefix(
+            read, self.size - start, file=self.path, what=what, persistent=persistent or no_persistent_ids
+        )
         self.position += length
         return value
 
@@ -138,18 +136,24 @@ class _Legacy:
         missing, unknown = set(ids.storages) - set(keys), set(keys) - set(ids.storages)
         if missing or unknown:
             which = ascii(sorted(missing or unknown)[0])[:60]
-            self.fail(f"storage {which} is {'declared but not stored' if missing else 'stored but never declared'}")
+            self.fail(
+                f"storage {which} is {'declared but not stored' if missing else 'stored but never declared'}"
+            )
         regions: dict[str, Region] = {}
         at = self.position
         for key in keys:
             node = ids.storages[key]
             head = os.pread(self.fd, 8, at)
             if len(head) != 8:
-                self.fail(f"it is cut: storage {ascii(key)[:60]} begins at byte {at}, the file ends at {self.size}")
+                self.fail(
+                    f"it is cut: storage {ascii(key)[:60]} begins at byte {at}, the file ends at {self.size}"
+                )
             (count,) = unpack("<q", head)
             nbytes = storage_nbytes(node)
             if count != node.numel:
-                self.fail(f"storage {ascii(key)[:60]} is declared with {node.numel} elements and stored with {count}")
+                self.fail(
+                    f"storage {ascii(key)[:60]} is declared with {node.numel} elements and stored with {count}"
+                )
             at += 8
             if at + nbytes > self.size:
                 self.fail(

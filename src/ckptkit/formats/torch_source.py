@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..errors import FormatError
 from ..signatures import OBJECT, Signature, TensorInfo, tied_groups
 from .base import Buffer, Source, Storage, View
-from .pickled import Opaque, StorageNode, TensorNode, parts
+from .pickled import Opaque, TensorNode, parts
 from .roots import choose_root, dotted
 from .torch_bytes import Bytes
 from .torch_values import VALUE_TYPES, plain_value
@@ -50,6 +50,7 @@ class TorchSource(Source):
         self.data = data
         self.storages = storages
         self._views: dict[int, View | None] = {}
+        self._nodes: dict[int, TensorNode] = {}
         choice = choose_root(tree, root, path)
         self.root_path = choice.path
         self.root_node: dict[Any, Any] = choice.node
@@ -134,6 +135,8 @@ class TorchSource(Source):
                 file=self.path,
                 key=where,
             )
+        if view is not None:
+            self._nodes[id(view)] = node
         return view
 
     def _info(self, key: str, value: Any) -> TensorInfo:
@@ -218,6 +221,10 @@ class TorchSource(Source):
         """The proved view of any tensor of the tree; None when it has no plain data."""
         return self._views[id(node)]
 
+    def node_of(self, view: View) -> TensorNode | None:
+        """The description behind a view that this source gave out."""
+        return self._nodes.get(id(view))
+
     def node_tensor(self, node: TensorNode) -> torch.Tensor:
         """Any tensor of the tree with plain data."""
         import torch
@@ -257,7 +264,9 @@ def _check_text(key: str, path: str) -> None:
         key.encode("utf-8")
     except UnicodeEncodeError:
         raise FormatError(
-            f"{path}: the key {ascii(key)[:120]} holds a lone surrogate and is no valid text", file=path, key=ascii(key)
+            f"{path}: the key {ascii(key)[:120]} holds a lone surrogate and is no valid text",
+            file=path,
+            key=ascii(key),
         ) from None
 
 

@@ -47,20 +47,28 @@ def prove(node: TensorNode, storages: Mapping[str, Storage], file: str, where: s
         if type(part) is TensorNode:
             prove(part, storages, file, where)
         elif type(part) is Opaque:
-            raise FormatError(f"{file}: {where}: {part.label} is used to build a tensor", file=file, key=where)
+            raise FormatError(
+                f"{file}: {where}: {part.label} is used to build a tensor", file=file, key=where
+            )
     if any(size >= MAX_NUMEL for size in node.size) or prod(node.size) * 16 >= MAX_NUMEL * 16:
-        raise FormatError(f"{file}: {where}: shape {list(node.size)} has too many elements", file=file, key=where)
+        raise FormatError(
+            f"{file}: {where}: shape {list(node.size)} has too many elements", file=file, key=where
+        )
     if node.storage is None:
         return None
     storage = storages.get(node.storage.key)
     if storage is None:
         raise FormatError(
-            f"{file}: {where}: its storage {ascii(node.storage.key)[:60]} is not in the file", file=file, key=where
+            f"{file}: {where}: its storage {ascii(node.storage.key)[:60]} is not in the file",
+            file=file,
+            key=where,
         )
     try:
         width = itemsize(node.dtype)
     except KeyError:
-        raise FormatError(f"{file}: {where}: dtype {node.dtype} is not supported", file=file, key=where) from None
+        raise FormatError(
+            f"{file}: {where}: dtype {node.dtype} is not supported", file=file, key=where
+        ) from None
     last = 0
     if 0 not in node.size:
         last = node.offset + 1

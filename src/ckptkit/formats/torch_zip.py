@@ -7,17 +7,22 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 from ..errors import FormatError
+from ..files.regular import open_fd
 from .base import Region, Source, Storage
 from .pickled import StorageIds, StorageNode, load_pickle
-from .torch_bytes import Bytes, open_regular
+from .torch_bytes import Bytes
 from .torch_source import TorchSource
 from .torch_views import itemsize, storage_nbytes
 from .zipfmt import STORED, Archive
 
 MAX_PICKLE = 512 << 20
-MAX_INFLATED_PICKLE = 32 << 20  # a pickle of repeated opcodes deflates far, and unfolds once more into objects
+MAX_INFLATED_PICKLE = (
+    32 << 20
+)  # a pickle of repeated opcodes deflates far, and unfolds once more into objects
 MAX_VERSION = 10  # torch::serialize kMaxSupportedFileFormatVersion
-_SCRIPT = "it is a TorchScript archive, which holds code; have its author save the state_dict() with torch.save"
+_SCRIPT = (
+    "it is a TorchScript archive, which holds code; have its author save the state_dict() with torch.save"
+)
 _EXPORT = "it is a torch.export (.pt2) archive; have its author save the state_dict() with torch.save"
 
 
@@ -51,7 +56,7 @@ def open_torch_zip(path: str, root: str) -> Source:
         FormatError: it is damaged, no torch file, or holds what has no place in a state_dict.
         RootError: no root, or more than one.
     """
-    fd = open_regular(path)
+    fd = open_fd(path)
     try:
         return _open(path, fd, root)
     except BaseException:
@@ -83,17 +88,21 @@ def _check_kind(archive: Archive) -> None:
     names = archive.entries
     if "constants.pkl" in names or any(name.startswith("code/") for name in names):
         raise FormatError(f"{archive.path}: {_SCRIPT}", file=archive.path)
-    if "archive_format" in names or any(name.startswith(("models/", "serialized_exported")) for name in names):
+    if "archive_format" in names or any(
+        name.startswith(("models/", "serialized_exported")) for name in names
+    ):
         raise FormatError(f"{archive.path}: {_EXPORT}", file=archive.path)
     if "data.pkl" not in names:
         some = ", ".join(ascii(name)[1:-1][:60] for name in list(names)[:3]) or "nothing"
         raise FormatError(
-            f"{archive.path}: a zip archive, but no torch file: it has no data.pkl (it holds {some})", file=archive.path
+            f"{archive.path}: a zip archive, but no torch file: it has no data.pkl (it holds {some})",
+            file=archive.path,
         )
     version = archive.read("version", 32).strip()
     if not version.isdigit() or not 1 <= int(version) <= MAX_VERSION:
         raise FormatError(
-            f"{archive.path}: torch zip version {ascii(version)[2:-1]}; 1 to {MAX_VERSION} are known", file=archive.path
+            f"{archive.path}: torch zip version {ascii(version)[2:-1]}; 1 to {MAX_VERSION} are known",
+            file=archive.path,
         )
 
 
@@ -102,7 +111,9 @@ def _byteorder(archive: Archive) -> str:
         return "little"
     order = archive.read("byteorder", 32)
     if order not in (b"little", b"big"):
-        raise FormatError(f"{archive.path}: byte order {ascii(order)[2:-1]}; little or big are known", file=archive.path)
+        raise FormatError(
+            f"{archive.path}: byte order {ascii(order)[2:-1]}; little or big are known", file=archive.path
+        )
     return order.decode()
 
 

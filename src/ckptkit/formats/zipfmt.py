@@ -16,6 +16,7 @@ from struct import Struct
 from typing import NoReturn
 
 from ..errors import FormatError
+from ..files.regular import read_exactly
 from .base import CHUNK
 
 STORED, DEFLATED = 0, 8
@@ -87,13 +88,7 @@ class Archive:
         raise FormatError(f"{self.path}: not a sound zip archive: {reason}", file=self.path)
 
     def _pread(self, offset: int, length: int) -> bytes:
-        data = os.pread(self.fd, length, offset)
-        while len(data) < length:
-            more = os.pread(self.fd, length - len(data), offset + len(data))
-            if not more:
-                self.fail(f"it ends at byte {offset + len(data)} and goes on to {offset + length}")
-            data += more
-        return data
+        return read_exactly(self.fd, offset, length, self.path)
 
     def _find_directory(self) -> tuple[int, int, int]:
         """Offset and length of the central directory, and its number of entries."""
@@ -173,8 +168,9 @@ class Archive:
     def _zip64(self, extra: bytes, csize: int, usize: int, header: int, name: bytes) -> tuple[int, int, int]:
         pos = 0
         while pos + 4 <= len(extra):
-            kind, length = int.from_bytes(extra[pos : pos + 2], "little"), int.from_bytes(
-                extra[pos + 2 : pos + 4], "little"
+            kind, length = (
+                int.from_bytes(extra[pos : pos + 2], "little"),
+                int.from_bytes(extra[pos + 2 : pos + 4], "little"),
             )
             field = extra[pos + 4 : pos + 4 + length]
             if kind == 1:
@@ -207,7 +203,9 @@ class Archive:
             seen.add(folded)
             tops.add(parts[0])
             if len(tops) > 1:
-                self.fail(f"it has more than one top folder: {', '.join(sorted(ascii(t)[:60] for t in tops))}")
+                self.fail(
+                    f"it has more than one top folder: {', '.join(sorted(ascii(t)[:60] for t in tops))}"
+                )
             names.append(name)
         return (tops.pop() if tops else ""), names
 
@@ -221,7 +219,9 @@ class Archive:
             self._gap(position, entry.header, pending, label)
             label = names[index]
             if entry.header + _LOCAL.size + len(entry.name) > directory:
-                self.fail(f"entry {ascii(label)[:80]} begins at {entry.header}, inside or behind the directory")
+                self.fail(
+                    f"entry {ascii(label)[:80]} begins at {entry.header}, inside or behind the directory"
+                )
             head = self._pread(entry.header, _LOCAL.size + len(entry.name))
             magic, _, flags, method, _, _, crc, csize, usize, n, x = _LOCAL.unpack_from(head)
             if magic != 0x04034B50 or n != len(entry.name) or head[_LOCAL.size :] != entry.name:
@@ -233,7 +233,9 @@ class Archive:
             ):  # fmt: skip
                 unknown = (pending and local == 0) or (local == _MAX4 and what.endswith("size"))
                 if local != central and not (unknown and what not in ("flags", "method")):
-                    self.fail(f"entry {ascii(label)[:80]}: {what} {local} in its local header, {central} in the directory")
+                    self.fail(
+                        f"entry {ascii(label)[:80]}: {what} {local} in its local header, {central} in the directory"
+                    )
             offset = entry.header + _LOCAL.size + n + x
             position = offset + entry.csize
             if position > directory:
@@ -278,7 +280,9 @@ class Archive:
         """
         stop = entry.usize if stop is None else stop
         whole = start == 0 and stop == entry.usize
-        source = self._stored(entry, start, stop) if entry.method == STORED else self._inflated(entry, start, stop)
+        source = (
+            self._stored(entry, start, stop) if entry.method == STORED else self._inflated(entry, start, stop)
+        )
         crc = 0
         for chunk in source:
             if whole:

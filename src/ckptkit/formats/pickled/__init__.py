@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .load import StorageIds, load_pickle, load_prefix, parts
+from .load import StorageIds, load_pickle, load_prefix, no_persistent_ids, parts
 from .tree import (
     DeviceNode,
     DtypeNode,
@@ -32,5 +32,6 @@ __all__ = [
     "TypeNode",
     "load_pickle",
     "load_prefix",
+    "no_persistent_ids",
     "parts",
 ]

@@ -27,6 +27,10 @@ _STORAGES = {
     "QInt32Storage": "qint32", "QUInt4x2Storage": "quint4x2", "QUInt2x4Storage": "quint2x4",
     "UntypedStorage": "uint8",
 }  # fmt: skip
+# The storage class of each dtype that torch.save writes with one; other dtypes get untyped storages.
+TYPED_STORAGES = {
+    dtype: name for name, dtype in _STORAGES.items() if dtype in DTYPES and name != "UntypedStorage"
+}
 _QUANTISERS = (
     "per_tensor_affine", "per_channel_affine", "per_tensor_symmetric", "per_channel_symmetric",
     "per_channel_affine_float_qparams",

@@ -27,10 +27,34 @@ Args = tuple[Any, ...]
 
 # A saved attribute of one of these names would change the tensor itself instead of decorating it.
 _TENSOR_NAMES = frozenset(
-    "data grad _grad requires_grad device dtype shape layout names is_leaf grad_fn _grad_fn _version _cdata "
-    "_base _backward_hooks real imag T mT H mH".split()
+    [
+        "data",
+        "grad",
+        "_grad",
+        "requires_grad",
+        "device",
+        "dtype",
+        "shape",
+        "layout",
+        "names",
+        "is_leaf",
+        "grad_fn",
+        "_grad_fn",
+        "_version",
+        "_cdata",
+        "_base",
+        "_backward_hooks",
+        "real",
+        "imag",
+        "T",
+        "mT",
+        "H",
+        "mH",
+    ]
 )
-_LAYOUTS = frozenset("strided sparse_coo sparse_csr sparse_csc sparse_bsr sparse_bsc jagged _mkldnn".split())
+_LAYOUTS = frozenset(
+    ["strided", "sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc", "jagged", "_mkldnn"]
+)
 
 
 def _arity(name: str, args: Args, low: int, high: int) -> None:

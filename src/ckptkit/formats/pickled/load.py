@@ -59,7 +59,9 @@ class StorageIds:
     def _viewed(self, base: StorageNode, view: tuple[str, int, int]) -> StorageNode:
         known = self.views.get(view[0])
         if known is None:
-            known = self.views[view[0]] = StorageNode(view[0], base.dtype, view[2], base.location, (base.key, *view[1:]))
+            known = self.views[view[0]] = StorageNode(
+                view[0], base.dtype, view[2], base.location, (base.key, *view[1:])
+            )
         elif known.view != (base.key, *view[1:]):
             raise Refused(f"storage view {ascii(view[0])[:60]} is declared twice, differently")
         return known
@@ -71,7 +73,12 @@ class StorageIds:
         if type(view) is not tuple or len(view) != 3:
             raise Refused("a storage view that is no triple")
         key, offset, numel = view
-        if type(key) is not str or type(offset) is not int or type(numel) is not int or min(offset, numel) < 0:
+        if (
+            type(key) is not str
+            or type(offset) is not int
+            or type(numel) is not int
+            or min(offset, numel) < 0
+        ):
             raise Refused("a storage view with an impossible range")
         return key, offset, numel
 
@@ -81,7 +88,9 @@ def no_persistent_ids(_: Any) -> Any:
     raise Refused("a persistent id where none belongs")
 
 
-def load_pickle(data: bytes, *, file: str, what: str, persistent: Callable[[Any], Any] = no_persistent_ids) -> Any:
+def load_pickle(
+    data: bytes, *, file: str, what: str, persistent: Callable[[Any], Any] = no_persistent_ids
+) -> Any:
     """Describe a pickle that fills `data` exactly.
 
     Args:
@@ -159,11 +168,15 @@ def measure(value: Any, budget: int) -> None:
                 continue
             if mark in open_:
                 raise Refused("a container that contains itself")
-            children = [child for child in parts(node) if child.__class__ not in _LEAVES and not _plain(child)]
+            children = [
+                child for child in parts(node) if child.__class__ not in _LEAVES and not _plain(child)
+            ]
             if not children:
                 done[mark] = (1 + _width(node), 1)
                 continue
             open_.add(mark)
+            if len(open_) > MAX_DEPTH:
+                raise Refused(f"containers nested more than {MAX_DEPTH} deep")
             stack.append((node, children))
             stack.extend((child, None) for child in children if id(child) not in done)
         else:
@@ -175,7 +188,7 @@ def measure(value: Any, budget: int) -> None:
                 depth = max(depth, below)
             if total > most:
                 raise Refused(f"shared containers unfold to more than {most} values")
-            if depth >= MAX_DEPTH:
+            if depth >= MAX_DEPTH:  # a deep part that was met first on a shorter path
                 raise Refused(f"containers nested more than {MAX_DEPTH} deep")
             done[mark] = (total, depth + 1)
 
@@ -216,12 +229,11 @@ def _refusals(file: str, what: str, machine: Machine) -> Iterator[None]:
     try:
         yield
     except Refused as refused:
-        raise FormatError(
-            f"{file}: {what} is refused at byte {machine.pos}: {refused}", file=file
-        ) from None
+        raise FormatError(f"{file}: {what} is refused at byte {machine.pos}: {refused}", file=file) from None
     except Truncated as short:
         raise FormatError(
-            f"{file}: {what} is cut: it needs at least {short.need} bytes and has {len(machine.data)}", file=file
+            f"{file}: {what} is cut: it needs at least {short.need} bytes and has {len(machine.data)}",
+            file=file,
         ) from None
 
 

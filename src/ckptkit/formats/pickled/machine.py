@@ -156,4 +156,3 @@ def _text(raw: bytes) -> str:
         return raw.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
         raise Refused("a string that is not UTF-8") from None
-

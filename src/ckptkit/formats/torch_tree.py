@@ -1,0 +1,223 @@
+"""The tree of a new torch file: the root's entries, and around them what the source held beside its root."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any
+
+from ..errors import WriteError
+from .base import Item, WriteRequest
+from .pickled import (
+    DeviceNode,
+    DtypeNode,
+    LayoutNode,
+    Opaque,
+    OrderedNode,
+    SizeNode,
+    TensorNode,
+)
+from .pickled.errors import Refused
+from .pickled.keys import check_key
+from .roots import dotted
+from .torch_layout import OutTensor, contiguous_stride
+from .torch_source import TorchSource
+
+MAX_DEPTH = 100
+_ATOMS = frozenset((str, int, float, complex, bool, type(None), bytes, bytearray))
+_NODES = frozenset((SizeNode, DtypeNode, DeviceNode, LayoutNode))
+
+
+class _Dropped(Exception):
+    """A part that cannot be written, with its place and reason; the dictionary entry around it is left out."""
+
+
+class TreeBuilder:
+    """Builds the tree of one output.
+
+    Args:
+        request: what to write.
+
+    Attributes:
+        tensors: every tensor of the tree, in the order in which it is pickled.
+        left_out: what could not be written, by dotted place.
+    """
+
+    def __init__(self, request: WriteRequest) -> None:
+        self.request = request
+        self.tensors: list[OutTensor] = []
+        self.left_out: list[str] = []
+        self._shared: dict[int, Any] = {}
+        around = request.around
+        self.around = around if isinstance(around, TorchSource) else None
+
+    def build(self) -> Any:
+        """The tree.
+
+        Raises:
+            WriteError: an entry of the root cannot be written; names it.
+        """
+        if self.around is None:
+            return self._root(ordered=True)
+        return self._keep(self.around.tree, ())
+
+    def _root(self, ordered: bool) -> dict[str, Any]:
+        metadata = self.request.state_metadata
+        root: dict[str, Any] = OrderedNode() if ordered or metadata is not None else {}
+        for item in self.request.items:
+            if item.info.kind == "tensor":
+                root[item.key] = self._item(item)
+            else:
+                root[item.key] = self._value(item.value, item.key, 0)
+        if metadata is not None:
+            vars(root)["_metadata"] = self._value(metadata, "_metadata", 0)
+        return root
+
+    def _item(self, item: Item) -> OutTensor:
+        view, shape = item.view, item.info.shape
+        tensor = OutTensor(
+            item.key, shape, view.stride if view else contiguous_stride(shape), item.info.dtype,
+            item.source, view, item.make, item.tie,
+        )  # fmt: skip
+        if view is not None and isinstance(item.source, TorchSource):
+            node = item.source.node_of(view)
+            if node is not None:
+                tensor.requires_grad, tensor.parameter = node.requires_grad, node.parameter
+        self.tensors.append(tensor)
+        return tensor
+
+    # -- what surrounds the root: a tree of the reader
+
+    def _keep(self, node: Any, path: tuple[Any, ...]) -> Any:
+        source = self.around
+        assert source is not None
+        kind = type(node)
+        if kind in _ATOMS or kind in _NODES:
+            return node
+        if id(node) in self._shared:
+            return self._shared[id(node)]
+        if node is source.root_node:
+            self._shared[id(node)] = self._root(ordered=kind is OrderedNode)
+            return self._shared[id(node)]
+        if kind is TensorNode:
+            kept: Any = self._tensor(node, path)
+        elif kind is dict or kind is OrderedNode:
+            kept = self._mapping(node, path)
+        elif kind is list:
+            kept = [self._keep(value, (*path, i)) for i, value in enumerate(node)]
+        elif kind is tuple:
+            kept = tuple(self._keep(value, (*path, i)) for i, value in enumerate(node))
+        elif kind in (set, frozenset) and all(type(member) in _ATOMS | {tuple} for member in node):
+            kept = node
+        elif kind is Opaque:
+            raise _Dropped(path, node.label)
+        else:
+            raise _Dropped(path, kind.__name__)
+        self._shared[id(node)] = kept
+        return kept
+
+    def _mapping(self, node: dict[Any, Any], path: tuple[Any, ...]) -> dict[Any, Any]:
+        kept: dict[Any, Any] = OrderedNode() if type(node) is OrderedNode else {}
+        for key, value in self._entries(node, path):
+            kept[key] = value
+        if isinstance(node, OrderedNode) and node.attributes:
+            vars(kept).update(self._entries(node.attributes, (*path, "(attributes)")))
+        return kept
+
+    def _entries(self, node: dict[Any, Any], path: tuple[Any, ...]) -> Iterator[tuple[Any, Any]]:
+        for key, value in node.items():
+            tensors, shared = len(self.tensors), len(self._shared)
+            try:
+                if type(key) is Opaque:
+                    raise _Dropped((*path, key), key.label)
+                yield key, self._keep(value, (*path, key))
+            except _Dropped as dropped:
+                # What was built below is not written here, and must not be found again as if it were.
+                del self.tensors[tensors:]
+                for mark in list(self._shared)[shared:]:
+                    del self._shared[mark]
+                place, reason = dropped.args
+                self.left_out.append(f"{dotted(place)} ({reason})")
+
+    def _tensor(self, node: TensorNode, path: tuple[Any, ...]) -> OutTensor:
+        source = self.around
+        assert source is not None
+        view = source.node_view(node)
+        if view is None:
+            raise _Dropped(path, f"a {node.reason} tensor")
+        tensor = OutTensor(
+            dotted(path), view.shape, view.stride, view.dtype, source, view, None, None,
+            node.requires_grad, node.parameter, node.conj, node.neg,
+        )  # fmt: skip
+        self.tensors.append(tensor)
+        return tensor
+
+    # -- entries of the root that are no tensors: plain Python data
+
+    def _value(self, value: Any, key: str, depth: int) -> Any:
+        kind = type(value)
+        if kind in _ATOMS:
+            return value
+        if depth > MAX_DEPTH:
+            raise WriteError(f"{self.request.target}: {key!r} is nested more than {MAX_DEPTH} deep", key=key)
+        if kind in (dict, OrderedDict):
+            self._check_keys(value, key)
+            pairs = ((self._constant(k), self._value(v, key, depth + 1)) for k, v in value.items())
+            return OrderedNode(pairs) if kind is OrderedDict else dict(pairs)
+        if kind is list:
+            return [self._value(v, key, depth + 1) for v in value]
+        if kind is tuple:
+            return tuple(self._value(v, key, depth + 1) for v in value)
+        if kind in (set, frozenset):
+            self._check_keys(value, key)
+            return value
+        return self._torch_value(value, key)
+
+    def _torch_value(self, value: Any, key: str) -> Any:
+        constant = self._constant(value)
+        if constant is not value:
+            return constant
+        if any(base.__module__ == "torch" and base.__name__ == "Tensor" for base in type(value).__mro__):
+            return self._loose_tensor(value, key)
+        raise WriteError(
+            f"{self.request.target}: {key!r} holds a value of type {type(value).__module__}.{type(value).__qualname__}, "
+            "which a torch file cannot hold without running code; drop it",
+            file=self.request.target,
+            key=key,
+        )
+
+    def _check_keys(self, values: Any, key: str) -> None:
+        try:
+            for value in values:
+                check_key(self._constant(value))
+        except Refused as refused:
+            raise WriteError(
+                f"{self.request.target}: {key!r} holds {refused}", file=self.request.target, key=key
+            ) from None
+
+    @staticmethod
+    def _constant(value: Any) -> Any:
+        kind = type(value)
+        if kind.__module__ == "torch":
+            if kind.__name__ == "Size":
+                return SizeNode(value)
+            node = {"dtype": DtypeNode, "device": DeviceNode, "layout": LayoutNode}.get(kind.__name__)
+            if node is not None:
+                return node(str(value).removeprefix("torch."))
+        return value
+
+    def _loose_tensor(self, value: Any, key: str) -> OutTensor:
+        import torch
+
+        if value.layout is not torch.strided or value.device.type == "meta" or value.is_quantized:
+            raise WriteError(f"{self.request.target}: {key!r} holds a tensor without plain data", key=key)
+        shape = tuple(value.shape)
+
+        def make() -> torch.Tensor:
+            plain: torch.Tensor = value.detach().cpu().resolve_conj().resolve_neg()
+            return plain.contiguous()
+
+        dtype = str(value.dtype).removeprefix("torch.")
+        tensor = OutTensor(key, shape, contiguous_stride(shape), dtype, make=make)
+        self.tensors.append(tensor)
+        return tensor

@@ -1,0 +1,211 @@
+"""Writing torch's zip format: storages are streamed one by one, equal requests give equal bytes.
+
+The layout is torch.save's, without ``.format_version``: with it a reader may compute offsets from the data
+descriptors that torch writes behind entries, and entries of known size have none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from typing import TYPE_CHECKING
+
+from ..errors import FormatError, WriteError
+from ..files.atomic import AtomicFile
+from ..files.copy import copy_bytes
+from .base import CHUNK, Progress, Region, Source, Storage, WriteRequest, Written, WrittenFile
+from .pickled.writer import PickleWriter
+from .torch_layout import OutStorage, lay_out
+from .torch_tree import TreeBuilder
+from .zip_write import ZipWriter, pwrite
+
+if TYPE_CHECKING:
+    import torch
+
+TOP = "archive"
+_SMALL = 256 << 10
+
+
+def write_torch_zip(request: WriteRequest) -> Written:
+    """Write a torch file that ``torch.load(weights_only=True)`` reads, also with ``mmap=True``.
+
+    Ties and overlapping views keep sharing a storage, disjoint views are separated, and only bytes that some
+    view can reach are written. With `request.around` the tree around the root is kept, without opaque values.
+    Every tensor is written with location ``cpu``.
+
+    Args:
+        request: what to write; string metadata has no place in a torch file and is named as left out.
+
+    Returns:
+        The file, and what was left out.
+
+    Raises:
+        FormatError: the bytes of a source are damaged.
+        WriteError: an entry cannot be written, or the system refuses; the target is as it was.
+    """
+    builder = TreeBuilder(request)
+    tree = builder.build()
+    storages = lay_out(builder.tensors)
+    writer = PickleWriter()
+    try:
+        writer.emit(tree)
+    except TypeError as error:
+        raise WriteError(f"{request.target}: {error}", file=request.target) from None
+    options = request.options
+    with AtomicFile(request.target, overwrite=options.overwrite, fsync=options.fsync) as file:
+        size = _write(file.fd, writer.finish(), storages, options.progress)
+    left_out = [*builder.left_out, *(f"metadata {name!r}" for name in request.metadata)]
+    tensors = sum(item.info.kind == "tensor" for item in request.items)
+    return Written((WrittenFile(request.target, size, tensors),), tuple(left_out))
+
+
+def _write(fd: int, pickle: bytes, storages: list[OutStorage], progress: Progress) -> int:
+    out = ZipWriter(fd, TOP)
+    digest = hashlib.sha256(pickle)
+    out.add("data.pkl", pickle)
+    out.add("byteorder", b"little")
+    verified: set[tuple[int, object]] = set()
+    for storage in storages:
+        _verify(storage, verified)
+        if storage.nbytes < _SMALL:
+            data = _small(storage)
+            progress(len(data))
+            crc = out.add(f"data/{storage.key}", data)
+        else:
+            crc = out.add_large(f"data/{storage.key}", storage.nbytes, _Streamed(fd, storage, progress))
+        digest.update(crc.to_bytes(4, "little"))
+    out.add("version", b"3\n")
+    # torch writes a 40-digit number here; ours depends on the content alone.
+    out.add(".data/serialization_id", f"{int.from_bytes(digest.digest()[:16], 'little'):040d}".encode())
+    return out.finish()
+
+
+def _verify(out: OutStorage, verified: set[tuple[int, object]]) -> None:
+    """Check the CRC of a storage of which only a part is copied; a whole one is checked while it is copied."""
+    source, storage = out.source, out.storage
+    if source is None or storage is None or _is_whole(out) or (id(source), storage.id) in verified:
+        return
+    verified.add((id(source), storage.id))
+    if storage.region is not None and storage.region.crc is not None:
+        crc = 0
+        for chunk in source.read(storage, 0, storage.nbytes):
+            crc = zlib.crc32(chunk, crc)
+        _compare(storage.region, crc, out.label)
+
+
+def _is_whole(out: OutStorage) -> bool:
+    return out.storage is not None and out.start == 0 and out.nbytes == out.storage.nbytes
+
+
+def _compare(region: Region, found: int, label: str) -> None:
+    if region.crc is not None and region.crc != found:
+        raise FormatError(
+            f"{region.path}: the bytes of {label!r} at {region.offset} are damaged: they have CRC {found:08x}, "
+            f"the file declares {region.crc:08x}; get a fresh copy of the file",
+            file=region.path,
+            key=label,
+        )
+
+
+def _small(out: OutStorage) -> bytes:
+    if out.nbytes == 0:
+        return b""
+    if out.make is not None:
+        buffer = bytearray(out.nbytes)
+        _into(buffer, _flat(out))
+        return bytes(buffer)
+    source, storage = _origin(out)
+    data = b"".join(source.read(storage, out.start, out.start + out.nbytes))
+    if len(data) != out.nbytes:
+        raise FormatError(
+            f"{source.path}: the bytes of {out.label!r} are short by {out.nbytes - len(data)}", key=out.label
+        )
+    if _is_whole(out) and storage.region is not None and storage.region.crc is not None:
+        _compare(storage.region, zlib.crc32(data), out.label)
+    return data
+
+
+class _Streamed:
+    """Puts the bytes of one storage at an offset of the output, and tells their CRC."""
+
+    def __init__(self, fd: int, out: OutStorage, progress: Progress) -> None:
+        self.fd = fd
+        self.out = out
+        self.progress = progress
+
+    def __call__(self, offset: int) -> int:
+        out = self.out
+        if out.make is not None:
+            return self._computed(offset)
+        source, storage = _origin(out)
+        region = storage.region
+        if region is None:
+            return self._read(source, storage, offset)
+        crc = copy_bytes(
+            region.path,
+            region.offset + out.start,
+            out.nbytes,
+            self.fd,
+            offset,
+            progress=self.progress,
+            crc=True,
+        )
+        assert crc is not None
+        if _is_whole(out):
+            _compare(region, crc, out.label)
+        return crc
+
+    def _read(self, source: Source, storage: Storage, offset: int) -> int:
+        crc, at = 0, 0
+        for chunk in source.read(storage, self.out.start, self.out.start + self.out.nbytes):
+            pwrite(self.fd, chunk, offset + at)
+            crc = zlib.crc32(chunk, crc)
+            at += len(chunk)
+            self.progress(len(chunk))
+        if at != self.out.nbytes:
+            raise FormatError(
+                f"{source.path}: the bytes of {self.out.label!r} are short by {self.out.nbytes - at}"
+            )
+        return crc
+
+    def _computed(self, offset: int) -> int:
+        flat = _flat(self.out)
+        buffer = bytearray(CHUNK)
+        crc = 0
+        for at in range(0, self.out.nbytes, CHUNK):
+            part = memoryview(buffer)[: min(CHUNK, self.out.nbytes - at)]
+            _into(part, flat[at : at + len(part)])
+            pwrite(self.fd, part, offset + at)
+            crc = zlib.crc32(part, crc)
+            self.progress(len(part))
+        return crc
+
+
+def _origin(out: OutStorage) -> tuple[Source, Storage]:
+    if out.source is None or out.storage is None:
+        raise WriteError(f"{out.label!r} has neither bytes nor a way to compute them", key=out.label)
+    return out.source, out.storage
+
+
+def _flat(out: OutStorage) -> torch.Tensor:
+    """The computed tensor of a storage as one run of bytes."""
+    import torch
+
+    if out.make is None:
+        return torch.empty(0, dtype=torch.uint8)
+    tensor = out.make().detach().contiguous()
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if dtype != out.dtype or tensor.numel() * tensor.element_size() != out.nbytes:
+        raise WriteError(
+            f"{out.label!r} was planned as {out.nbytes} bytes of {out.dtype} and computed as {list(tensor.shape)} "
+            f"of {dtype}",
+            key=out.label,
+        )
+    return tensor.reshape(-1).view(torch.uint8)
+
+
+def _into(buffer: bytearray | memoryview, flat: torch.Tensor) -> None:
+    """Copy bytes of a tensor out, without numpy."""
+    import torch
+
+    torch.frombuffer(buffer, dtype=torch.uint8).copy_(flat)
