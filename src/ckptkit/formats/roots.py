@@ -236,7 +236,8 @@ def _at(tree: Any, path: Path) -> Any:
 
 def _offer(tree: dict[Any, Any], found: tuple[_Candidate, ...]) -> str:
     if found:
-        return f"dictionaries of tensors: {quote_list([dotted(c.path) or 'none (the top level)' for c in found], 8)}"
+        names = [dotted(c.path) or "none (the top level)" for c in found]
+        return f"dictionaries of tensors: {quote_list(names, 8)}"
     keys = quote_list([ascii(dotted((key,)))[1:-1] for key in list(tree)[:9]], 8)
     return f"the top level has the keys {keys}" if tree else "the file holds an empty dictionary"
 

@@ -1,4 +1,4 @@
-"""Storages of a torch file as bytes and as torch storages: mapped where they can be, read where they cannot."""
+"""Storages of a torch file as bytes and as torch storages: mapped where they can be, else read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which storages an output gets: connected views share one, disjoint views are separated, nothing else is copied."""
+"""Which storages an output gets: connected views share one, disjoint views are separated, no byte more."""
 
 from __future__ import annotations
 
@@ -131,8 +131,8 @@ def extent(view: View) -> tuple[int, int]:
 def lay_out(tensors: Iterable[OutTensor]) -> list[OutStorage]:
     """Give every tensor its storage and offset.
 
-    Views into one storage whose extents overlap, directly or through others, keep one storage, which holds the
-    union of the extents and no more.
+    Views into one storage whose extents overlap, directly or through others, keep one storage, which holds
+    the union of the extents and no more.
 
     Args:
         tensors: in the order in which they are written.

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from ..errors import FormatError
 from ..files.regular import open_fd, read_exactly
 from .base import CHUNK, Region, Source, Storage
-from .pickled import Opaque, StorageIds, load_prefix, no_persistent_ids
+from .pickled import Opaque, StorageIds, load_prefix, no_persistent_ids, paused_gc
 from .torch_bytes import Bytes
 from .torch_source import TorchSource
 from .torch_views import itemsize, storage_nbytes
@@ -24,7 +24,7 @@ _TAR = "a tar archive, torch's format before 0.1.10; load and save it again with
 
 
 def looks_like_legacy(head: bytes) -> bool:
-    """Whether a file that begins with `head` (512 bytes are enough) is meant to be a pickle or torch tar file."""
+    """Whether a file that begins with `head` (512 bytes) is meant to be a pickle or a torch tar."""
     binary = len(head) >= 2 and head[0] == 0x80 and head[1] <= 5
     return binary or _TEXT_PICKLE.match(head) is not None or _is_tar(head)
 
@@ -62,7 +62,8 @@ def open_torch_legacy(path: str, root: str) -> Source:
     """
     fd = open_fd(path)
     try:
-        return _Legacy(path, fd).open(root)
+        with paused_gc():
+            return _Legacy(path, fd).open(root)
     except BaseException:
         os.close(fd)
         raise
@@ -103,16 +104,16 @@ class _Legacy:
         except FormatError as error:
             if self.position == 0:
                 raise FormatError(
-                    f"{self.path}: a pickle file, but no torch file ({error.message.removeprefix(self.path + ': ')}); "
-                    "it was not executed",
+                    f"{self.path}: a pickle file, but no torch file "
+                    f"({error.message.removeprefix(self.path + ': ')}); it was not executed",
                     file=self.path,
                 ) from None
             raise
         if type(magic) is not int or magic != MAGIC:
             what = f"an object of {magic.label}" if type(magic) is Opaque else f"a {type(magic).__name__}"
             self.fail(
-                f"a pickle of {what}, but no torch file (it does not begin with torch's magic number); it was not "
-                "executed; save the tensors with torch.save or as safetensors where the file was made"
+                f"a pickle of {what}, but no torch file (it lacks torch's magic number); "
+                "it was not executed; save the tensors with torch.save or as safetensors where the file was made"
             )
 
     def _pickle(self, what: str, persistent: StorageIds | None = None) -> Any:
@@ -152,12 +153,13 @@ class _Legacy:
             nbytes = storage_nbytes(node)
             if count != node.numel:
                 self.fail(
-                    f"storage {ascii(key)[:60]} is declared with {node.numel} elements and stored with {count}"
+                    f"storage {ascii(key)[:60]} is declared with {node.numel} elements, stored with {count}"
                 )
             at += 8
             if at + nbytes > self.size:
                 self.fail(
-                    f"it is cut: storage {ascii(key)[:60]} needs {nbytes} bytes from byte {at}, the file ends at {self.size}"
+                    f"it is cut: storage {ascii(key)[:60]} needs {nbytes} bytes from byte {at}, "
+                    f"the file ends at {self.size}"
                 )
             regions[key] = Region(self.path, at, nbytes)
             at += nbytes

@@ -73,7 +73,7 @@ class TorchSource(Source):
             if type(key) is not str:
                 shown = key.label if type(key) is Opaque else ascii(key)[:60]
                 raise FormatError(
-                    f"{self.path}: the root {dotted(self.root_path)!r} has the key {shown}, which is no string; "
+                    f"{self.path}: the root {dotted(self.root_path)!r} has the key {shown}, no string; "
                     "give the path of a dictionary with string keys as root",
                     file=self.path,
                 )
@@ -102,15 +102,15 @@ class TorchSource(Source):
                 )
         elif type(part) is Opaque:
             raise FormatError(
-                f"{self.path}: {ascii_key(key)} contains the global {part.label}, which is not on the allow-list "
-                "and is never looked up; name a root that does not hold it, or drop it where the file was made",
+                f"{self.path}: {ascii_key(key)} contains the global {part.label}, which is not on the "
+                "allow-list and is never looked up; name another root, or drop it where the file was made",
                 file=self.path,
                 key=key,
             )
         elif not _is_value(part):
             raise FormatError(
-                f"{self.path}: {ascii_key(key)} contains a {type(part).__name__.removesuffix('Node').lower()}, "
-                "which has no place in a state_dict",
+                f"{self.path}: {ascii_key(key)} contains a "
+                f"{type(part).__name__.removesuffix('Node').lower()}, which has no place in a state_dict",
                 file=self.path,
                 key=key,
             )
@@ -194,8 +194,8 @@ class TorchSource(Source):
         if node.conj or node.neg:
             what = "conjugated" if node.conj else "negated"
             raise FormatError(
-                f"{self.path}: {ascii_key(key)} is lazily {what}: its bytes are not its values; resolve it where it "
-                "was made (resolve_conj, resolve_neg), or drop it",
+                f"{self.path}: {ascii_key(key)} is lazily {what}: its bytes are not its values; resolve it "
+                "where it was made (resolve_conj, resolve_neg), or drop it",
                 file=self.path,
                 key=key,
             )

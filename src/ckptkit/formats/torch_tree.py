@@ -29,7 +29,7 @@ _NODES = frozenset((SizeNode, DtypeNode, DeviceNode, LayoutNode))
 
 
 class _Dropped(Exception):
-    """A part that cannot be written, with its place and reason; the dictionary entry around it is left out."""
+    """A part that cannot be written, with place and reason; the dictionary entry around it is left out."""
 
 
 class TreeBuilder:
@@ -180,7 +180,8 @@ class TreeBuilder:
         if any(base.__module__ == "torch" and base.__name__ == "Tensor" for base in type(value).__mro__):
             return self._loose_tensor(value, key)
         raise WriteError(
-            f"{self.request.target}: {key!r} holds a value of type {type(value).__module__}.{type(value).__qualname__}, "
+            f"{self.request.target}: {key!r} holds a value of type "
+            f"{type(value).__module__}.{type(value).__qualname__}, "
             "which a torch file cannot hold without running code; drop it",
             file=self.request.target,
             key=key,

@@ -12,6 +12,9 @@ from .pickled import Opaque, StorageNode, TensorNode
 from .pickled.allowed import ODD_ITEMSIZE
 
 MAX_NUMEL = 1 << 62  # torch counts bytes in signed 64-bit integers
+MAX_DIMS = 1024
+# Bytes of one element, for every dtype whose elements are whole bytes.
+ITEMSIZE = {d.name: d.bits // 8 for d in DTYPES.values() if d.torch} | ODD_ITEMSIZE
 
 
 def itemsize(dtype: str) -> int:
@@ -20,8 +23,7 @@ def itemsize(dtype: str) -> int:
     Raises:
         KeyError: a dtype that has no whole-byte elements that we know.
     """
-    known = DTYPES.get(dtype)
-    return known.bits // 8 if known is not None else ODD_ITEMSIZE[dtype]
+    return ITEMSIZE[dtype]
 
 
 def storage_nbytes(node: StorageNode) -> int:
@@ -43,17 +45,11 @@ def prove(node: TensorNode, storages: Mapping[str, Storage], file: str, where: s
     Raises:
         FormatError: it reaches outside its storage, or its storage is not in the file.
     """
-    for part in node.parts:
-        if type(part) is TensorNode:
-            prove(part, storages, file, where)
-        elif type(part) is Opaque:
-            raise FormatError(
-                f"{file}: {where}: {part.label} is used to build a tensor", file=file, key=where
-            )
-    if any(size >= MAX_NUMEL for size in node.size) or prod(node.size) * 16 >= MAX_NUMEL * 16:
-        raise FormatError(
-            f"{file}: {where}: shape {list(node.size)} has too many elements", file=file, key=where
-        )
+    size, stride = node.size, node.stride
+    if node.parts:
+        _prove_parts(node, storages, file, where)
+    if size and (len(size) > MAX_DIMS or max(size) >= MAX_NUMEL or prod(size) >= MAX_NUMEL):
+        raise FormatError(f"{file}: {where}: it has too many dimensions or elements", file=file, key=where)
     if node.storage is None:
         return None
     storage = storages.get(node.storage.key)
@@ -63,24 +59,32 @@ def prove(node: TensorNode, storages: Mapping[str, Storage], file: str, where: s
             file=file,
             key=where,
         )
-    try:
-        width = itemsize(node.dtype)
-    except KeyError:
+    width = ITEMSIZE.get(node.dtype)
+    if width is None:
+        raise FormatError(f"{file}: {where}: dtype {node.dtype} is not supported", file=file, key=where)
+    end = 0
+    if 0 not in size:
+        end = node.offset + 1
+        for i, step in enumerate(stride):
+            end += (size[i] - 1) * step
+        end *= width
+    if end > storage.nbytes:
         raise FormatError(
-            f"{file}: {where}: dtype {node.dtype} is not supported", file=file, key=where
-        ) from None
-    last = 0
-    if 0 not in node.size:
-        last = node.offset + 1
-        for size, stride in zip(node.size, node.stride, strict=True):
-            last += (size - 1) * stride
-    if last * width > storage.nbytes:
-        raise FormatError(
-            f"{file}: {where}: shape {list(node.size)} with strides {list(node.stride)} at element {node.offset} "
-            f"needs {last * width} bytes of a storage that has {storage.nbytes}",
+            f"{file}: {where}: shape {list(size)} with strides {list(stride)} at element {node.offset} "
+            f"needs {end} bytes of a storage that has {storage.nbytes}",
             file=file,
             key=where,
         )
     if node.reason is not None:
         return None
-    return View(storage, node.offset, node.size, node.stride, node.dtype)
+    return View(storage, node.offset, size, stride, node.dtype)
+
+
+def _prove_parts(node: TensorNode, storages: Mapping[str, Storage], file: str, where: str) -> None:
+    for part in node.parts:
+        if type(part) is TensorNode:
+            prove(part, storages, file, where)
+        elif type(part) is Opaque:
+            raise FormatError(
+                f"{file}: {where}: {part.label} is used to build a tensor", file=file, key=where
+            )

@@ -81,7 +81,7 @@ def _write(fd: int, pickle: bytes, storages: list[OutStorage], progress: Progres
 
 
 def _verify(out: OutStorage, verified: set[tuple[int, object]]) -> None:
-    """Check the CRC of a storage of which only a part is copied; a whole one is checked while it is copied."""
+    """Check the CRC of a storage of which only a part is copied; a whole one is checked on its way."""
     source, storage = out.source, out.storage
     if source is None or storage is None or _is_whole(out) or (id(source), storage.id) in verified:
         return
@@ -100,7 +100,7 @@ def _is_whole(out: OutStorage) -> bool:
 def _compare(region: Region, found: int, label: str) -> None:
     if region.crc is not None and region.crc != found:
         raise FormatError(
-            f"{region.path}: the bytes of {label!r} at {region.offset} are damaged: they have CRC {found:08x}, "
+            f"{region.path}: the bytes of {label!r} at {region.offset} are damaged: CRC {found:08x}, "
             f"the file declares {region.crc:08x}; get a fresh copy of the file",
             file=region.path,
             key=label,
@@ -197,8 +197,8 @@ def _flat(out: OutStorage) -> torch.Tensor:
     dtype = str(tensor.dtype).removeprefix("torch.")
     if dtype != out.dtype or tensor.numel() * tensor.element_size() != out.nbytes:
         raise WriteError(
-            f"{out.label!r} was planned as {out.nbytes} bytes of {out.dtype} and computed as {list(tensor.shape)} "
-            f"of {dtype}",
+            f"{out.label!r} was planned as {out.nbytes} bytes of {out.dtype} and computed as "
+            f"{list(tensor.shape)} of {dtype}",
             key=out.label,
         )
     return tensor.reshape(-1).view(torch.uint8)

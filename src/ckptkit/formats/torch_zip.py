@@ -9,10 +9,10 @@ from typing import NoReturn
 from ..errors import FormatError
 from ..files.regular import open_fd
 from .base import Region, Source, Storage
-from .pickled import StorageIds, StorageNode, load_pickle
+from .pickled import StorageIds, StorageNode, load_pickle, paused_gc
 from .torch_bytes import Bytes
 from .torch_source import TorchSource
-from .torch_views import itemsize, storage_nbytes
+from .torch_views import ITEMSIZE
 from .zipfmt import STORED, Archive
 
 MAX_PICKLE = 512 << 20
@@ -58,7 +58,8 @@ def open_torch_zip(path: str, root: str) -> Source:
     """
     fd = open_fd(path)
     try:
-        return _open(path, fd, root)
+        with paused_gc():
+            return _open(path, fd, root)
     except BaseException:
         os.close(fd)
         raise
@@ -75,7 +76,7 @@ def _open(path: str, fd: int, root: str) -> Source:
     storages: dict[str, Storage] = {}
     swapped: dict[str, int] = {}
     for key, node in ids.storages.items():
-        width = itemsize(node.dtype) // (2 if node.dtype.startswith("complex") else 1) if big else 1
+        width = ITEMSIZE[node.dtype] // (2 if node.dtype.startswith("complex") else 1) if big else 1
         if width > 1:
             swapped[key] = width
         storage = _storage(archive, node, width == 1)
@@ -118,24 +119,27 @@ def _byteorder(archive: Archive) -> str:
 
 
 def _storage(archive: Archive, node: StorageNode, plain: bool) -> Storage | None:
-    declared = storage_nbytes(node)
+    width = ITEMSIZE[node.dtype]
+    declared = node.numel * width
     entry = archive.entries.get(f"data/{node.key}")
     if entry is None:
         if node.location == "meta":
             return None
         raise FormatError(
-            f"{archive.path}: storage {ascii(node.key)[:60]} is missing: there is no entry data/{ascii(node.key)[1:-1][:60]}",
+            f"{archive.path}: storage {ascii(node.key)[:60]} is missing: there is no entry "
+            f"data/{ascii(node.key)[1:-1][:60]}",
             file=archive.path,
         )
     # torch declares whole elements; the bytes of a storage need not be a multiple of the element.
-    if not declared <= entry.usize < declared + itemsize(node.dtype):
+    if not declared <= entry.usize < declared + width:
         raise FormatError(
             f"{archive.path}: storage {ascii(node.key)[:60]} is declared as {node.numel} x {node.dtype} "
             f"({declared} bytes), its entry has {entry.usize} bytes",
             file=archive.path,
         )
-    archive.check_bound(entry)
     region = None
-    if entry.method == STORED and plain:
+    if entry.method != STORED:
+        archive.check_bound(entry)
+    elif plain:
         region = Region(archive.path, entry.offset, entry.usize, entry.crc or None)
     return Storage(node.key, entry.usize, region)

@@ -1,8 +1,8 @@
 """A zip writer for torch files: stored entries, data aligned to 64 bytes, sizes known beforehand, no clock.
 
-An entry's CRC is known only when its data has been copied, so headers are written behind their data; small
-entries are gathered and written together. zip64 records are used only where a size, an offset or a count needs
-them (APPNOTE 4.5.3, 4.3.14).
+An entry's CRC is known only when its data has been copied, so headers are written after their data; small
+entries are gathered and written together. zip64 records are used only where a size, an offset or a count
+needs them (APPNOTE 4.5.3, 4.3.14).
 """
 
 from __future__ import annotations

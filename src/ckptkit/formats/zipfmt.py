@@ -1,9 +1,9 @@
 """A strict zip reader: what two readers could understand differently is refused.
 
-The layout is that of PKWARE's APPNOTE 6.3.9 (sections 4.3.7 local header, 4.3.9 data descriptor, 4.3.12 central
-directory, 4.3.14 zip64 end record, 4.3.16 end record). Refused: junk before, between or behind the entries,
-overlaps, local headers that contradict the central directory, encryption, several disks, names that are equal
-up to case, absolute, climbing or with backslashes, more than one top folder.
+The layout is that of PKWARE's APPNOTE 6.3.9 (sections 4.3.7 local header, 4.3.9 data descriptor, 4.3.12
+central directory, 4.3.14 zip64 end record, 4.3.16 end record). Refused: junk before, between or behind the
+entries, overlaps, local headers that contradict the central directory, encryption, several disks, names that
+are equal up to case, absolute, climbing or with backslashes, more than one top folder.
 """
 
 from __future__ import annotations
@@ -222,20 +222,17 @@ class Archive:
                 self.fail(
                     f"entry {ascii(label)[:80]} begins at {entry.header}, inside or behind the directory"
                 )
-            head = self._pread(entry.header, _LOCAL.size + len(entry.name))
+            head = os.pread(self.fd, _LOCAL.size + len(entry.name), entry.header)
+            if len(head) < _LOCAL.size:
+                self.fail(f"entry {ascii(label)[:80]} is cut")
             magic, _, flags, method, _, _, crc, csize, usize, n, x = _LOCAL.unpack_from(head)
             if magic != 0x04034B50 or n != len(entry.name) or head[_LOCAL.size :] != entry.name:
                 self.fail(f"entry {ascii(label)[:80]} has another name in its local header")
             pending = bool(flags & _DESCRIPTOR)
-            for what, local, central in (
-                ("flags", flags, entry.flags), ("method", method, entry.method), ("CRC", crc, entry.crc),
-                ("packed size", csize, entry.csize), ("size", usize, entry.usize),
-            ):  # fmt: skip
-                unknown = (pending and local == 0) or (local == _MAX4 and what.endswith("size"))
-                if local != central and not (unknown and what not in ("flags", "method")):
-                    self.fail(
-                        f"entry {ascii(label)[:80]}: {what} {local} in its local header, {central} in the directory"
-                    )
+            local = (flags, method, crc, csize, usize)
+            central = (entry.flags, entry.method, entry.crc, entry.csize, entry.usize)
+            if local != central and not (pending and local == (entry.flags, entry.method, 0, 0, 0)):
+                self._compare(label, local, central, pending)
             offset = entry.header + _LOCAL.size + n + x
             position = offset + entry.csize
             if position > directory:
@@ -250,6 +247,17 @@ class Archive:
             entries[short] = Entry(short, entry.method, entry.crc, entry.csize, entry.usize, offset)
         self._gap(position, directory, pending, label)
         return entries
+
+    def _compare(self, label: str, local: tuple[int, ...], central: tuple[int, ...], pending: bool) -> None:
+        """A local header may leave out what a descriptor or a zip64 record says, and may say nothing else."""
+        for what, here, there in zip(
+            ("flags", "method", "CRC", "packed size", "size"), local, central, strict=True
+        ):
+            unknown = (pending and here == 0) or (here == _MAX4 and what.endswith("size"))
+            if here != there and not (unknown and what not in ("flags", "method")):
+                self.fail(
+                    f"entry {ascii(label)[:80]}: {what} {here} in its local header, {there} in the directory"
+                )
 
     def _gap(self, start: int, stop: int, pending: bool, label: str) -> None:
         # Only a data descriptor may stand between two entries, and only where one was announced.

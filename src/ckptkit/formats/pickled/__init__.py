@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .load import StorageIds, load_pickle, load_prefix, no_persistent_ids, parts
+from .load import StorageIds, load_pickle, load_prefix, no_persistent_ids, parts, paused_gc
 from .tree import (
     DeviceNode,
     DtypeNode,
@@ -34,4 +34,5 @@ __all__ = [
     "load_prefix",
     "no_persistent_ids",
     "parts",
+    "paused_gc",
 ]

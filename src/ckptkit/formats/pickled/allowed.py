@@ -16,12 +16,13 @@ ODD_ITEMSIZE = {"qint8": 1, "quint8": 1, "qint32": 4, "quint4x2": 1, "quint2x4":
 _ODD_DTYPES = [f"{sign}int{bits}" for sign in ("", "u") for bits in range(1, 8)]
 _ODD_DTYPES += ["bits1x8", "bits2x4", "bits4x2", "bits8", "bits16", *ODD_ITEMSIZE]
 _ALIASES = {
-    "float": "float32", "double": "float64", "half": "float16", "int": "int32", "long": "int64", "short": "int16",
-    "cfloat": "complex64", "cdouble": "complex128", "chalf": "complex32",
+    "float": "float32", "double": "float64", "half": "float16", "int": "int32", "long": "int64",
+    "short": "int16", "cfloat": "complex64", "cdouble": "complex128", "chalf": "complex32",
 }  # fmt: skip
 _STORAGES = {
-    "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",
-    "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8",
+    "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16", "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16",
+    "CharStorage": "int8",
     "ByteStorage": "uint8", "BoolStorage": "bool", "ComplexDoubleStorage": "complex128",
     "ComplexFloatStorage": "complex64", "QInt8Storage": "qint8", "QUInt8Storage": "quint8",
     "QInt32Storage": "qint32", "QUInt4x2Storage": "quint4x2", "QUInt2x4Storage": "quint2x4",

@@ -187,7 +187,7 @@ def _attributes(name: str, state: Any) -> tuple[str, ...]:
 
 
 def rebuild_from_type(args: Args) -> Any:
-    """``_rebuild_from_type_v2(func, type, args, state)`` and its forerunner ``_rebuild_from_type(func, type, args, dict)``"""
+    """``_rebuild_from_type_v2(func, type, args, state)``, and its forerunner without ``_v2``"""
     name = "_rebuild_from_type_v2"
     _arity(name, args, 4, 4)
     func, kind, inner, state = args

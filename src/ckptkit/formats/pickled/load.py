@@ -106,7 +106,7 @@ def load_pickle(
         FormatError: it is damaged, breaks a law of the restricted reader, or bytes follow its STOP.
     """
     machine = Machine(data, persistent)
-    with _paused_gc(), _refusals(file, what, machine):
+    with paused_gc(), _refusals(file, what, machine):
         value, end = machine.run()
         if end != len(data):
             raise Refused(f"{len(data) - end} bytes follow the end of the pickle")
@@ -136,7 +136,7 @@ def load_prefix(
     while True:
         data = read(min(window, size))
         machine = Machine(data, persistent)
-        with _paused_gc(), _refusals(file, what, machine):
+        with paused_gc(), _refusals(file, what, machine):
             try:
                 value, end = machine.run()
                 measure(value, end)
@@ -238,8 +238,8 @@ def _refusals(file: str, what: str, machine: Machine) -> Iterator[None]:
 
 
 @contextmanager
-def _paused_gc() -> Iterator[None]:
-    # Hundreds of thousands of small objects are born and none dies: collections only cost time.
+def paused_gc() -> Iterator[None]:
+    """No cyclic collections inside: hundreds of thousands of small objects are born and none dies."""
     was = gc.isenabled()
     gc.disable()
     try:

@@ -62,7 +62,6 @@ class Machine(Rare):
         stack = self.stack
         size = len(data)
         pos = self.pos
-        limit = size + 1  # a memo index beyond the number of bytes cannot be honest
         try:
             for _ in range(MAX_OPCODES):
                 op = data[pos]
@@ -70,20 +69,22 @@ class Machine(Rare):
                 if op == 0x72:  # LONG_BINPUT
                     index = _U4(data, pos)[0]
                     pos += 4
-                    if index > limit:
-                        raise Refused(f"memo index {index} in a pickle of {size} bytes")
-                    memo[index] = stack[-1]
+                    if index == len(memo):  # as every pickler numbers them
+                        memo.append(stack[-1])
+                    else:
+                        self.put(index, stack[-1])
                 elif op == 0x71:  # BINPUT
-                    memo[data[pos]] = stack[-1]
+                    index = data[pos]
                     pos += 1
+                    if index == len(memo):
+                        memo.append(stack[-1])
+                    else:
+                        self.put(index, stack[-1])
                 elif op == 0x4B:  # BININT1
                     stack.append(data[pos])
                     pos += 1
                 elif op == 0x68:  # BINGET
-                    index = data[pos]
-                    if index not in memo:
-                        raise Refused(f"memo slot {index} is read before it is set")
-                    stack.append(memo[index])
+                    stack.append(self.get(data[pos]) if data[pos] >= len(memo) else memo[data[pos]])
                     pos += 1
                 elif op == 0x58:  # BINUNICODE
                     end = pos + 4 + _U4(data, pos)[0]
@@ -116,10 +117,7 @@ class Machine(Rare):
                     stack.append(_I4(data, pos)[0])
                     pos += 4
                 elif op == 0x6A:  # LONG_BINGET
-                    index = _U4(data, pos)[0]
-                    if index not in memo:
-                        raise Refused(f"memo slot {index} is read before it is set")
-                    stack.append(memo[index])
+                    stack.append(self.get(_U4(data, pos)[0]))
                     pos += 4
                 elif op == 0x51:  # BINPERSID
                     stack[-1] = self.persistent(stack[-1])

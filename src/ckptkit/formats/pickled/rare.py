@@ -28,8 +28,28 @@ class Rare:
         self.pos = 0
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
-        self.memo: dict[int, Any] = {}
+        self.memo: list[Any] = []
+        self.sparse: dict[int, Any] = {}  # memo slots out of order, as Python 2 and forgers make them
         self._globals: dict[tuple[str, str], Any] = {}
+
+    # -- the memo
+
+    def put(self, index: int, value: Any) -> None:
+        """Set any memo slot."""
+        if index < len(self.memo):
+            self.memo[index] = value
+        elif index > len(self.data):  # there are fewer values than bytes
+            raise Refused(f"memo index {index} in a pickle of {len(self.data)} bytes")
+        else:
+            self.sparse[index] = value
+
+    def get(self, index: int) -> Any:
+        """Read any memo slot."""
+        if index < len(self.memo):  # newer than what `sparse` may hold
+            return self.memo[index]
+        if index not in self.sparse:
+            raise Refused(f"memo slot {index} is read before it is set")
+        return self.sparse[index]
 
     # -- operations on values
 
@@ -287,22 +307,29 @@ def _utf8(raw: bytes) -> str:
         raise Refused("a string that is not UTF-8") from None
 
 
-def _get(m: Rare) -> None:
+def _index(m: Rare) -> int:
     line = m.line()
-    if not line.isascii() or not line.isdigit() or len(line) > 12 or int(line) not in m.memo:
-        raise Refused("a memo slot is read before it is set")
-    m.stack.append(m.memo[int(line)])
+    if not line.isascii() or not line.isdigit() or len(line) > 12:
+        raise Refused(f"memo index {ascii(line)[:40]}")
+    return int(line)
+
+
+def _get(m: Rare) -> None:
+    m.stack.append(m.get(_index(m)))
 
 
 def _put(m: Rare) -> None:
-    line = m.line()
-    if not line.isascii() or not line.isdigit() or len(line) > 12 or int(line) > len(m.data):
-        raise Refused(f"memo index {ascii(line)[:40]}")
-    m.memo[int(line)] = m.stack[-1]
+    index = _index(m)
+    if index == len(m.memo):
+        m.memo.append(m.stack[-1])
+    else:
+        m.put(index, m.stack[-1])
 
 
 def _memoize(m: Rare) -> None:
-    m.memo[len(m.memo)] = m.stack[-1]
+    if m.sparse:
+        raise Refused("MEMOIZE beside numbered memo slots")
+    m.memo.append(m.stack[-1])
 
 
 def _append(m: Rare) -> None:

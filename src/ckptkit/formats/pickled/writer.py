@@ -1,8 +1,8 @@
 """A small deterministic pickle writer, protocol 2, for the trees that the reader describes.
 
-Equal trees give equal bytes: strings and globals are memoised by value, containers by identity, nothing depends
-on hashing order (sets are written sorted by their own pickles). The result uses only opcodes and globals that
-``torch.load(weights_only=True)`` knows.
+Equal trees give equal bytes: strings and globals are memoised by value, containers by identity, nothing
+depends on hashing order (sets are written sorted by their own pickles). The result uses only opcodes and
+globals that ``torch.load(weights_only=True)`` knows.
 """
 
 from __future__ import annotations
