@@ -30,6 +30,11 @@ class DType:
     safetensors: str | None
     torch: bool = True
 
+    @property
+    def align(self) -> int:
+        """Bytes that an address of its elements must be a multiple of."""
+        return max(1, (self.bits if self.kind != "complex" else self.bits // 2) // 8)
+
 
 _ALL = (
     DType("float64", 64, "float", "F64"),

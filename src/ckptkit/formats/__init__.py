@@ -1,1 +1,7 @@
+"""One file per format behind one small protocol (`base`); formats know bytes, never rules."""
 
+from __future__ import annotations
+
+from .recognise import open_source, writer_for
+
+__all__ = ["open_source", "writer_for"]

@@ -1,0 +1,189 @@
+"""A checkpoint as a lazy, read-only mapping from key to tensor, whatever it is made of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from .errors import KeyNotFoundError, UsageError
+from .formats import open_source
+from .formats.base import Source
+from .formats.memory import MemorySource, module_state
+from .patterns import nearest
+from .signatures import Signature
+from .text import human_bytes, human_count, quote_list
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Checkpoint(Mapping[str, "torch.Tensor"]):
+    """Named tensors, read when they are asked for.
+
+    ``model.load_state_dict(checkpoint)`` works. Tensors look into the mapped file where they can;
+    writing to one changes the tensor, never the file. Entries that are no tensors
+    (``*._extra_state``) give their plain value.
+
+    Args:
+        source: an opened source of some format.
+        opened: path and root to open again, for pickling.
+    """
+
+    def __init__(self, source: Source, opened: tuple[str, str] | None = None) -> None:
+        self.source = source
+        self._opened = opened
+
+    @property
+    def signature(self) -> Signature:
+        """Keys, shapes, dtypes, ties, metadata and root; no data."""
+        return self.source.signature
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The file's string metadata."""
+        return self.source.signature.metadata
+
+    @property
+    def _metadata(self) -> dict[str, Any] | None:
+        """The state_dict's module versions, where `load_state_dict` looks for them."""
+        return self.source.state_metadata
+
+    def __getitem__(self, key: str) -> torch.Tensor:
+        info = self.signature.tensors.get(key)
+        if info is None:
+            raise self._unknown(key)
+        if info.kind == "object":
+            value: torch.Tensor = self.source.value(key)
+            return value
+        return self.source.tensor(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.signature)
+
+    def __len__(self) -> int:
+        return len(self.signature)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.signature
+
+    def get_slice(self, key: str) -> Slice:
+        """A tensor to be read in part: ``checkpoint.get_slice(key)[:, 0:128]``.
+
+        Raises:
+            KeyNotFoundError: no such tensor; names the nearest keys.
+        """
+        info = self.signature.tensors.get(key)
+        if info is None or info.kind == "object":
+            raise self._unknown(key)
+        return Slice(self, key)
+
+    def copy(self) -> dict[str, torch.Tensor]:
+        """The keys and tensors as a plain dict; tensors still look into the file where they can."""
+        from collections import OrderedDict
+
+        state: OrderedDict[str, torch.Tensor] = OrderedDict((key, self[key]) for key in self)
+        if self._metadata is not None:
+            state._metadata = self._metadata  # type: ignore[attr-defined]
+        return state
+
+    def close(self) -> None:
+        """Let go of the file; tensors that were handed out stay valid."""
+        self.source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._opened is None:
+            raise TypeError(f"a checkpoint over {self.source.format} cannot be pickled; save it, and pickle what opens it")
+        return open, self._opened
+
+    def __repr__(self) -> str:
+        where = f" {self.source.path}" if self.source.path else ""
+        signature = self.signature
+        return (
+            f"<Checkpoint{where} ({self.source.format}): {len(signature)} keys, "
+            f"{human_count(signature.numel)} parameters, {human_bytes(signature.nbytes)}>"
+        )
+
+    def _unknown(self, key: str) -> KeyNotFoundError:
+        close = nearest(key, self.signature) if isinstance(key, str) else []
+        hint = f"; the nearest are {quote_list(close)}" if close else ""
+        return KeyNotFoundError(f"the checkpoint has no tensor {key!r}{hint}", file=self.source.path, key=str(key))
+
+
+class Slice:
+    """A tensor that is read in part, as safetensors' ``get_slice`` gives it.
+
+    Args:
+        checkpoint: where it lies.
+        key: its key.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, key: str) -> None:
+        self._checkpoint = checkpoint
+        self._key = key
+
+    def get_shape(self) -> list[int]:
+        """The whole tensor's shape."""
+        return list(self._checkpoint.signature[self._key].shape)
+
+    def get_dtype(self) -> str:
+        """The dtype's name."""
+        return self._checkpoint.signature[self._key].dtype
+
+    def __getitem__(self, index: Any) -> torch.Tensor:
+        # The whole is a look into a mapped file: only the pages of the part are read.
+        return self._checkpoint[self._key][index]
+
+
+def open(source: Any, root: str = "auto") -> Checkpoint:
+    """Open a checkpoint, lazily.
+
+    Args:
+        source: a path (file, index or folder), a mapping of tensors, an `nn.Module`, or a Checkpoint.
+        root: where the weights lie in a nested torch file: ``auto``, ``none`` or a dotted path.
+
+    Raises:
+        FormatError: missing, damaged, or of no format that is read.
+        RootError: the root is not there, or not unique.
+        UsageError: of another type.
+    """
+    if isinstance(source, Checkpoint):
+        return source
+    if isinstance(source, str | os.PathLike):
+        path = os.fspath(source)
+        return Checkpoint(open_source(path, root), (path, root))
+    if isinstance(source, Signature):
+        raise UsageError("a signature has no tensors; give the checkpoint itself")
+    if isinstance(source, Mapping):
+        return Checkpoint(MemorySource(source))
+    if hasattr(source, "state_dict") and hasattr(source, "named_parameters"):
+        return Checkpoint(MemorySource(module_state(source)))
+    raise UsageError(
+        f"a checkpoint is a path, a mapping of tensors, an nn.Module or a Checkpoint, not a {type(source).__name__}"
+    )
+
+
+def signature(source: Any) -> Signature:
+    """The signature of anything that holds named tensors; no data is read.
+
+    Args:
+        source: a path, a mapping of tensors, an `nn.Module`, a Checkpoint, or a Signature.
+
+    Raises:
+        FormatError: a file that cannot be read.
+    """
+    if isinstance(source, Signature):
+        return source
+    if isinstance(source, str | os.PathLike):
+        with open(source) as checkpoint:
+            return checkpoint.signature
+    return open(source).signature

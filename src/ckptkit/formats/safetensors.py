@@ -1,0 +1,98 @@
+"""A safetensors file as a source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ..dtypes import DTYPES
+from ..errors import FormatError
+from ..files.mapped import MappedFile
+from ..signatures import Signature, tied_groups
+from .base import Buffer, Region, Source, Storage, View
+from .safetensors_header import Header, read_header
+from .strides import row_major
+
+if TYPE_CHECKING:
+    import torch
+
+
+class SafetensorsSource(Source):
+    """One safetensors file.
+
+    The Hugging Face tools write tied tensors once and record the dropped name in the metadata as
+    ``{dropped: kept}``. Such an entry is honoured when `dropped` is absent and `kept` is there; the
+    dropped name is then a tied key, listed last.
+
+    Args:
+        path: the file.
+
+    Raises:
+        FormatError: it breaks a law of the format.
+    """
+
+    format = "safetensors"
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.files = (path,)
+        self.file = MappedFile(path)
+        try:
+            header = read_header(self.file)
+        except BaseException:
+            self.file.close()
+            raise
+        self._header = header
+        self._alias = _aliases(header)
+        tensors = {key: entry.info for key, entry in header.entries.items()}
+        tensors |= {dropped: tensors[kept] for dropped, kept in self._alias.items()}
+        self.signature = Signature(
+            tensors,
+            tied_groups((key, self._alias.get(key, key)) for key in tensors),
+            {k: v for k, v in header.metadata.items() if k not in self._alias},
+        )
+
+    def view(self, key: str) -> View:
+        name = self._alias.get(key, key)
+        entry = self._header.entries[name]
+        size = entry.stop - entry.start
+        region = Region(self.file.path, self._header.data + entry.start, size)
+        shape = entry.info.shape
+        return View(Storage((self.file.path, name), size, region), 0, shape, row_major(shape), entry.info.dtype)
+
+    def read(self, storage: Storage, start: int, stop: int) -> Iterator[Buffer]:
+        assert storage.region is not None
+        yield from self.file.chunks(storage.region.offset + start, stop - start)
+
+    def tensor(self, key: str) -> torch.Tensor:
+        import torch
+
+        entry = self._header.entries[self._alias.get(key, key)]
+        info = entry.info
+        dtype = getattr(torch, info.dtype, None) if DTYPES[info.dtype].torch else None
+        if dtype is None:
+            raise FormatError(
+                f"{self.path}: {key!r} has the dtype {info.dtype}, which this torch lacks; it can be inspected and "
+                "copied, but not opened",
+                file=self.path,
+                key=key,
+            )
+        if not info.numel:
+            return torch.empty(info.shape, dtype=dtype)
+        offset = self._header.data + entry.start
+        whole = memoryview(self.file.buffer())[offset : offset + (entry.stop - entry.start)]
+        raw = torch.frombuffer(whole, dtype=torch.uint8)
+        if offset % DTYPES[info.dtype].align:
+            raw = raw.clone()
+        return raw.view(dtype).reshape(info.shape)
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def _aliases(header: Header) -> dict[str, str]:
+    return {
+        dropped: kept
+        for dropped, kept in header.metadata.items()
+        if dropped not in header.entries and kept in header.entries
+    }

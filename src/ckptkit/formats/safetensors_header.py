@@ -1,0 +1,291 @@
+"""The header of a safetensors file: strict reading, deterministic writing. Needs neither torch nor safetensors.
+
+The format (https://github.com/huggingface/safetensors): eight bytes with the little-endian length N
+of the header, N bytes of JSON, then the data. The JSON maps each key to dtype, shape and
+``data_offsets`` relative to the data, which the tensors must fill without holes or overlaps;
+``__metadata__`` maps strings to strings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from ..collector import gc_paused
+from ..dtypes import DTYPES, FROM_SAFETENSORS
+from ..errors import FormatError
+from ..files.mapped import MappedFile
+from ..signatures import TensorInfo
+
+MAX_HEADER = 100_000_000
+METADATA = "__metadata__"
+_U64 = 1 << 64
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One tensor of a header: torch's shape and dtype, and its bytes relative to the data region."""
+
+    info: TensorInfo
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A checked header.
+
+    Args:
+        entries: key to `Entry`, in the header's order.
+        metadata: the strings of ``__metadata__``.
+        data: offset of the data region in the file.
+    """
+
+    entries: Mapping[str, Entry]
+    metadata: Mapping[str, str]
+    data: int
+
+
+class _Bad(Exception):
+    """A law of the format that is broken, before the file's name is known."""
+
+    def __init__(self, reason: str, key: str | None = None) -> None:
+        super().__init__(reason)
+        self.key = key
+
+
+def read_header(file: MappedFile) -> Header:
+    """Read and check a header.
+
+    Raises:
+        FormatError: anything that the reference implementation refuses, and what two readers could
+            understand in two ways: duplicate keys at any level, list-shaped entries, lone surrogates.
+    """
+    path = file.path
+    try:
+        return _read(file)
+    except _Bad as bad:
+        about = f"{bad.key[:200]!r}: " if bad.key is not None else ""
+        raise FormatError(f"{path}: not a valid safetensors file: {about}{bad}", file=path, key=bad.key) from None
+
+
+def _read(file: MappedFile) -> Header:
+    if file.size < 8:
+        raise _Bad(f"it has {file.size} bytes, and the header's length alone takes 8")
+    length = int.from_bytes(file.read(0, 8), "little")
+    if length > MAX_HEADER:
+        raise _Bad(f"the header claims {length} bytes; {MAX_HEADER} is the limit")
+    if length > file.size - 8:
+        raise _Bad(f"the header claims {length} bytes, and only {file.size - 8} follow; it was cut, or is no safetensors")
+    try:
+        text = file.read(8, length).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _Bad(f"the header is not UTF-8 (byte {8 + error.start})") from None
+    with gc_paused():
+        document = _parse(text)
+        if type(document) is not dict:
+            raise _Bad("the header is no JSON object")
+        metadata = _metadata(document.pop(METADATA, {}))
+        data = 8 + length
+        return Header(_entries(document, file.size - data), metadata, data)
+
+
+def _parse(text: str) -> Any:
+    try:
+        document = json.loads(text, object_pairs_hook=_unique, parse_constant=_constant)
+    except json.JSONDecodeError as error:
+        raise _Bad(f"the header is no JSON: {error.msg} at byte {8 + error.pos}") from None
+    except RecursionError:
+        raise _Bad("the header is nested too deeply") from None
+    except ValueError:  # int() refuses thousands of digits
+        raise _Bad("the header has a number with too many digits") from None
+    if "\\" in text and "\\ud" in text.lower():
+        # An escaped surrogate without its partner makes a str that no file can hold.
+        try:
+            json.dumps(document, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise _Bad("the header has a lone surrogate, which is no text") from None
+    return document
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise _Bad("the name stands twice in one JSON object", key)
+            seen.add(key)
+    return fields
+
+
+def _constant(name: str) -> NoReturn:
+    raise _Bad(f"the header has {name}, which is no JSON")
+
+
+def _metadata(document: Any) -> dict[str, str]:
+    if type(document) is not dict:
+        raise _Bad(f"{METADATA} is no JSON object of strings")
+    for key, value in document.items():
+        if type(value) is not str:
+            raise _Bad(f"{METADATA} holds {str(value)[:40]!r} under {key[:80]!r}; only strings are allowed")
+    return document
+
+
+def _entries(document: dict[str, Any], size: int) -> dict[str, Entry]:
+    entries: dict[str, Entry] = {}
+    for key, fields in document.items():
+        entries[key] = _entry(key, fields)
+    position = 0
+    for start, stop, key in sorted((e.start, e.stop, k) for k, e in entries.items()):
+        if start != position:
+            what = "overlaps the tensor before it" if start < position else "leaves a hole before it"
+            raise _Bad(f"data_offsets [{start}, {stop}] {what}; the data so far ends at {position}", key)
+        position = stop
+    if position != size:
+        problem = "is cut" if position > size else "has bytes that belong to no tensor"
+        raise _Bad(f"the header describes {position} bytes of data, the file has {size}: it {problem}")
+    return entries
+
+
+def _entry(key: str, fields: Any) -> Entry:
+    if type(fields) is not dict:
+        raise _Bad("the entry is no JSON object", key)
+    try:
+        code, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
+    except KeyError as missing:
+        raise _Bad(f"the field {missing} is missing", key) from None
+    if type(code) is not str or code not in FROM_SAFETENSORS:
+        raise _Bad(f"unknown dtype {str(code)[:40]!r}", key)
+    if type(shape) is not list:
+        raise _Bad("shape is no list of numbers", key)
+    numel = 1
+    for size in shape:
+        if type(size) is not int or not 0 <= size < _U64:
+            raise _Bad(f"shape holds {str(size)[:40]!r}, which is no size", key)
+        numel *= size
+        if numel >= _U64:
+            raise _Bad("shape has more elements than 64 bits can count", key)
+    if type(offsets) is not list or len(offsets) != 2:
+        raise _Bad("data_offsets is no pair of numbers", key)
+    start, stop = offsets
+    if type(start) is not int or type(stop) is not int or not 0 <= start <= stop < _U64:
+        raise _Bad(f"data_offsets {str(offsets)[:60]} is no range", key)
+    dtype = FROM_SAFETENSORS[code]
+    bits = numel * (4 if code == "F4" else dtype.bits)
+    if bits >= _U64:
+        raise _Bad("shape has more bits than 64 bits can count", key)
+    if bits % 8:
+        raise _Bad(f"{numel} elements of {code} do not fill whole bytes", key)
+    if bits // 8 != stop - start:
+        raise _Bad(f"shape {shape} of {code} takes {bits // 8} bytes, data_offsets give it {stop - start}", key)
+    return Entry(_torch_info(code, tuple(shape)), start, stop)
+
+
+def _torch_info(code: str, shape: tuple[int, ...]) -> TensorInfo:
+    """torch packs two F4 numbers into one element along the last dimension; where it cannot, the format's name stays."""
+    if code != "F4":
+        return TensorInfo(shape, FROM_SAFETENSORS[code].name)
+    if shape and shape[-1] % 2 == 0:
+        return TensorInfo((*shape[:-1], shape[-1] // 2), "float4_e2m1fn_x2")
+    return TensorInfo(shape, "F4")
+
+
+def header_shape(info: TensorInfo) -> tuple[int, ...]:
+    """The shape as the header counts it: numbers, where torch counts packed pairs."""
+    if info.dtype == "float4_e2m1fn_x2" and info.shape:
+        return (*info.shape[:-1], info.shape[-1] * 2)
+    return info.shape
+
+
+def layout(infos: Mapping[str, TensorInfo]) -> dict[str, tuple[int, int]]:
+    """Where each tensor's data goes, in the reference writer's order: widest dtype first, then by key.
+
+    Args:
+        infos: key to shape and dtype, all of which safetensors can hold.
+
+    Returns:
+        Key to (start, stop) relative to the data region, in data order.
+    """
+    rank = {code: i for i, code in enumerate(_ORDER)}
+    ordered = sorted(infos, key=lambda k: (-rank[str(DTYPES[infos[k].dtype].safetensors)], k.encode()))
+    places: dict[str, tuple[int, int]] = {}
+    position = 0
+    for key in ordered:
+        stop = position + infos[key].nbytes
+        places[key] = (position, stop)
+        position = stop
+    return places
+
+
+# Ascending, as the reference implementation declares its dtypes; data is sorted by it, descending.
+_ORDER = (
+    "BOOL",
+    "F4",
+    "F6_E2M3",
+    "F6_E3M2",
+    "U8",
+    "I8",
+    "F8_E5M2",
+    "F8_E4M3",
+    "F8_E8M0",
+    "F8_E4M3FNUZ",
+    "F8_E5M2FNUZ",
+    "I16",
+    "U16",
+    "F16",
+    "BF16",
+    "I32",
+    "U32",
+    "F32",
+    "C64",
+    "F64",
+    "I64",
+    "U64",
+)
+
+
+def encode_header(
+    infos: Mapping[str, TensorInfo], places: Mapping[str, tuple[int, int]], metadata: Mapping[str, str]
+) -> bytes:
+    """The header's bytes with its length, padded with spaces to a multiple of 8.
+
+    Args:
+        infos: key to shape and dtype, in the order the header lists them.
+        places: from `layout`.
+        metadata: strings, written sorted so that equal checkpoints are equal bytes.
+    """
+    encode = json.encoder.encode_basestring
+    parts = []
+    if metadata:
+        pairs = ",".join(f"{encode(k)}:{encode(v)}" for k, v in sorted(metadata.items()))
+        parts.append(f'"{METADATA}":{{{pairs}}}')
+    for key, info in infos.items():
+        start, stop = places[key]
+        shape = ",".join(map(str, header_shape(info)))
+        code = DTYPES[info.dtype].safetensors
+        parts.append(f'{encode(key)}:{{"dtype":"{code}","shape":[{shape}],"data_offsets":[{start},{stop}]}}')
+    text = ("{" + ",".join(parts) + "}").encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def check_fields(keys: Sequence[str]) -> None:
+    """Refuse keys that a header cannot hold.
+
+    Raises:
+        FormatError: ``__metadata__``, or a lone surrogate.
+    """
+    for key in keys:
+        if key == METADATA:
+            raise FormatError(f"safetensors keeps the name {METADATA} for itself; rename that key first", key=key)
+        if not key.isascii():
+            try:
+                key.encode()
+            except UnicodeEncodeError:
+                raise FormatError(
+                    f"the key {ascii(key)[:120]} holds a lone surrogate, which no file can hold; rename it first",
+                    key=ascii(key),
+                ) from None

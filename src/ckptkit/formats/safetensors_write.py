@@ -1,0 +1,207 @@
+"""Writing one safetensors file: the layout first, then the data in a stream."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Hashable, Mapping, Sequence
+
+from ..dtypes import DTYPES
+from ..errors import FormatError, PlanError, WriteError
+from ..files.atomic import AtomicFile
+from ..files.copy import copy_bytes, write_all
+from ..files.mapped import OpenedFile
+from ..text import quote_list
+from .base import Item, Progress, Region, View, Written, WriteRequest, WrittenFile
+from .safetensors_header import check_fields, encode_header, layout, read_header
+from .tensor_bytes import item_bytes
+
+_SUPPORTED = ", ".join(sorted(d.name for d in DTYPES.values() if d.safetensors and d.torch))
+
+
+def write_safetensors(request: WriteRequest) -> Written:
+    """Write a single safetensors file.
+
+    Raises:
+        PlanError: the format cannot hold an entry, or metadata clashes with a key; names it.
+        WriteError: the target exists, or the system refuses.
+    """
+    kept, aliases = merge_ties(request.items)
+    check_items(kept, aliases, request.metadata)
+    options = request.options
+    with AtomicFile(request.target, overwrite=options.overwrite, fsync=options.fsync) as file:
+        size = write_shard(file.fd, kept, file_metadata(request.metadata, aliases), options.progress)
+        check_written(file.fd, request.target, kept)
+    return Written((WrittenFile(request.target, size, len(kept)),))
+
+
+def merge_ties(items: Sequence[Item]) -> tuple[list[Item], dict[str, str]]:
+    """Which items are written, and under which name the tied ones are found.
+
+    Returns:
+        The items without the later ones of each tie, and {dropped key: kept key}.
+    """
+    first: dict[Hashable, str] = {}
+    kept: list[Item] = []
+    aliases: dict[str, str] = {}
+    for item in items:
+        if item.tie is not None and item.tie in first:
+            aliases[item.key] = first[item.tie]
+            continue
+        if item.tie is not None:
+            first[item.tie] = item.key
+        kept.append(item)
+    return kept, aliases
+
+
+def check_items(kept: Sequence[Item], aliases: Mapping[str, str], metadata: Mapping[str, str]) -> None:
+    """Refuse, before a byte is written, what safetensors cannot hold.
+
+    Raises:
+        PlanError: names the keys.
+    """
+    objects = [item.key for item in kept if item.info.kind == "object"]
+    if objects:
+        raise PlanError(
+            f"safetensors holds tensors only, and {quote_list(objects)} {'is' if len(objects) == 1 else 'are'} none; "
+            "drop them, or write a torch file (.pt)",
+            key=objects[0],
+        )
+    for item in kept:
+        if DTYPES[item.info.dtype].safetensors is None:
+            raise PlanError(
+                f"safetensors has no {item.info.dtype}, the dtype of {item.key!r}; cast it (known are {_SUPPORTED}), "
+                "or write a torch file (.pt)",
+                key=item.key,
+            )
+    try:
+        check_fields([*(item.key for item in kept), *aliases])
+    except FormatError as error:
+        raise PlanError(error.message, key=error.key) from None
+    clash = [key for key in (*(item.key for item in kept), *aliases) if key in metadata]
+    if clash:
+        raise PlanError(
+            f"the metadata has an entry {clash[0]!r}, which is also a tensor's key; readers take such entries for "
+            "tied tensors, so rename one of them",
+            key=clash[0],
+        )
+
+
+def file_metadata(metadata: Mapping[str, str], aliases: Mapping[str, str]) -> dict[str, str]:
+    """The metadata to write: ``format`` tells the Hugging Face tools that these are torch's tensors."""
+    return {"format": "pt", **metadata, **aliases}
+
+
+def write_shard(fd: int, items: Sequence[Item], metadata: Mapping[str, str], progress: Progress) -> int:
+    """Write header and data of one file.
+
+    Args:
+        fd: an empty file, open for writing.
+        items: what goes into it, in header order; ties are merged already.
+        metadata: complete.
+        progress: called with bytes written.
+
+    Returns:
+        The file's size in bytes.
+    """
+    infos = {item.key: item.info for item in items}
+    places = layout(infos)
+    header = encode_header(infos, places, metadata)
+    total = len(header) + max((stop for _, stop in places.values()), default=0)
+    os.ftruncate(fd, total)
+    write_all(fd, header, 0)
+    by_key = {item.key: item for item in items}
+    run = _Run(fd, progress)
+    verified: set[Hashable] = set()
+    for key, (start, stop) in places.items():
+        item, at = by_key[key], len(header) + start
+        view = item.view
+        if stop == start:
+            continue
+        if view is not None and view.contiguous and view.storage.region is not None:
+            verify_part(item, verified)
+            run.add(view, at, stop - start)
+            continue
+        run.flush()
+        for chunk in item_bytes(item):
+            write_all(fd, chunk, at)
+            at += len(chunk)
+            progress(len(chunk))
+    run.flush()
+    return total
+
+
+def verify_part(item: Item, verified: set[Hashable]) -> None:
+    """Check the CRC of a storage of which only a part is copied; a whole one is checked while it is copied."""
+    source, view = item.source, item.view
+    assert source is not None and view is not None
+    storage = view.storage
+    if storage.region is None or storage.region.crc is None or item.info.nbytes == storage.region.nbytes:
+        return
+    mark = (id(source), storage.id)
+    if mark in verified:
+        return
+    verified.add(mark)
+    crc = 0
+    for chunk in source.read(storage, 0, storage.nbytes):
+        crc = zlib.crc32(chunk, crc)
+    if crc != storage.region.crc:
+        raise damaged(storage.region, crc)
+
+
+def damaged(region: Region, found: int) -> FormatError:
+    """The error for bytes that do not have the CRC that their file declares."""
+    return FormatError(
+        f"{region.path}: the {region.nbytes} bytes at offset {region.offset} are damaged (CRC-32 {found:08x}, the "
+        f"file declares {region.crc or 0:08x}); fetch the file again",
+        file=region.path,
+    )
+
+
+class _Run:
+    """Copies that are neighbours in source and target, done as one."""
+
+    def __init__(self, fd: int, progress: Progress) -> None:
+        self.fd = fd
+        self.progress = progress
+        self.path = ""
+        self.source = self.target = self.count = 0
+
+    def add(self, view: View, target: int, count: int) -> None:
+        """Copy the bytes of a contiguous view of a file, now or together with the next ones."""
+        region = view.storage.region
+        assert region is not None
+        source = region.offset + view.offset * DTYPES[view.dtype].bits // 8
+        if region.crc is not None and count == region.nbytes:
+            self.flush()
+            found = copy_bytes(region.path, source, count, self.fd, target, progress=self.progress, crc=True)
+            if found != region.crc:
+                raise damaged(region, found or 0)
+            return
+        neighbour = (region.path, source, target) == (
+            self.path,
+            self.source + self.count,
+            self.target + self.count,
+        )
+        if not neighbour:
+            self.flush()
+            self.path, self.source, self.target = region.path, source, target
+        self.count += count
+
+    def flush(self) -> None:
+        """Do what was put off."""
+        if self.count:
+            copy_bytes(self.path, self.source, self.count, self.fd, self.target, progress=self.progress)
+            self.count = 0
+
+
+def check_written(fd: int, target: str, items: Sequence[Item]) -> None:
+    """Read the finished header again: keys, shapes, dtypes and order are what was planned.
+
+    Raises:
+        WriteError: they are not; nothing gets its name then.
+    """
+    with OpenedFile(fd, target) as file:
+        header = read_header(file)
+    if [(k, e.info) for k, e in header.entries.items()] != [(i.key, i.info) for i in items]:
+        raise WriteError(f"{target}: what was written is not what was planned; nothing was kept", file=target)

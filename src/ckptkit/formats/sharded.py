@@ -1,0 +1,257 @@
+"""Sharded checkpoints: an index file that says which key lies in which file, or a folder that has one.
+
+The index (``model.safetensors.index.json``, ``pytorch_model.bin.index.json``) is the Hugging Face
+tools': ``{"metadata": {...}, "weight_map": {key: file name}}``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..errors import FormatError
+from ..files.atomic import is_temporary
+from ..files.atomic_dir import is_weight_file
+from ..files.regular import open_regular
+from ..signatures import Signature
+from ..text import quote_list
+from .base import Buffer, Source, Storage, View
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_INDEX = 200_000_000
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
+Opener = Callable[[str], Source]
+
+
+class ShardedSource(Source):
+    """Several files that are one checkpoint.
+
+    Args:
+        index: the index file.
+        opener: opens one shard.
+
+    Raises:
+        FormatError: the index is malformed, a shard is missing, or shards and index disagree.
+    """
+
+    def __init__(self, index: str, opener: Opener) -> None:
+        weight_map, metadata = read_index(index)
+        folder = os.path.dirname(index)
+        names = list(dict.fromkeys(weight_map.values()))
+        missing = [name for name in names if not os.path.exists(os.path.join(folder, name))]
+        if missing:
+            raise FormatError(
+                f"{index}: {len(missing)} of {len(names)} shards are missing: {quote_list(missing)}; fetch them again",
+                file=index,
+            )
+        self.path = index
+        self.shards: dict[str, Source] = {}
+        try:
+            for name in names:
+                self.shards[name] = opener(os.path.join(folder, name))
+            self._home = _homes(index, weight_map, self.shards)
+        except BaseException:
+            self.close()
+            raise
+        kinds = dict.fromkeys(shard.format for shard in self.shards.values())
+        self.format = f"sharded {' and '.join(kinds) or 'safetensors'}"
+        self.files = (index, *(path for shard in self.shards.values() for path in shard.files))
+        self.companions = companions(folder)
+        self.signature = Signature(
+            {key: self.shards[name].signature[key] for key, name in self._home.items()},
+            tuple(group for shard in self.shards.values() for group in shard.signature.tied),
+            _metadata(metadata, self.shards.values()),
+        )
+        self.notes = tuple(
+            f"{name}: {note}" for name, shard in self.shards.items() for note in shard.notes
+        )
+
+    def _shard(self, key: str) -> Source:
+        return self.shards[self._home[key]]
+
+    def view(self, key: str) -> View:
+        name = self._home[key]
+        view = self.shards[name].view(key)
+        storage = Storage((name, view.storage.id), view.storage.nbytes, view.storage.region)
+        return View(storage, view.offset, view.shape, view.stride, view.dtype)
+
+    def read(self, storage: Storage, start: int, stop: int) -> Iterator[Buffer]:
+        assert isinstance(storage.id, tuple)
+        name, inner = storage.id
+        return self.shards[name].read(Storage(inner, storage.nbytes, storage.region), start, stop)
+
+    def tensor(self, key: str) -> torch.Tensor:
+        return self._shard(key).tensor(key)
+
+    def value(self, key: str) -> Any:
+        return self._shard(key).value(key)
+
+    def close(self) -> None:
+        for shard in self.shards.values():
+            shard.close()
+
+
+def read_index(path: str) -> tuple[dict[str, str], dict[str, Any]]:
+    """Read and check an index file.
+
+    Returns:
+        Key to shard name in the index's order, and the index's metadata.
+
+    Raises:
+        FormatError: malformed, or a shard name that is no plain file name on every system.
+    """
+    with open_regular(path) as file:
+        raw = file.read(MAX_INDEX + 1)
+    if len(raw) > MAX_INDEX:
+        raise FormatError(f"{path}: an index of more than {MAX_INDEX} bytes is none", file=path)
+    try:
+        document = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path}: the index is no valid JSON: {str(error)[:200]}", file=path) from None
+    weight_map = document.get("weight_map") if isinstance(document, dict) else None
+    if not isinstance(weight_map, dict):
+        raise FormatError(f"{path}: an index needs a weight_map from keys to file names", file=path)
+    for key, name in weight_map.items():
+        reason = _bad_name(name)
+        if reason is not None:
+            raise FormatError(
+                f"{path}: the shard of {key[:120]!r} is {str(name)[:120]!r}, which {reason}; a shard is a plain file "
+                "name beside the index",
+                file=path,
+                key=key,
+            )
+        try:
+            key.encode()
+        except UnicodeEncodeError:
+            raise FormatError(f"{path}: the key {ascii(key)[:120]} holds a lone surrogate", file=path) from None
+    folded: dict[str, str] = {}
+    for name in weight_map.values():
+        if folded.setdefault(name.casefold(), name) != name:
+            raise FormatError(
+                f"{path}: the shards {folded[name.casefold()]!r} and {name!r} differ in case only, which is one file "
+                "on some systems",
+                file=path,
+            )
+    metadata = document.get("metadata", {})
+    if not isinstance(metadata, dict):
+        raise FormatError(f"{path}: the index's metadata is no object", file=path)
+    return weight_map, metadata
+
+
+def _bad_name(name: Any) -> str | None:
+    if type(name) is not str:
+        return "is no text"
+    if not name or name in (".", "..") or any(c in name for c in '/\\:*?"<>|') or any(ord(c) < 32 for c in name):
+        return "is no plain file name on every system"
+    if name != name.rstrip(". ") or _RESERVED.fullmatch(name):
+        return "is no file name on Windows"
+    try:
+        if len(name.encode()) > 255:
+            return "is longer than 255 bytes"
+    except UnicodeEncodeError:
+        return "holds a lone surrogate"
+    if not name.lower().endswith(_WEIGHTS):
+        return "has no suffix of a checkpoint file"
+    return None
+
+
+def _homes(index: str, weight_map: dict[str, str], shards: dict[str, Source]) -> dict[str, str]:
+    """Key to shard, every key in exactly one; the tied names of shards come with them."""
+    homes = dict(weight_map)
+    lost = [key for key, name in weight_map.items() if key not in shards[name].signature]
+    if lost:
+        raise FormatError(
+            f"{index}: {len(lost)} keys are not in the shard that the index names, the first is {lost[0]!r} in "
+            f"{weight_map[lost[0]]!r}; fetch index and shards again",
+            file=index,
+            key=lost[0],
+        )
+    for name, shard in shards.items():
+        tied = {key for group in shard.signature.tied for key in group}
+        for key in shard.signature:
+            home = homes.get(key)
+            if home is None and key in tied:
+                homes[key] = name
+            elif home is None:
+                raise FormatError(
+                    f"{index}: the shard {name!r} holds {key!r}, which the index does not list; fetch both again",
+                    file=index,
+                    key=key,
+                )
+            elif home != name:
+                raise FormatError(
+                    f"{index}: {key!r} is in {home!r} and also in {name!r}; which of them counts is not known",
+                    file=index,
+                    key=key,
+                )
+    return homes
+
+
+def _metadata(index: dict[str, Any], shards: Any) -> dict[str, str]:
+    """The index's own strings and the shards' metadata; sizes are computed anew when written."""
+    merged: dict[str, str] = {}
+    for shard in shards:
+        for key, value in shard.signature.metadata.items():
+            merged.setdefault(key, value)
+    merged.update({k: v for k, v in index.items() if isinstance(v, str)})
+    return merged
+
+
+def find_in_folder(folder: str) -> str:
+    """The one checkpoint in a folder: its index, or its only weight file.
+
+    Raises:
+        FormatError: none, or several that are not one checkpoint.
+    """
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise FormatError(f"{folder}: the folder cannot be read: {error.strerror}", file=folder) from None
+    for pick in (
+        [n for n in names if n.endswith(".safetensors.index.json")],
+        [n for n in names if n == "model.safetensors"],
+        [n for n in names if n.endswith(".index.json")],
+        [n for n in names if n == "pytorch_model.bin"],
+        [n for n in names if n.lower().endswith(_WEIGHTS) and not is_temporary(n)],
+    ):
+        if len(pick) == 1:
+            return os.path.join(folder, pick[0])
+        if pick:
+            raise FormatError(
+                f"{folder}: the folder holds {len(pick)} checkpoints ({quote_list(pick)}) and no index; name one of them",
+                file=folder,
+            )
+    raise FormatError(
+        f"{folder}: the folder holds no checkpoint (looked for *.index.json, {', '.join('*' + s for s in _WEIGHTS)})",
+        file=folder,
+    )
+
+
+def companions(folder: str) -> tuple[str, ...]:
+    """The regular files of a model folder that are not its weights: config.json, the tokenizer, ..."""
+    found = []
+    for entry in sorted(os.scandir(folder or "."), key=lambda e: e.name):
+        if entry.is_file() and not is_weight_file(entry.name) and not is_temporary(entry.name):
+            found.append(os.path.join(folder, entry.name))
+    return tuple(found)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"{key[:120]!r} stands twice in one object")
+            seen.add(key)
+    return fields
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")

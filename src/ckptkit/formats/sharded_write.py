@@ -1,0 +1,102 @@
+"""Writing a folder: safetensors shards with their index, or one file when it is small enough."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+
+from ..errors import WriteError
+from ..files.atomic_dir import AtomicDir, bring
+from .base import Item, Written, WriteRequest, WrittenFile
+from .safetensors_write import check_items, check_written, file_metadata, merge_ties, write_shard
+
+DEFAULT_SHARD_SIZE = 5_000_000_000
+
+
+def write_sharded(request: WriteRequest) -> Written:
+    """Write a folder with ``model.safetensors``, or with shards and ``model.safetensors.index.json``.
+
+    Raises:
+        PlanError: the format cannot hold an entry; names it.
+        WriteError: the target exists, or the system refuses.
+    """
+    kept, aliases = merge_ties(request.items)
+    check_items(kept, aliases, request.metadata)
+    options = request.options
+    shards = split_into_shards(kept, options.max_shard_size or DEFAULT_SHARD_SIZE)
+    target = request.target.rstrip("/") or request.target
+    files: list[WrittenFile] = []
+    with AtomicDir(target, overwrite=options.overwrite, fsync=options.fsync) as folder:
+        weight_map: dict[str, str] = {}
+        for number, shard in enumerate(shards, 1):
+            name = "model.safetensors" if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+            here = {item.key for item in shard}
+            own = {dropped: kept_key for dropped, kept_key in aliases.items() if kept_key in here}
+            files.append(_write(folder.path, target, name, shard, file_metadata(request.metadata, own), request))
+            weight_map.update((item.key, name) for item in shard)
+        if len(shards) > 1:
+            files.append(_write_index(folder.path, target, weight_map, kept))
+        for path in request.companions:
+            name = os.path.basename(path)
+            if name not in weight_map.values():
+                bring(path, os.path.join(folder.path, name))
+    notes = []
+    if request.companions:
+        notes.append(f"came along: {', '.join(os.path.basename(p) for p in request.companions)}")
+    if folder.carried:
+        notes.append(f"kept from the folder that was replaced: {', '.join(folder.carried)}")
+    return Written(tuple(files), (), tuple(notes))
+
+
+def split_into_shards(items: Sequence[Item], limit: int) -> list[list[Item]]:
+    """Fill shards in state_dict order; a tensor larger than the limit gets a shard of its own.
+
+    Args:
+        items: what is written, ties merged.
+        limit: bytes of data per shard.
+
+    Returns:
+        At least one shard. A pure function of sizes and order.
+    """
+    shards: list[list[Item]] = [[]]
+    size = 0
+    for item in items:
+        if shards[-1] and size + item.info.nbytes > limit:
+            shards.append([])
+            size = 0
+        shards[-1].append(item)
+        size += item.info.nbytes
+    return shards
+
+
+def _write(
+    folder: str, target: str, name: str, items: Sequence[Item], metadata: dict[str, str], request: WriteRequest
+) -> WrittenFile:
+    path = os.path.join(folder, name)
+    shown = os.path.join(target, name)
+    fd = _create(path)
+    try:
+        size = write_shard(fd, items, metadata, request.options.progress)
+        check_written(fd, shown, items)
+    finally:
+        os.close(fd)
+    return WrittenFile(shown, size, len(items))
+
+
+def _write_index(folder: str, target: str, weight_map: dict[str, str], items: Sequence[Item]) -> WrittenFile:
+    name = "model.safetensors.index.json"
+    total = sum(item.info.nbytes for item in items)
+    document = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    text = json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n"
+    fd = _create(os.path.join(folder, name))
+    with os.fdopen(fd, "wb") as file:
+        file.write(text)
+    return WrittenFile(os.path.join(target, name), len(text), 0)
+
+
+def _create(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    except FileExistsError as error:
+        raise WriteError(f"{path}: appeared while it was written: {error.strerror}", file=path) from None

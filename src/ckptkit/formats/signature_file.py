@@ -1,0 +1,147 @@
+"""Signature files: keys, shapes and dtypes as JSON, wherever data is not needed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ..errors import FormatError
+from ..files.atomic import AtomicFile
+from ..files.copy import write_all
+from ..files.regular import open_regular
+from ..signatures import OBJECT, Root, Signature, TensorInfo
+from .base import Buffer, Source, Storage, View, Written, WriteRequest, WrittenFile
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_BYTES = 1 << 30
+
+
+class SignatureSource(Source):
+    """A signature file; it can be planned with, never read from.
+
+    Args:
+        path: the file.
+
+    Raises:
+        FormatError: it is no ``ckptkit.signature`` document.
+    """
+
+    format = "signature"
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.files = (path,)
+        with open_regular(path) as file:
+            raw = file.read(MAX_BYTES)
+        self.signature = parse_signature(raw, path)
+
+    def view(self, key: str) -> View:
+        self._refuse(key)
+
+    def read(self, storage: Storage, start: int, stop: int) -> Iterator[Buffer]:
+        self._refuse(None)
+
+    def tensor(self, key: str) -> torch.Tensor:
+        self._refuse(key)
+
+    def value(self, key: str) -> Any:
+        self._refuse(key)
+
+    def _refuse(self, key: str | None) -> NoReturn:
+        raise FormatError(
+            f"{self.path}: a signature file has keys, shapes and dtypes only, so "
+            f"{repr(key) if key is not None else 'it'} cannot be read; give the checkpoint itself",
+            file=self.path,
+            key=key,
+        )
+
+
+def parse_signature(raw: bytes, path: str) -> Signature:
+    """A signature from the bytes of its JSON document.
+
+    Raises:
+        FormatError: malformed, or not of this format.
+    """
+    try:
+        document = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path}: no valid JSON: {str(error)[:200]}", file=path) from None
+    if not isinstance(document, dict) or document.get("format") != "ckptkit.signature":
+        raise FormatError(
+            f'{path}: JSON, but no signature ("format": "ckptkit.signature" is missing); '
+            "write one with: python -m ckptkit convert CKPT OUT.json",
+            file=path,
+        )
+    if document.get("version") != 1:
+        raise FormatError(f"{path}: a signature of version {document.get('version')!r}; this ckptkit reads 1", file=path)
+    try:
+        return _signature(document)
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"the field {error} is missing" if isinstance(error, KeyError) else str(error)
+        raise FormatError(f"{path}: a malformed signature: {reason}", file=path) from None
+
+
+def _signature(document: dict[str, Any]) -> Signature:
+    tensors: dict[str, TensorInfo] = {}
+    for entry in _list(document["tensors"], "tensors"):
+        key, shape, dtype = entry["key"], entry["shape"], entry["dtype"]
+        if type(key) is not str or type(dtype) is not str:
+            raise ValueError(f"key and dtype are strings, not {str(key)[:40]!r} and {str(dtype)[:40]!r}")
+        if key in tensors:
+            raise ValueError(f"the key {key[:120]!r} stands twice")
+        if type(shape) is not list or any(type(n) is not int or not 0 <= n < 1 << 63 for n in shape):
+            raise ValueError(f"the shape of {key[:120]!r} is no list of sizes")
+        key.encode()
+        tensors[key] = OBJECT if entry.get("kind") == "object" else TensorInfo(tuple(shape), dtype)
+    tied = []
+    for group in _list(document.get("tied", []), "tied"):
+        if type(group) is not list or len(group) < 2 or any(type(k) is not str or k not in tensors for k in group):
+            raise ValueError(f"tied holds {str(group)[:80]}, which is no group of keys")
+        tied.append(tuple(group))
+    metadata = document.get("metadata", {})
+    if type(metadata) is not dict or any(type(v) is not str for v in metadata.values()):
+        raise ValueError("metadata is no object of strings")
+    root = document.get("root")
+    if root is not None and type(root) is not str:
+        raise ValueError("root is neither a string nor null")
+    roots = tuple(
+        Root(str(r["path"]), str(r["kind"]), int(r["tensors"]), bool(r.get("chosen")))
+        for r in _list(document.get("roots", []), "roots")
+    )
+    return Signature(tensors, tuple(tied), metadata, root, roots)
+
+
+def _list(value: Any, name: str) -> list[Any]:
+    if type(value) is not list:
+        raise ValueError(f"{name} is no list")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return fields
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def write_signature(request: WriteRequest) -> Written:
+    """Write the keys, shapes, dtypes, ties and metadata of the items; no data is read."""
+    infos = {item.key: item.info for item in request.items}
+    ties: dict[Any, list[str]] = {}
+    for item in request.items:
+        if item.tie is not None:
+            ties.setdefault(item.tie, []).append(item.key)
+    signature = Signature(infos, tuple(tuple(g) for g in ties.values() if len(g) > 1), request.metadata)
+    text = json.dumps(signature.to_json(), indent=1, ensure_ascii=False).encode() + b"\n"
+    options = request.options
+    with AtomicFile(request.target, overwrite=options.overwrite, fsync=options.fsync) as file:
+        write_all(file.fd, text, 0)
+    options.progress(len(text))
+    return Written((WrittenFile(request.target, len(text), sum(i.kind == "tensor" for i in infos.values())),))
