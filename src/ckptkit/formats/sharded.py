@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MAX_INDEX = 200_000_000
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+_NUMBERED = re.compile(r"-(\d{5})-of-(\d{5})\.")
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
 Opener = Callable[[str], Source]
 
@@ -138,10 +139,24 @@ def read_index(path: str) -> tuple[dict[str, str], dict[str, Any]]:
                 "on some systems",
                 file=path,
             )
+    _check_count(path, set(weight_map.values()))
     metadata = document.get("metadata", {})
     if not isinstance(metadata, dict):
         raise FormatError(f"{path}: the index's metadata is no object", file=path)
     return weight_map, metadata
+
+
+def _check_count(path: str, names: set[str]) -> None:
+    """Where shards are numbered ``-00001-of-00003``, none may be left out."""
+    numbered = [match for name in names if (match := _NUMBERED.search(name))]
+    totals = {int(match[2]) for match in numbered}
+    if len(numbered) == len(names) and len(totals) == 1:
+        total = totals.pop()
+        if {int(match[1]) for match in numbered} != set(range(1, total + 1)):
+            raise FormatError(
+                f"{path}: the shards call themselves {total}, and the index lists {len(names)} of them; fetch it again",
+                file=path,
+            )
 
 
 def _bad_name(name: Any) -> str | None:
