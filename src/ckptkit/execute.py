@@ -10,13 +10,13 @@ from .checkpoint import Checkpoint
 from .errors import PlanError, UsageError
 from .expr import Read
 from .formats import writer_for
+from .formats.recognise import TORCH_SUFFIXES
 from .formats.base import Source, Written, WriteOptions, WriteRequest
-from .planned import PlannedSource, items
+from .planned import PlannedSource, described, items
 from .plans import Plan, signature_hash
 from .text import quote_list
 
 DEFAULT_OPTIONS = WriteOptions()
-TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 
 
 def apply(plan: Plan, checkpoint: Checkpoint) -> Checkpoint:
@@ -85,7 +85,7 @@ def write_source(
     written = writer(
         WriteRequest(
             target=name,
-            items=items(source),
+            items=described(source) if name.lower().endswith(".json") else items(source),
             metadata={**source.signature.metadata, **(metadata or {})},
             state_metadata=source.state_metadata,
             around=_base(source) if keeps_around else None,

@@ -73,6 +73,12 @@ def items(source: Source) -> list[Item]:
     return [_item(source, key, tie_of.get(key)) for key in source.signature]
 
 
+def described(source: Source) -> list[Item]:
+    """The entries without any data, for targets that hold none."""
+    tie_of = {key: number for number, group in enumerate(source.signature.tied) for key in group}
+    return [Item(key, info, tie=tie_of.get(key)) for key, info in source.signature.tensors.items()]
+
+
 def _item(source: Source, key: str, tie: int | None) -> Item:
     info = source.signature[key]
     if info.kind == "object":

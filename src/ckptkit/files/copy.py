@@ -6,11 +6,14 @@ import errno
 import os
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from ..errors import FormatError
-from .regular import open_fd
+from .regular import open_fd, read_exactly
 
 STEP = 1 << 20
+Progress = Callable[[int], None] | None
+_PARALLEL = 4 << 20  # below, starting a thread costs more than it saves
 # The kernel copies without passing through this process; larger steps than this only delay progress.
 _KERNEL_STEP = 64 << 20
 _NO_KERNEL_COPY = {
@@ -31,7 +34,7 @@ def copy_bytes(
     target: int,
     target_offset: int,
     *,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress = None,
     crc: bool = False,
 ) -> int | None:
     """Copy a run of bytes.
@@ -55,17 +58,36 @@ def copy_bytes(
     name = source if isinstance(source, str) else f"descriptor {source}"
     fd = open_fd(source) if isinstance(source, str) else source
     try:
-        done = 0
-        if not crc:
-            done = _kernel_copy(fd, source_offset, count, target, target_offset, progress)
+        if crc and count >= _PARALLEL:
+            return _copy_beside_crc(fd, name, source_offset, count, target, target_offset, progress)
+        done = 0 if crc else _kernel_copy(fd, source_offset, count, target, target_offset, progress)
         return _step_copy(fd, name, source_offset, count, done, target, target_offset, progress, crc)
     finally:
         if isinstance(source, str):
             os.close(fd)
 
 
+def _copy_beside_crc(
+    fd: int, name: str, offset: int, count: int, target: int, target_offset: int, progress: Progress
+) -> int:
+    """Copy while a second thread computes the checksum of the same bytes; both release the interpreter."""
+    with ThreadPoolExecutor(1) as pool:
+        checksum = pool.submit(_checksum, fd, name, offset, count)
+        done = _kernel_copy(fd, offset, count, target, target_offset, progress)
+        _step_copy(fd, name, offset, count, done, target, target_offset, progress, False)
+        return checksum.result()
+
+
+def _checksum(fd: int, name: str, offset: int, count: int) -> int:
+    checksum = 0
+    for at in range(0, count, STEP):
+        data = read_exactly(fd, offset + at, min(STEP, count - at), name)
+        checksum = zlib.crc32(data, checksum)
+    return checksum
+
+
 def _kernel_copy(
-    fd: int, offset: int, count: int, target: int, target_offset: int, progress: Callable[[int], None] | None
+    fd: int, offset: int, count: int, target: int, target_offset: int, progress: Progress
 ) -> int:
     """Copy with copy_file_range (a reflink on file systems that share blocks); returns bytes done."""
     if not hasattr(os, "copy_file_range"):
@@ -96,7 +118,7 @@ def _step_copy(
     done: int,
     target: int,
     target_offset: int,
-    progress: Callable[[int], None] | None,
+    progress: Progress,
     crc: bool,
 ) -> int | None:
     checksum = 0

@@ -140,7 +140,7 @@ class Source(ABC):
 class Item:
     """One entry of an output, ready to be written.
 
-    Exactly one of `view`, `make` and `value` is set.
+    At most one of `view`, `make` and `value` is set; none for targets that hold no data.
 
     Args:
         key: its key in the output.

@@ -74,6 +74,12 @@ def check_items(kept: Sequence[Item], aliases: Mapping[str, str], metadata: Mapp
                 "or write a torch file (.pt)",
                 key=item.key,
             )
+        if item.info.dtype == "float4_e2m1fn_x2" and not item.info.shape:
+            raise PlanError(
+                f"{item.key!r} is a pair of 4-bit numbers without a dimension, which safetensors cannot express; "
+                "reshape it to [1], or write a torch file (.pt)",
+                key=item.key,
+            )
     try:
         check_fields([*(item.key for item in kept), *aliases])
     except FormatError as error:

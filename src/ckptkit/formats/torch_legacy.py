@@ -113,7 +113,7 @@ class _Legacy:
             what = f"an object of {magic.label}" if type(magic) is Opaque else f"a {type(magic).__name__}"
             self.fail(
                 f"a pickle of {what}, but no torch file (it lacks torch's magic number); "
-                "it was not executed; save the tensors with torch.save or as safetensors where the file was made"
+                "it was not executed; save the tensors with torch.save where the file was made"
             )
 
     def _pickle(self, what: str, persistent: StorageIds | None = None) -> Any:

@@ -156,19 +156,23 @@ class Rare:
         """The next fixed-width number."""
         return unpack_from(form, self.take(width))[0]
 
-    def line(self) -> str:
+    def raw_line(self) -> bytes:
         """The next text operand, up to its newline."""
         end = self.data.find(b"\n", self.pos, self.pos + MAX_LINE)
         if end < 0:
             if self.pos + MAX_LINE > len(self.data):
                 raise Truncated(len(self.data) + 1)
             raise Refused("a text operand without an end")
+        raw = self.data[self.pos : end]
+        self.pos = end + 1
+        return raw
+
+    def line(self) -> str:
+        """The next text operand as text."""
         try:
-            text = self.data[self.pos : end].decode("utf-8")
+            return self.raw_line().decode("utf-8")
         except UnicodeDecodeError:
             raise Refused("a text operand that is not UTF-8") from None
-        self.pos = end + 1
-        return text
 
     def pop_items(self) -> list[Any]:
         """The values above the topmost mark, which is removed."""
@@ -275,10 +279,9 @@ def _text_string(m: Rare) -> None:
 
 
 def _text_unicode(m: Rare) -> None:
-    line = m.line()
     try:
-        m.stack.append(line.encode("latin1").decode("raw_unicode_escape"))
-    except (UnicodeDecodeError, UnicodeEncodeError):
+        m.stack.append(m.raw_line().decode("raw_unicode_escape"))
+    except UnicodeDecodeError:
         raise Refused("a text string with a bad escape") from None
 
 
