@@ -1,0 +1,291 @@
+"""The restricted pickle reader: what it describes, and that nothing hostile runs, hangs or allocates."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+import tracemalloc
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ckptkit.errors import FormatError
+from ckptkit.formats.pickled import (
+    Opaque,
+    OrderedNode,
+    StorageIds,
+    TensorNode,
+    load_pickle,
+    load_prefix,
+)
+
+
+def load(data: bytes) -> Any:
+    return load_pickle(data, file="f.pt", what="data.pkl", persistent=StorageIds())
+
+
+def glob(module: str, name: str) -> bytes:
+    return b"c" + module.encode() + b"\n" + name.encode() + b"\n"
+
+
+def text(value: str) -> bytes:
+    raw = value.encode("utf-8", "surrogatepass")
+    return b"X" + struct.pack("<I", len(raw)) + raw
+
+
+def integer(value: int) -> bytes:
+    return pickle.dumps(value, 2)[2:-1]
+
+
+def tup(*parts: bytes) -> bytes:
+    return b"(" + b"".join(parts) + b"t"
+
+
+def call(function: bytes, *args: bytes) -> bytes:
+    return function + tup(*args) + b"R"
+
+
+def prog(body: bytes, protocol: int = 2) -> bytes:
+    return bytes((0x80, protocol)) + body + b"."
+
+
+ORDERED = glob("collections", "OrderedDict") + b")R"
+
+
+def ints(*values: int) -> bytes:
+    return tup(*(integer(v) for v in values))
+
+
+def storage(numel: int = 4, kind: bytes = glob("torch", "FloatStorage"), key: bytes = text("0")) -> bytes:
+    return tup(text("storage"), kind, key, text("cpu"), integer(numel)) + b"Q"
+
+
+def tensor(offset: bytes = b"K\x00", size: bytes | None = None, stride: bytes | None = None, **kw: Any) -> bytes:
+    size, stride = size or ints(4), stride or ints(1)
+    rebuild = glob("torch._utils", "_rebuild_tensor_v2")
+    return call(rebuild, storage(**kw), offset, size, stride, b"\x89", ORDERED)
+
+
+# -- agreement with pickle
+
+KEYS = st.one_of(st.text(max_size=5), st.integers(-(2**59), 2**59), st.booleans(), st.none(), st.binary(max_size=3))
+LEAVES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.floats(allow_nan=False),
+    st.text(max_size=20),
+    st.binary(max_size=20),
+    st.complex_numbers(allow_nan=False),
+)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.lists(inner, max_size=4).map(tuple),
+        st.dictionaries(KEYS, inner, max_size=4),
+        st.dictionaries(st.text(max_size=3), inner, max_size=3).map(OrderedDict),
+        st.sets(KEYS, max_size=3),
+        st.frozensets(KEYS, max_size=3),
+    ),
+    max_leaves=20,
+)
+
+
+@given(VALUES, st.integers(0, 5))
+def test_plain_values_read_as_pickle_reads_them(value: Any, protocol: int) -> None:
+    assert load(pickle.dumps(value, protocol)) == value
+
+
+@given(VALUES, st.integers(0, 5), st.data())
+@settings(max_examples=60)
+def test_a_changed_byte_or_a_cut_ends_in_a_value_or_one_error(value: Any, protocol: int, data: st.DataObject) -> None:
+    raw = bytearray(pickle.dumps(value, protocol))
+    place = data.draw(st.integers(0, len(raw) - 1))
+    raw[place] = data.draw(st.integers(0, 255))
+    for damaged in (bytes(raw), bytes(raw[:place])):
+        try:
+            load(damaged)
+        except FormatError as error:
+            assert error.file == "f.pt"
+
+
+@given(st.binary(max_size=200))
+def test_random_bytes_end_in_a_value_or_one_error(data: bytes) -> None:
+    try:
+        load(data)
+    except FormatError:
+        pass
+
+
+def test_an_ordered_dict_keeps_its_attributes() -> None:
+    value = OrderedDict(a=1)
+    value._metadata = OrderedDict({"": {"version": 1}})  # type: ignore[attr-defined]
+    node = load(pickle.dumps(value, 2))
+    assert type(node) is OrderedNode and node.attributes["_metadata"] == {"": {"version": 1}}
+
+
+def test_a_tensor_is_described_not_built() -> None:
+    node = load(prog(b"}" + text("w") + tensor() + b"s"))["w"]
+    assert type(node) is TensorNode
+    assert (node.size, node.stride, node.dtype, node.storage.key) == ((4,), (1,), "float32", "0")
+
+
+# -- nothing runs
+
+GADGETS = [
+    ("os", "system"), ("posix", "system"), ("builtins", "eval"), ("__builtin__", "exec"), ("builtins", "getattr"),
+    ("subprocess", "check_call"), ("pkgutil", "resolve_name"), ("torch.utils.collect_env", "run"),
+    ("torch", "os.system"), ("torch.serialization", "os.system"), ("os", "systemStorage"), ("os\r", "system\r"),
+    ("numpy.core.multiarray", "scalar"), ("torch", "FloatTensor"), ("torch.hub", "load"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("pair", GADGETS)
+def test_a_global_outside_the_list_is_inert_and_named(
+    pair: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    args = tup(text("touch PWNED"))
+    strings = b"\x8c" + bytes((len(pair[0]),)) + pair[0].encode() + b"\x8c" + bytes((len(pair[1]),)) + pair[1].encode()
+    for body in (
+        glob(*pair) + args + b"R",
+        glob(*pair) + args + b"\x81",
+        strings + b"\x93" + args + b"R",
+        b"(" + glob(*pair) + text("touch PWNED") + b"o",
+        b"(" + text("touch PWNED") + b"i" + glob(*pair)[1:],
+    ):
+        value = load(prog(body, 4))
+        assert type(value) is Opaque and (value.module, value.name) == pair
+        assert value.args == ("touch PWNED",)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_an_opaque_is_given_stays_inert() -> None:
+    body = call(glob("argparse", "Namespace")) + b"}" + text("__setstate__") + glob("os", "system") + b"sb"
+    value = load(prog(body))
+    assert value.label == "argparse.Namespace" and value.state["__setstate__"].label == "os.system"
+    filled = load(prog(glob("collections", "deque") + b")R(K\x01K\x02e"))
+    assert filled.items == [1, 2]
+
+
+def test_an_allowed_function_of_an_opaque_is_opaque_or_an_error() -> None:
+    opaque = call(glob("os", "system"), text("x"))
+    assert type(load(prog(call(glob("torch", "Size"), opaque)))) is Opaque
+    with pytest.raises(FormatError, match=r"os\.system is used to build a tensor"):
+        load(prog(call(glob("torch._utils", "_rebuild_tensor"), opaque, b"K\x00", ints(1), ints(1))))
+    with pytest.raises(FormatError, match=r"os\.system is used as the type of a storage"):
+        load(prog(tensor(kind=opaque)))
+
+
+# -- refusals
+
+COLLIDING = b"}(" + b"".join(integer((2**61 - 1) * i) + b"N" for i in range(1, 20_000)) + b"u"
+LAUGHS = b"]" + b"".join(bytes((0x71, i, 0x30, 0x5D, 0x28, 0x68, i, 0x68, i, 0x65)) for i in range(60))
+TUPLE_LAUGHS = b"})" + b"".join(bytes((0x71, i, 0x30, 0x68, i, 0x68, i, 0x86)) for i in range(40)) + b"Ns"
+REFUSED = {
+    "empty": b"",
+    "no stop": prog(b"N")[:-1],
+    "stop on nothing": b"\x80\x02.",
+    "two values": prog(b"NN"),
+    "trailing": prog(b"N") + b"N",
+    "underflow": prog(b"R"),
+    "no mark": prog(b"t"),
+    "unknown opcode": prog(b"\xf0"),
+    "extension": prog(b"\x82\x01"),
+    "buffer": prog(b"\x97", 5),
+    "protocol 99": b"\x80\x63N.",
+    "memo unset": prog(b"h\x05"),
+    "memo huge": prog(b"Nr\xff\xff\xff\xff"),
+    "memo negative": prog(b"Np-1\n"),
+    "long huge": prog(b"\x8b" + struct.pack("<i", 2**31 - 1) + b"\x01"),
+    "long negative": prog(b"\x8b" + struct.pack("<i", -1)),
+    "bytes huge": prog(b"\x8e" + struct.pack("<Q", 2**40) + b"x", 4),
+    "bytearray huge": prog(b"\x96" + struct.pack("<Q", 2**62) + b"x", 5),
+    "text huge": prog(b"X" + struct.pack("<I", 2**32 - 1) + b"x"),
+    "frame huge": prog(b"\x95" + struct.pack("<Q", 2**40) + b"N", 4),
+    "setitem on a list": prog(b"]NNs"),
+    "setitem on a tensor": prog(tensor() + b"NNs"),
+    "append to a dict": prog(b"}Na"),
+    "build of an int": prog(b"K\x01}b"),
+    "build of a tensor": prog(tensor() + b"}b"),
+    "setstate string": prog(ORDERED + text("x") + b"b"),
+    "recursive list": prog(b"]q\x00h\x00a"),
+    "recursive dict": prog(b"}q\x00" + text("s") + b"h\x00s"),
+    "deep lists": prog(b"]" * 100_000 + b"a" * 99_999),
+    "deep tuples": prog(b")" + b"\x85" * 300_000),
+    "laughs": prog(LAUGHS),
+    "tuple key laughs": prog(TUPLE_LAUGHS),
+    "colliding keys": prog(COLLIDING),
+    "list as key": prog(b"}]Ns"),
+    "tensor as key": prog(b"}" + tensor() + b"Ns"),
+    "bytearray of a length": prog(call(glob("builtins", "bytearray"), integer(2**40))),
+    "storage of a length": prog(call(glob("torch.storage", "UntypedStorage"), integer(2**40))),
+    "tensor of a length": prog(call(glob("torch", "Tensor"), integer(2**40))),
+    "odd codec": prog(call(glob("_codecs", "encode"), text("w"), text("zlib_codec"))),
+    "size of text": prog(call(glob("torch", "Size"), b"](" + text("x") + b"e")),
+    "parameter of text": prog(call(glob("torch._utils", "_rebuild_parameter"), text("x"), b"\x88", ORDERED)),
+    "numel negative": prog(tensor(numel=-4)),
+    "numel text": prog(tup(text("storage"), glob("torch", "FloatStorage"), text("0"), text("cpu"), text("4")) + b"Q"),
+    "key int": prog(tensor(key=b"K\x00")),
+    "size negative": prog(tensor(size=ints(-4))),
+    "stride negative": prog(tensor(stride=ints(-1))),
+    "offset negative": prog(tensor(offset=integer(-1))),
+    "ranks differ": prog(tensor(size=ints(2, 2))),
+    "pid short": prog(tup(text("storage")) + b"Q"),
+    "pid text": prog(text("storage") + b"Q"),
+    "pid module": prog(tup(text("module"), text("x")) + b"Q"),
+    "one key, two types": prog(tup(tensor(), tensor(kind=glob("torch", "DoubleStorage"), numel=2))),
+    "one key, two sizes": prog(tup(tensor(), tensor(numel=2))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_hostile_or_damaged_pickle_is_one_error_and_small(name: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(FormatError, match=r"f\.pt: data\.pkl is (refused at byte|cut)"):
+            load(REFUSED[name])
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("attribute", ["data", "requires_grad", "__class__", "_backward_hooks"])
+def test_saved_attributes_may_not_change_the_tensor(attribute: str) -> None:
+    inner = tup(storage(), b"K\x00", ints(4), ints(1), b"\x89", ORDERED)
+    rebuild = call(
+        glob("torch._tensor", "_rebuild_from_type_v2"), glob("torch._utils", "_rebuild_tensor_v2"),
+        glob("torch", "Tensor"), inner, b"}" + text(attribute) + b"K\x03s",
+    )  # fmt: skip
+    with pytest.raises(FormatError, match="would change the tensor itself"):
+        load(prog(rebuild))
+
+
+def test_a_tensor_subclass_is_described_with_its_name() -> None:
+    inner = tup(storage(), b"K\x00", ints(4), ints(1), b"\x89", ORDERED)
+    rebuild = call(
+        glob("torch._tensor", "_rebuild_from_type_v2"), glob("torch._utils", "_rebuild_tensor_v2"),
+        glob("acme", "Weight"), inner, b"}",
+    )  # fmt: skip
+    assert "acme.Weight" in (load(prog(rebuild)).reason or "")
+
+
+def test_a_pickle_before_other_bytes_is_read_in_growing_windows() -> None:
+    value = [str(i) for i in range(5000)]
+    data = pickle.dumps(value, 2) + b"trailing data" * 10_000
+    sizes: list[int] = []
+
+    def read(count: int) -> bytes:
+        sizes.append(count)
+        return data[:count]
+
+    found, end = load_prefix(read, len(data), file="f", what="object", window=64)
+    assert found == value and data[end:].startswith(b"trailing data")
+    assert max(sizes) < 8 * end
+    with pytest.raises(FormatError, match="cut"):
+        load_prefix(lambda n: data[: min(n, 100)], 100, file="f", what="object", window=64)
