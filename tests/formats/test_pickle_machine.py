@@ -64,7 +64,9 @@ def storage(numel: int = 4, kind: bytes = glob("torch", "FloatStorage"), key: by
     return tup(text("storage"), kind, key, text("cpu"), integer(numel)) + b"Q"
 
 
-def tensor(offset: bytes = b"K\x00", size: bytes | None = None, stride: bytes | None = None, **kw: Any) -> bytes:
+def tensor(
+    offset: bytes = b"K\x00", size: bytes | None = None, stride: bytes | None = None, **kw: Any
+) -> bytes:
     size, stride = size or ints(4), stride or ints(1)
     rebuild = glob("torch._utils", "_rebuild_tensor_v2")
     return call(rebuild, storage(**kw), offset, size, stride, b"\x89", ORDERED)
@@ -72,7 +74,9 @@ def tensor(offset: bytes = b"K\x00", size: bytes | None = None, stride: bytes | 
 
 # -- agreement with pickle
 
-KEYS = st.one_of(st.text(max_size=5), st.integers(-(2**59), 2**59), st.booleans(), st.none(), st.binary(max_size=3))
+KEYS = st.one_of(
+    st.text(max_size=5), st.integers(-(2**59), 2**59), st.booleans(), st.none(), st.binary(max_size=3)
+)
 LEAVES = st.one_of(
     st.none(),
     st.booleans(),
@@ -103,7 +107,9 @@ def test_plain_values_read_as_pickle_reads_them(value: Any, protocol: int) -> No
 
 @given(VALUES, st.integers(0, 5), st.data())
 @settings(max_examples=60)
-def test_a_changed_byte_or_a_cut_ends_in_a_value_or_one_error(value: Any, protocol: int, data: st.DataObject) -> None:
+def test_a_changed_byte_or_a_cut_ends_in_a_value_or_one_error(
+    value: Any, protocol: int, data: st.DataObject
+) -> None:
     raw = bytearray(pickle.dumps(value, protocol))
     place = data.draw(st.integers(0, len(raw) - 1))
     raw[place] = data.draw(st.integers(0, 255))
@@ -151,7 +157,14 @@ def test_a_global_outside_the_list_is_inert_and_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     args = tup(text("touch PWNED"))
-    strings = b"\x8c" + bytes((len(pair[0]),)) + pair[0].encode() + b"\x8c" + bytes((len(pair[1]),)) + pair[1].encode()
+    strings = (
+        b"\x8c"
+        + bytes((len(pair[0]),))
+        + pair[0].encode()
+        + b"\x8c"
+        + bytes((len(pair[1]),))
+        + pair[1].encode()
+    )
     for body in (
         glob(*pair) + args + b"R",
         glob(*pair) + args + b"\x81",

@@ -68,7 +68,9 @@ def test_a_shared_container_stays_shared() -> None:
 
 
 def test_torch_reads_the_constants_with_weights_only() -> None:
-    root = OrderedNode({"size": SizeNode((2, 3)), "dtype": DtypeNode("bfloat16"), "device": DeviceNode("cuda:1")})
+    root = OrderedNode(
+        {"size": SizeNode((2, 3)), "dtype": DtypeNode("bfloat16"), "device": DeviceNode("cuda:1")}
+    )
     vars(root)["_metadata"] = OrderedNode({"": {"version": 1}})
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:

@@ -43,7 +43,9 @@ def views(draw: st.DrawFn, dtypes: tuple[str, ...] = ("float32",)) -> View:
     return View(STORAGE, offset, shape, stride, dtype)
 
 
-def elements(base: int, width: int, offset: int, shape: tuple[int, ...], stride: tuple[int, ...]) -> list[int]:
+def elements(
+    base: int, width: int, offset: int, shape: tuple[int, ...], stride: tuple[int, ...]
+) -> list[int]:
     """First byte of every element."""
     places = [base + offset * width]
     for size, step in zip(shape, stride, strict=True):
@@ -51,7 +53,11 @@ def elements(base: int, width: int, offset: int, shape: tuple[int, ...], stride:
     return places
 
 
-@given(st.one_of(st.lists(views(), min_size=1, max_size=8), st.lists(views(("uint8", "int16", "float32")), max_size=8)))
+@given(
+    st.one_of(
+        st.lists(views(), min_size=1, max_size=8), st.lists(views(("uint8", "int16", "float32")), max_size=8)
+    )
+)
 def test_every_view_keeps_its_bytes_and_only_reachable_extents_are_written(chosen: list[View]) -> None:
     tensors = [OutTensor(str(i), v.shape, v.stride, v.dtype, SOURCE, v) for i, v in enumerate(chosen)]
     storages = lay_out(tensors)
@@ -83,7 +89,10 @@ def test_a_tiny_view_of_a_large_storage_takes_its_own_bytes_only() -> None:
 
 
 def test_computed_tensors_with_one_tie_share_a_storage() -> None:
-    tensors = [OutTensor(k, (2,), (1,), "float32", make=lambda: None, tie=t) for k, t in zip("abc", (1, 1, 2), strict=True)]  # type: ignore[arg-type, return-value]
+    tensors = [
+        OutTensor(k, (2,), (1,), "float32", make=lambda: None, tie=t)
+        for k, t in zip("abc", (1, 1, 2), strict=True)
+    ]  # type: ignore[arg-type, return-value]
     storages = lay_out(tensors)
     assert len(storages) == 2 and tensors[0].storage is tensors[1].storage is not tensors[2].storage
 

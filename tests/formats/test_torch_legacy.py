@@ -26,7 +26,9 @@ def save(obj: Any, path: Path) -> str:
     return str(path)
 
 
-@given(st.lists(st.tuples(st.sampled_from(DTYPES), st.integers(0, 40), st.booleans()), min_size=1, max_size=5))
+@given(
+    st.lists(st.tuples(st.sampled_from(DTYPES), st.integers(0, 40), st.booleans()), min_size=1, max_size=5)
+)
 @settings(max_examples=30, deadline=None)
 def test_legacy_files_read_as_torch_reads_them(parts: list[tuple[torch.dtype, int, bool]]) -> None:
     state = {}

@@ -102,7 +102,10 @@ def test_big_endian_parts_are_swapped_wherever_they_begin(numel: int, a: int, b:
 
 
 def rewrite(
-    tensor: torch.Tensor, data: bytes | None = None, order: bytes = b"little", method: int = zipfile.ZIP_STORED
+    tensor: torch.Tensor,
+    data: bytes | None = None,
+    order: bytes = b"little",
+    method: int = zipfile.ZIP_STORED,
 ) -> bytes:
     """A torch file of one tensor, zipped anew with other bytes, another byte order or deflated."""
     buffer = io.BytesIO()
@@ -238,7 +241,13 @@ def test_what_has_no_place_in_a_state_dict_is_refused_by_key_and_name(
 
 def test_entries_that_are_no_tensors_are_objects_with_their_values(tmp_path: Path) -> None:
     state = OrderedDict(w=torch.ones(2), x=torch.ones(1))
-    extra = {"a": [1, (2.5, None)], "size": torch.Size([2]), "dtype": torch.float16, "t": torch.arange(2), "s": {1}}
+    extra = {
+        "a": [1, (2.5, None)],
+        "size": torch.Size([2]),
+        "dtype": torch.float16,
+        "t": torch.arange(2),
+        "s": {1},
+    }
     state["m._extra_state"] = extra  # type: ignore[assignment]
     source = open_torch_zip(save(state, tmp_path / "f.pt"), "auto")
     assert source.signature["m._extra_state"].kind == "object"
