@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..errors import FormatError, WriteError
 from ..files.atomic import AtomicFile
-from ..files.copy import copy_bytes
-from .base import CHUNK, Progress, Region, Source, Storage, WriteRequest, Written, WrittenFile
+from .base import CHUNK, Buffer, Progress, Region, Source, Storage, WriteRequest, Written, WrittenFile
 from .pickled.writer import PickleWriter
+from .torch_copy import Copier, compare_crc
 from .torch_layout import OutStorage, lay_out
 from .torch_tree import TreeBuilder
 from .zip_write import ZipWriter, pwrite
@@ -61,21 +62,29 @@ def write_torch_zip(request: WriteRequest) -> Written:
 
 def _write(fd: int, pickle: bytes, storages: list[OutStorage], progress: Progress) -> int:
     out = ZipWriter(fd, TOP)
-    digest = hashlib.sha256(pickle)
     out.add("data.pkl", pickle)
     out.add("byteorder", b"little")
     verified: set[tuple[int, object]] = set()
-    for storage in storages:
-        _verify(storage, verified)
-        if storage.nbytes < _SMALL:
-            data = _small(storage)
-            progress(len(data))
-            crc = out.add(f"data/{storage.key}", data)
-        else:
-            crc = out.add_large(f"data/{storage.key}", storage.nbytes, _Streamed(fd, storage, progress))
-        digest.update(crc.to_bytes(4, "little"))
+    with Copier(fd, out, progress) as copier:
+        for storage in storages:
+            _verify(storage, verified)
+            name = f"data/{storage.key}"
+            if storage.nbytes < _SMALL:
+                data = _small(storage)
+                out.add(name, data)
+                progress(len(data))
+                continue
+            number, offset = out.reserve(name, storage.nbytes)
+            region = None if storage.storage is None else storage.storage.region
+            if region is not None and storage.make is None:
+                declared = region.crc if _is_whole(storage) else None
+                part = Region(region.path, region.offset + storage.start, storage.nbytes, declared)
+                copier.copy(number, part, offset, storage.label)
+            else:
+                out.seal(number, _stream(fd, offset, storage, progress))
     out.add("version", b"3\n")
     # torch writes a 40-digit number here; ours depends on the content alone.
+    digest = hashlib.sha256(pickle + b"".join(entry.crc.to_bytes(4, "little") for entry in out.entries))
     out.add(".data/serialization_id", f"{int.from_bytes(digest.digest()[:16], 'little'):040d}".encode())
     return out.finish()
 
@@ -90,21 +99,11 @@ def _verify(out: OutStorage, verified: set[tuple[int, object]]) -> None:
         crc = 0
         for chunk in source.read(storage, 0, storage.nbytes):
             crc = zlib.crc32(chunk, crc)
-        _compare(storage.region, crc, out.label)
+        compare_crc(storage.region, crc, out.label)
 
 
 def _is_whole(out: OutStorage) -> bool:
     return out.storage is not None and out.start == 0 and out.nbytes == out.storage.nbytes
-
-
-def _compare(region: Region, found: int, label: str) -> None:
-    if region.crc is not None and region.crc != found:
-        raise FormatError(
-            f"{region.path}: the bytes of {label!r} at {region.offset} are damaged: CRC {found:08x}, "
-            f"the file declares {region.crc:08x}; get a fresh copy of the file",
-            file=region.path,
-            key=label,
-        )
 
 
 def _small(out: OutStorage) -> bytes:
@@ -121,64 +120,35 @@ def _small(out: OutStorage) -> bytes:
             f"{source.path}: the bytes of {out.label!r} are short by {out.nbytes - len(data)}", key=out.label
         )
     if _is_whole(out) and storage.region is not None and storage.region.crc is not None:
-        _compare(storage.region, zlib.crc32(data), out.label)
+        compare_crc(storage.region, zlib.crc32(data), out.label)
     return data
 
 
-class _Streamed:
-    """Puts the bytes of one storage at an offset of the output, and tells their CRC."""
+def _stream(fd: int, offset: int, out: OutStorage, progress: Progress) -> int:
+    """Put bytes that are computed, inflated or swapped at their place; returns their CRC."""
+    crc, at = 0, 0
+    for chunk in _computed(out) if out.make is not None else _read(out):
+        pwrite(fd, chunk, offset + at)
+        crc = zlib.crc32(chunk, crc)
+        at += len(chunk)
+        progress(len(chunk))
+    if at != out.nbytes:
+        raise FormatError(f"the bytes of {out.label!r} are short by {out.nbytes - at}", key=out.label)
+    return crc
 
-    def __init__(self, fd: int, out: OutStorage, progress: Progress) -> None:
-        self.fd = fd
-        self.out = out
-        self.progress = progress
 
-    def __call__(self, offset: int) -> int:
-        out = self.out
-        if out.make is not None:
-            return self._computed(offset)
-        source, storage = _origin(out)
-        region = storage.region
-        if region is None:
-            return self._read(source, storage, offset)
-        crc = copy_bytes(
-            region.path,
-            region.offset + out.start,
-            out.nbytes,
-            self.fd,
-            offset,
-            progress=self.progress,
-            crc=True,
-        )
-        assert crc is not None
-        if _is_whole(out):
-            _compare(region, crc, out.label)
-        return crc
+def _read(out: OutStorage) -> Iterator[Buffer]:
+    source, storage = _origin(out)
+    yield from source.read(storage, out.start, out.start + out.nbytes)
 
-    def _read(self, source: Source, storage: Storage, offset: int) -> int:
-        crc, at = 0, 0
-        for chunk in source.read(storage, self.out.start, self.out.start + self.out.nbytes):
-            pwrite(self.fd, chunk, offset + at)
-            crc = zlib.crc32(chunk, crc)
-            at += len(chunk)
-            self.progress(len(chunk))
-        if at != self.out.nbytes:
-            raise FormatError(
-                f"{source.path}: the bytes of {self.out.label!r} are short by {self.out.nbytes - at}"
-            )
-        return crc
 
-    def _computed(self, offset: int) -> int:
-        flat = _flat(self.out)
-        buffer = bytearray(CHUNK)
-        crc = 0
-        for at in range(0, self.out.nbytes, CHUNK):
-            part = memoryview(buffer)[: min(CHUNK, self.out.nbytes - at)]
-            _into(part, flat[at : at + len(part)])
-            pwrite(self.fd, part, offset + at)
-            crc = zlib.crc32(part, crc)
-            self.progress(len(part))
-        return crc
+def _computed(out: OutStorage) -> Iterator[Buffer]:
+    flat = _flat(out)
+    buffer = bytearray(CHUNK)
+    for at in range(0, out.nbytes, CHUNK):
+        part = memoryview(buffer)[: min(CHUNK, out.nbytes - at)]
+        _into(part, flat[at : at + len(part)])
+        yield part
 
 
 def _origin(out: OutStorage) -> tuple[Source, Storage]:

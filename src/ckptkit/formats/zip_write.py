@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from struct import pack
 
 from .base import CHUNK
@@ -19,7 +18,6 @@ ALIGNMENT = 64  # what torch.save uses, so that mapped tensors are aligned for a
 _MAX2, _MAX4 = 0xFFFF, 0xFFFFFFFF
 _UTF8 = 0x0800
 _DATE = 33  # 1 January 1980, the format's first day
-_SMALL = 256 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,26 +49,30 @@ class ZipWriter:
     def add(self, name: str, data: bytes) -> int:
         """A small entry; returns its CRC."""
         crc = zlib.crc32(data)
-        header = self._header(self._full(name), crc, len(data))
+        header = self._header(self._full(name), crc, len(data), self._position)
         self._append(header)
         self._append(data)
         self._note(name, crc, len(data), len(header))
         return crc
 
-    def add_large(self, name: str, nbytes: int, write: Callable[[int], int]) -> int:
-        """An entry whose data `write` puts at the offset that it is given, returning the CRC.
+    def reserve(self, name: str, nbytes: int) -> tuple[int, int]:
+        """Room for an entry whose data the caller writes itself.
 
         Returns:
-            The CRC.
+            A number for `seal`, and the offset of the data.
         """
         full = self._full(name)
-        length = len(self._header(full, 0, nbytes))
+        length = len(self._header(full, 0, nbytes, self._position))
         self.flush()
-        crc = write(self._position + length)
-        pwrite(self.fd, self._header(full, crc, nbytes), self._position)
-        self._note(name, crc, nbytes, length)
+        offset = self._position + length
+        self._note(name, 0, nbytes, length)
         self._base = self._position
-        return crc
+        return len(self.entries) - 1, offset
+
+    def seal(self, number: int, crc: int) -> None:
+        """Complete a reserved entry, whose data has been written, by its header."""
+        entry = self.entries[number] = replace(self.entries[number], crc=crc)
+        pwrite(self.fd, self._header(entry.name, crc, entry.nbytes, entry.header), entry.header)
 
     def finish(self) -> int:
         """Write the directory; returns the length of the file."""
@@ -110,10 +112,10 @@ class ZipWriter:
         self.entries.append(_Written(self._full(name), crc, nbytes, self._position))
         self._position += header + nbytes
 
-    def _header(self, name: bytes, crc: int, nbytes: int) -> bytes:
+    def _header(self, name: bytes, crc: int, nbytes: int, position: int) -> bytes:
         large = nbytes >= self.big
         extra = pack("<HHQQ", 1, 16, nbytes, nbytes) if large else b""
-        gap = -(self._position + 30 + len(name) + len(extra)) % ALIGNMENT
+        gap = -(position + 30 + len(name) + len(extra)) % ALIGNMENT
         if gap:
             gap += ALIGNMENT if gap < 4 else 0  # an extra field has a header of four bytes
             extra += b"FB" + pack("<H", gap - 4) + b"Z" * (gap - 4)
