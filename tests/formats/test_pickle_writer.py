@@ -17,7 +17,8 @@ from ckptkit.formats.pickled.writer import PickleWriter
 
 KEYS = st.one_of(st.text(max_size=5), st.integers(-(2**59), 2**59), st.booleans(), st.none())
 LEAVES = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=20),
+    st.none(), st.booleans(), st.integers(-(2**200), 2**200),
+    st.floats(allow_nan=False), st.text(max_size=20),
     st.binary(max_size=20), st.complex_numbers(allow_nan=False), st.binary(max_size=5).map(bytearray),
 )  # fmt: skip
 VALUES = st.recursive(

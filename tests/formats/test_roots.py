@@ -1,4 +1,4 @@
-"""Finding the weights in a nested checkpoint: by structure and names, and never by guessing between equals."""
+"""Finding the weights in a nested checkpoint: by structure and names, never by guessing between equals."""
 
 from __future__ import annotations
 
@@ -116,5 +116,5 @@ def test_a_root_that_is_not_there_is_an_error_with_the_choices(root: str) -> Non
 
 @pytest.mark.parametrize("tree", [[1], (1,), None, 7, "x", weights(1)["layer0.weight"], Opaque("a", "B", ())])
 def test_a_file_without_a_dictionary_is_refused_by_what_it_is(tree: Any) -> None:
-    with pytest.raises(FormatError, match="f.pt: it holds"):
+    with pytest.raises(FormatError, match=r"f\.pt: it holds"):
         choose_root(tree, "auto", "f.pt")

@@ -1,4 +1,4 @@
-"""Writing torch files: torch reads them, values, ties, views and surroundings are as they were, bytes repeat."""
+"""Writing torch files: torch reads them, values, ties, views and surroundings stay, bytes repeat."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from ckptkit.signatures import OBJECT, TensorInfo
 
 DTYPES = [
     torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e8m0fnu, torch.int64,
-    torch.float4_e2m1fn_x2, torch.uint64, torch.uint16, torch.uint8, torch.bool, torch.complex32, torch.complex128,
+    torch.float4_e2m1fn_x2, torch.uint64, torch.uint16, torch.uint8, torch.bool, torch.complex32,
+    torch.complex128,
 ]  # fmt: skip
 OVER = WriteOptions(overwrite=True, fsync=False)
 
@@ -123,6 +124,13 @@ def test_storages_are_shared_where_views_overlap_and_nowhere_else(tmp_path: Path
     pointers = {k: v.untyped_storage().data_ptr() for k, v in back.items()}
     assert pointers["a"] == pointers["b"] == pointers["d"] != pointers["c"]
     assert back["c"].tolist() == [50.0, 51.0] and back["b"].tolist() == [2.0, 3.0, 4.0, 5.0]
+
+
+def test_what_is_not_kept_is_said(tmp_path: Path) -> None:
+    tensor = torch.ones(2)
+    tensor.note = "x"  # type: ignore[attr-defined]
+    torch.save({"w": tensor}, tmp_path / "a.pt")
+    assert "'w' with note" in open_torch_zip(str(tmp_path / "a.pt"), "auto").notes[0]
 
 
 def test_an_expanded_view_takes_one_element(tmp_path: Path) -> None:

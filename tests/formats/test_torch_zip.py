@@ -1,4 +1,4 @@
-"""Reading torch zip files: the same values as torch.load, proved views, and one error for what is not sound."""
+"""Reading torch zip files: the values of torch.load, proved views, one error for what is not sound."""
 
 from __future__ import annotations
 
@@ -333,7 +333,8 @@ def test_opening_needs_no_torch(tmp_path: Path) -> None:
     path = save({"w": torch.ones(2)}, tmp_path / "f.pt")
     code = (
         "import sys; from ckptkit.formats.torch_zip import open_torch_zip as o; "
-        "s = o(sys.argv[1], 'auto'); print(list(s.signature), 'torch' in sys.modules, 'pickle' in sys.modules)"
+        "s = o(sys.argv[1], 'auto'); "
+        "print(list(s.signature), 'torch' in sys.modules, 'pickle' in sys.modules)"
     )
     result = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "['w'] False False"

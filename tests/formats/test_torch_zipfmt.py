@@ -1,4 +1,4 @@
-"""The strict zip reader: what torch and zipfile write is read, what two readers could read differently is not."""
+"""The strict zip reader: what torch and zipfile write is read, what could be read in two ways is not."""
 
 from __future__ import annotations
 

@@ -106,8 +106,9 @@ class Bytes(ABC):
         if known is not None:
             return known
         region = storage.region
-        if region is not None:
-            view = memoryview(self._mapped())[region.offset : region.offset + region.nbytes]
+        mapped_file = self._mapped() if region is not None else None
+        if region is not None and mapped_file is not None:
+            view = memoryview(mapped_file)[region.offset : region.offset + region.nbytes]
             if region.crc is not None and key not in self._verified:
                 found = 0
                 for at in range(0, len(view), CHUNK):
@@ -131,10 +132,14 @@ class Bytes(ABC):
             self._last = (key, copy)
         return self._last[1]
 
-    def _mapped(self) -> mmap.mmap:
+    def _mapped(self) -> mmap.mmap | None:
+        """The whole file, copy-on-write: a tensor that is written to changes its own pages, never the file.
+        None where the file system cannot map; then storages are read."""
         if self._map is None:
-            # Copy-on-write: a tensor that is written to changes its own pages, never the file.
-            self._map = mmap.mmap(self.fd, 0, access=mmap.ACCESS_COPY)
+            try:
+                self._map = mmap.mmap(self.fd, 0, access=mmap.ACCESS_COPY)
+            except OSError:
+                return None
         return self._map
 
 

@@ -64,8 +64,10 @@ def open_torch_legacy(path: str, root: str) -> Source:
     try:
         with paused_gc():
             return _Legacy(path, fd).open(root)
-    except BaseException:
+    except BaseException as error:
         os.close(fd)
+        if isinstance(error, OSError):
+            raise FormatError(f"{path}: it cannot be read: {error.strerror or error}", file=path) from None
         raise
 
 

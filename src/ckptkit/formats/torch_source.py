@@ -169,6 +169,15 @@ class TorchSource(Source):
         meta = [k for k, v in self.root_node.items() if type(v) is TensorNode and v.reason == "meta"]
         if meta:
             yield f"{len(meta)} meta tensors have a shape but no data, the first is {ascii_key(meta[0])}"
+        decorated = [k for k, v in self.root_node.items() if type(v) is TensorNode and _decorations(v)]
+        if decorated:
+            names = ", ".join(
+                sorted(ascii(name)[1:-1] for name in _decorations(self.root_node[decorated[0]]))
+            )
+            yield (
+                f"{len(decorated)} tensors carry Python attributes, which are not kept; the first is "
+                f"{ascii_key(decorated[0])} with {names}"
+            )
         extra = set(getattr(self.root_node, "attributes", {})) - {"_metadata"}
         if extra:
             yield f"attributes of the root that are not kept: {', '.join(sorted(ascii(a) for a in extra))}"
@@ -252,6 +261,10 @@ class TorchSource(Source):
 
     def close(self) -> None:
         self.data.close()
+
+
+def _decorations(node: TensorNode) -> set[str]:
+    return set(node.attributes) - {"_is_buffer", "persistent"}  # what nn.Buffer is made of
 
 
 def ascii_key(key: str) -> str:

@@ -70,7 +70,7 @@ class TreeBuilder:
             else:
                 root[item.key] = self._value(item.value, item.key, 0)
         if metadata is not None:
-            vars(root)["_metadata"] = self._value(metadata, "_metadata", 0)
+            vars(root)["_metadata"] = OrderedNode(self._value(metadata, "_metadata", 0))
         return root
 
     def _item(self, item: Item) -> OutTensor:

@@ -19,6 +19,7 @@ from .torch_copy import Copier, compare_crc
 from .torch_layout import OutStorage, lay_out
 from .torch_tree import TreeBuilder
 from .zip_write import ZipWriter, pwrite
+from .zipfmt import Archive
 
 if TYPE_CHECKING:
     import torch
@@ -54,13 +55,13 @@ def write_torch_zip(request: WriteRequest) -> Written:
         raise WriteError(f"{request.target}: {error}", file=request.target) from None
     options = request.options
     with AtomicFile(request.target, overwrite=options.overwrite, fsync=options.fsync) as file:
-        size = _write(file.fd, writer.finish(), storages, options.progress)
+        size = _write(file.fd, writer.finish(), storages, options.progress, request.target)
     left_out = [*builder.left_out, *(f"metadata {name!r}" for name in request.metadata)]
     tensors = sum(item.info.kind == "tensor" for item in request.items)
     return Written((WrittenFile(request.target, size, tensors),), tuple(left_out))
 
 
-def _write(fd: int, pickle: bytes, storages: list[OutStorage], progress: Progress) -> int:
+def _write(fd: int, pickle: bytes, storages: list[OutStorage], progress: Progress, target: str) -> int:
     out = ZipWriter(fd, TOP)
     out.add("data.pkl", pickle)
     out.add("byteorder", b"little")
@@ -86,7 +87,16 @@ def _write(fd: int, pickle: bytes, storages: list[OutStorage], progress: Progres
     # torch writes a 40-digit number here; ours depends on the content alone.
     digest = hashlib.sha256(pickle + b"".join(entry.crc.to_bytes(4, "little") for entry in out.entries))
     out.add(".data/serialization_id", f"{int.from_bytes(digest.digest()[:16], 'little'):040d}".encode())
-    return out.finish()
+    size = out.finish()
+    _check(fd, target, out)
+    return size
+
+
+def _check(fd: int, target: str, out: ZipWriter) -> None:
+    """Read the directory and every header back before the file gets its name."""
+    found = {f"{TOP}/{name}".encode(): (e.crc, e.usize) for name, e in Archive(target, fd).entries.items()}
+    if found != {entry.name: (entry.crc, entry.nbytes) for entry in out.entries}:
+        raise WriteError(f"{target}: what was written is not what was planned; nothing was kept", file=target)
 
 
 def _verify(out: OutStorage, verified: set[tuple[int, object]]) -> None:

@@ -60,8 +60,10 @@ def open_torch_zip(path: str, root: str) -> Source:
     try:
         with paused_gc():
             return _open(path, fd, root)
-    except BaseException:
+    except BaseException as error:
         os.close(fd)
+        if isinstance(error, OSError):
+            raise FormatError(f"{path}: it cannot be read: {error.strerror or error}", file=path) from None
         raise
 
 

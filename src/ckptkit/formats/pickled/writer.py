@@ -56,7 +56,7 @@ class PickleWriter:
             self._globals[module, name] = self._put()
 
     def integer(self, value: int) -> None:
-        """An int of any size."""
+        """An int of up to 2040 bits, as many as the reader takes."""
         if 0 <= value < 256:
             self._out += b"K" + bytes((value,))
         elif 0 <= value < 65536:
@@ -65,8 +65,9 @@ class PickleWriter:
             self._out += b"J" + pack("<i", value)
         else:
             data = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
-            short = len(data) < 256
-            self._out += (b"\x8a" + bytes((len(data),)) if short else b"\x8b" + pack("<i", len(data))) + data
+            if len(data) > 255:
+                raise TypeError(f"an integer of {value.bit_length()} bits cannot be written")
+            self._out += b"\x8a" + bytes((len(data),)) + data
 
     def ints(self, values: Iterable[int]) -> None:
         """A tuple of ints."""
