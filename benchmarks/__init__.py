@@ -1,0 +1,4 @@
+"""Time and memory of ckptkit beside what one uses without it, and beside the limit.
+
+python -m benchmarks.run --help
+"""

@@ -1,0 +1,97 @@
+"""Checkpoints like those that people have, of any size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PREFIX = "module._orig_mod."
+MANY_KEYS = 100_000
+
+
+def transformer(size: int) -> dict[str, Tensor]:
+    """About `size` bytes of float32 weights under the keys of a transformer in its training wrappers."""
+    import torch
+
+    torch.manual_seed(0)
+    width = 1024 if size >= 256 << 20 else 64
+    shapes: dict[str, tuple[int, ...]] = {"embed.weight": (256, width)}
+    total, layer = 256 * width * 4, 0
+    while total < size:
+        for name, shape in (
+            ("attn.qkv.weight", (3 * width, width)),
+            ("attn.qkv.bias", (3 * width,)),
+            ("attn.out.weight", (width, width)),
+            ("mlp.up.weight", (4 * width, width)),
+            ("mlp.down.weight", (width, 4 * width)),
+            ("norm.weight", (width,)),
+        ):
+            shapes[f"blocks.{layer}.{name}"] = shape
+            total += 4 * torch.Size(shape).numel()
+        layer += 1
+    return {f"{PREFIX}{key}": torch.rand(shape) for key, shape in shapes.items()}
+
+
+def make(kind: str, path: Path, size: int) -> None:
+    """Write one fixture.
+
+    Args:
+        kind: ``weights`` (a transformer's), ``headers`` (300 tensors, little data), ``keys`` (100000 small
+            tensors; 1000 when `size` is at most 1 MiB), ``rules`` (a config of 20 rules for ``keys``).
+        path: its suffix decides the format; in a torch file the tensors are nested beside an epoch.
+        size: in bytes; about.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    if kind == "rules":
+        path.write_text(rules_text(), encoding="utf-8")
+        return
+    if kind == "weights":
+        state = transformer(size)
+    elif kind == "headers":
+        state = {f"layers.{i // 6}.part{i % 6}.weight": torch.rand(64, 64) for i in range(300)}
+    else:
+        state = {key: torch.full((4,), float(i)) for i, key in enumerate(many_keys(size))}
+    if path.suffix == ".safetensors":
+        save_file(state, path, metadata={"format": "pt"})
+    else:
+        torch.save({"state_dict": state, "epoch": 3}, path)
+
+
+def many_keys(size: int) -> list[str]:
+    """Keys of a large mixture of experts: layers, experts and projections."""
+    count = MANY_KEYS if size > 1 << 20 else 1000
+    parts = ("gate_proj", "up_proj", "down_proj", "scale", "zero")
+    return [
+        f"model.layers.{i // 1000}.mlp.experts.{i // 5 % 200}.{parts[i % 5]}.weight" for i in range(count)
+    ]
+
+
+def replacements() -> list[tuple[str, str]]:
+    """20 renames as conversions have them: a few that touch every key, many that touch some."""
+    pairs = [
+        (r"^model\.", "transformer."),
+        (r"\.layers\.(\d+)\.", r".h.\1."),
+        (r"\.mlp\.experts\.(\d+)\.", r".moe.\1."),
+        (r"\.gate_proj\.", ".w1."),
+        (r"\.up_proj\.", ".w3."),
+        (r"\.down_proj\.", ".w2."),
+        (r"\.scale\.weight$", ".weight_scale"),
+        (r"\.zero\.weight$", ".weight_zero"),
+    ]
+    return pairs + [(rf"\.h\.{i}\.moe\.", f".h.{i}.experts.") for i in range(12)]
+
+
+def rules_text() -> str:
+    """The renames as a config of ckptkit (JSON)."""
+    import json
+
+    rules = [
+        {"op": "rename", "pattern": pattern, "replacement": replacement, "required": False}
+        for pattern, replacement in replacements()
+    ]
+    return json.dumps({"version": 1, "rules": rules}, indent=1)

@@ -1,0 +1,131 @@
+"""Runs the contestants of a case in turn, each as a whole process, and collects seconds and memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .model import DST, WORKER, Case, Contestant
+
+MB = 1e6
+
+
+@dataclass
+class Result:
+    """What was measured: seconds and ratio of each round, memory in MB beyond the imports."""
+
+    contestant: Contestant
+    seconds: list[float] = field(default_factory=list)
+    ratios: list[float] = field(default_factory=list)
+    memory: float | None = None
+    imports_torch: bool | None = None
+
+    def missed(self) -> list[str]:
+        """The targets that were not reached, in words."""
+        aim, words = self.contestant, []
+        ratio, seconds = statistics.median(self.ratios), statistics.median(self.seconds)
+        if aim.most_ratio is not None and ratio > aim.most_ratio:
+            words.append(f"{ratio:.2f}x of at most {aim.most_ratio}x")
+        if aim.most_seconds is not None and seconds > aim.most_seconds:
+            words.append(f"{seconds:.3f} s of at most {aim.most_seconds} s")
+        if aim.most_memory is not None and self.memory is not None and self.memory > aim.most_memory:
+            words.append(f"{self.memory:.0f} MB of at most {aim.most_memory:.0f} MB")
+        if aim.without_torch and self.imports_torch:
+            words.append("imports torch")
+        return words
+
+
+def remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def filled(command: tuple[str, ...], output: Path) -> list[str]:
+    return [str(output) if part == DST else part for part in command]
+
+
+def timed(command: list[str]) -> float:
+    """Seconds from start to end of a process.
+
+    Raises:
+        SystemExit: it failed; with what it wrote to stderr.
+    """
+    start = time.perf_counter()
+    ran = subprocess.run(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, check=False
+    )
+    seconds = time.perf_counter() - start
+    if ran.returncode:
+        tail = ran.stderr.decode(errors="replace").strip()[-2000:]
+        raise SystemExit(f"{' '.join(command)}\nended with {ran.returncode}:\n{tail}")
+    return seconds
+
+
+def settle(output: Path) -> None:
+    """Remove what the last run wrote and let the disk finish, so that nobody pays for another's writes."""
+    remove(output)
+    os.sync()
+
+
+def measure(case: Case, folder: Path, rounds: int, say: Callable[[str], None]) -> list[Result]:
+    """Everything about one case; the limit is the first of the results."""
+    everyone = [Result(contestant) for contestant in (case.limit, *case.contestants)]
+    outputs = {r.contestant.name: folder / f"out-{n}{r.contestant.suffix}" for n, r in enumerate(everyone)}
+    say(f"{case.title}: once each, unmeasured")
+    for result in everyone:  # files into the page cache, modules compiled
+        settle(outputs[result.contestant.name])
+        timed(filled(result.contestant.command, outputs[result.contestant.name]))
+    if case.same:
+        timed([*WORKER, "same_tensors", *(str(outputs[name]) for name in case.same)])
+    for output in outputs.values():
+        settle(output)
+    for number in range(rounds):
+        say(f"{case.title}: round {number + 1} of {rounds}")
+        for result in everyone:
+            output = outputs[result.contestant.name]
+            result.seconds.append(timed(filled(result.contestant.command, output)))
+            settle(output)
+            result.ratios.append(result.seconds[-1] / everyone[0].seconds[-1])
+    for result in everyone:
+        say(f"{case.title}: memory of {result.contestant.name}")
+        result.memory = memory(result.contestant, folder)
+        if result.contestant.without_torch:
+            result.imports_torch = imports_torch(result.contestant)
+    return everyone
+
+
+def memory(contestant: Contestant, folder: Path) -> float | None:
+    """Peak resident memory in MB beyond the process after its imports; None where it cannot be told."""
+    if not contestant.work or sys.platform != "linux":
+        return None
+    report, small, large = (
+        folder / "memory.json",
+        folder / f"small{contestant.suffix}",
+        folder / f"large{contestant.suffix}",
+    )
+    jobs = [json.dumps(filled(contestant.warm, small)), json.dumps(filled(contestant.work, large))]
+    timed([*WORKER, "--memory", str(report), *jobs])
+    measured = json.loads(report.read_text(encoding="ascii"))
+    for path in (report, small, large):
+        settle(path)
+    return max(0.0, float(measured["peak"] - measured["before"]) / MB)
+
+
+def imports_torch(contestant: Contestant) -> bool:
+    """Whether the process imports torch, as Python's own -X importtime tells."""
+    python, *rest = contestant.command
+    ran = subprocess.run([python, "-X", "importtime", *rest], capture_output=True, text=True, check=True)
+    names = {
+        line.rpartition("|")[2].strip() for line in ran.stderr.splitlines() if line.startswith("import time:")
+    }
+    return "torch" in names
