@@ -1,8 +1,8 @@
 """Measure, and print a table for each case.
 
-Every contestant runs as a whole process, in turn within each round (A B C, A B C, ...), on warm files. A ratio
-is the median over the rounds of a contestant's seconds by those of the limit in the same round. Only ckptkit and
-the limit flush their output to the disk; the others do not, as they are used.
+Every contestant runs as a whole process, in turn within each round (A B C, A B C, ...), on warm files. A
+ratio is the median over the rounds of a contestant's seconds by those of the limit in the same round. Only
+ckptkit and the limit flush their output to the disk; the others do not, as they are used.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The process that does one job: ``python -m benchmarks.worker JOB ARGUMENTS``.
 
-With ``--memory REPORT WARM WORK`` (two jobs as JSON lists) it does WARM first, so that all modules are imported,
-and writes to REPORT what was resident then (VmRSS), and at the peak during WORK (VmHWM, reset before).
+With ``--memory REPORT WARM WORK`` (two jobs as JSON lists) it does WARM first, so that all modules are
+imported, and writes to REPORT what was resident then (VmRSS), and the peak during WORK (VmHWM, reset before).
 """
 
 from __future__ import annotations
