@@ -139,3 +139,14 @@ def quote_list(keys: Sequence[str], limit: int = 5) -> str:
     """Keys in quotes, at most `limit`, the rest counted."""
     shown = ", ".join(repr(k) for k in keys[:limit])
     return f"{shown} and {len(keys) - limit} more" if len(keys) > limit else shown
+
+
+def safe(text: str) -> str:
+    """Text with everything escaped that could move a cursor, change colours or reorder characters."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n" else _escape(c) for c in text)
+
+
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape").decode()

@@ -1,1 +1,1 @@
-
+"""How plans, reports and signatures look; the only place that knows colours."""

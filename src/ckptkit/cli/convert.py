@@ -1,0 +1,23 @@
+"""``ckptkit convert``: the same tensors in another format."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from .remap import add_write_arguments
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("source", metavar="SRC", help="a file, a sharded folder, or an index")
+    parser.add_argument("target", metavar="DST", help="its suffix names the format; a folder without one is sharded")
+    add_write_arguments(parser)
+    parser.set_defaults(dry_run=False, in_place=False)
+
+
+def run(arguments: Namespace) -> int:
+    """Carry the command out."""
+    from ..config import RemapConfig
+    from .write import carry_out
+
+    return carry_out(arguments, RemapConfig(root=arguments.root or "auto"))
