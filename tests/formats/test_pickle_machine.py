@@ -201,6 +201,13 @@ def test_an_allowed_function_of_an_opaque_is_opaque_or_an_error() -> None:
 COLLIDING = b"}(" + b"".join(integer((2**61 - 1) * i) + b"N" for i in range(1, 20_000)) + b"u"
 LAUGHS = b"]" + b"".join(bytes((0x71, i, 0x30, 0x5D, 0x28, 0x68, i, 0x68, i, 0x65)) for i in range(60))
 TUPLE_LAUGHS = b"})" + b"".join(bytes((0x71, i, 0x30, 0x68, i, 0x68, i, 0x86)) for i in range(40)) + b"Ns"
+
+
+def again(module: str, name: str, *more: bytes) -> bytes:
+    """Thousands of short calls on one memoised value."""
+    return glob(module, name) + b"q\x01" + (b"h\x01(h\x00" + b"".join(more) + b"tR0") * 9000
+
+
 REFUSED = {
     "empty": b"",
     "no stop": prog(b"N")[:-1],
@@ -255,6 +262,13 @@ REFUSED = {
     "pid short": prog(tup(text("storage")) + b"Q"),
     "pid text": prog(text("storage") + b"Q"),
     "pid module": prog(tup(text("module"), text("x")) + b"Q"),
+    "copied set": prog(b"](" + b"".join(map(integer, range(9000))) + b"eq\x00" + again("builtins", "set")),
+    "copied text": prog(text("x" * 90_000) + b"q\x00" + again("_codecs", "encode", text("latin1"))),
+    "copied pairs": prog(b"](" + b"](NNe" * 5000 + b"eq\x00" + again("collections", "OrderedDict")),
+    "copied state": prog(
+        b"}(" + b"".join(text(str(i)) + b"N" for i in range(9000)) + b"uq\x00" + (ORDERED + b"h\x00b0") * 9000
+    ),
+    "many dimensions": prog(tensor(size=ints(*[1] * 2000), stride=ints(*[1] * 2000))),
     "one key, two types": prog(tup(tensor(), tensor(kind=glob("torch", "DoubleStorage"), numel=2))),
     "one key, two sizes": prog(tup(tensor(), tensor(numel=2))),
 }  # fmt: skip
@@ -289,6 +303,11 @@ def test_a_tensor_subclass_is_described_with_its_name() -> None:
         glob("acme", "Weight"), inner, b"}",
     )  # fmt: skip
     assert "acme.Weight" in (load(prog(rebuild)).reason or "")
+
+
+def test_many_items_given_to_an_opaque_take_linear_time() -> None:
+    value = load(prog(glob("collections", "deque") + b")R" + b"K\x01a" * 200_000))
+    assert value.items is not None and len(value.items) == 200_000
 
 
 def test_a_pickle_before_other_bytes_is_read_in_growing_windows() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import FormatError, RootError
 from ..signatures import Root
-from ..text import quote_list
+from ..text import quote_list, safe
 from .pickled import Opaque, TensorNode, parts
 
 Path = tuple[Any, ...]
@@ -126,13 +126,13 @@ def _automatic(tree: dict[Any, Any], found: tuple[_Candidate, ...], file: str) -
             dotted(c.path) or "the top level" for c in found if c is not chosen and c.kind != "optimizer"
         ]
         beside = f", beside {quote_list(others, 4)}" if others else ""
-        notes.append(f"root: {dotted(chosen.path)}, {why}{beside}")
+        notes.append(f"root: {safe(dotted(chosen.path))}, {why}{beside}")
     elif len(best) > 1:
         notes.append(
             f"root: the top level, {why}, beside {quote_list([dotted(c.path) for c in best if c.path], 4)}"
         )
     if chosen.kind == "ema":
-        notes.append(f"{dotted(chosen.path)} is a moving average; the file has no raw weights")
+        notes.append(f"{safe(dotted(chosen.path))} is a moving average; the file has no raw weights")
     return replace(_choice(chosen.path, chosen.node, found), notes=tuple(notes))
 
 

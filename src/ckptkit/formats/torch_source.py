@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import FormatError
 from ..signatures import OBJECT, Signature, TensorInfo, tied_groups
+from ..text import quote_list
 from .base import Buffer, Source, Storage, View
 from .pickled import Opaque, TensorNode, parts
 from .roots import choose_root, dotted
 from .torch_bytes import Bytes
 from .torch_values import VALUE_TYPES, plain_value
-from .torch_views import prove
+from .torch_views import prove, readable
 
 if TYPE_CHECKING:
     import torch
@@ -73,8 +74,8 @@ class TorchSource(Source):
             if type(key) is not str:
                 shown = key.label if type(key) is Opaque else ascii(key)[:60]
                 raise FormatError(
-                    f"{self.path}: the root {dotted(self.root_path)!r} has the key {shown}, no string; "
-                    "give the path of a dictionary with string keys as root",
+                    f"{self.path}: the root {readable(dotted(self.root_path))} has the key {shown}, "
+                    "which is no string; give the path of a dictionary with string keys as root",
                     file=self.path,
                 )
             if not key.isascii():
@@ -83,7 +84,7 @@ class TorchSource(Source):
                 self._prove(value, key)
                 if value.reason is not None and value.reason != "meta":
                     raise FormatError(
-                        f"{self.path}: {ascii_key(key)} is {value.reason}, of dtype {value.dtype}; {_UNHELD}",
+                        f"{self.path}: {readable(key)} is {value.reason}, of dtype {value.dtype}; {_UNHELD}",
                         file=self.path,
                         key=key,
                     )
@@ -96,20 +97,20 @@ class TorchSource(Source):
             self._prove(part, key)
             if part.reason is not None:
                 raise FormatError(
-                    f"{self.path}: {ascii_key(key)} contains a tensor that is {part.reason}; {_UNHELD}",
+                    f"{self.path}: {readable(key)} contains a tensor that is {part.reason}; {_UNHELD}",
                     file=self.path,
                     key=key,
                 )
         elif type(part) is Opaque:
             raise FormatError(
-                f"{self.path}: {ascii_key(key)} contains the global {part.label}, which is not on the "
+                f"{self.path}: {readable(key)} contains the global {part.label}, which is not on the "
                 "allow-list and is never looked up; name another root, or drop it where the file was made",
                 file=self.path,
                 key=key,
             )
         elif not _is_value(part):
             raise FormatError(
-                f"{self.path}: {ascii_key(key)} contains a "
+                f"{self.path}: {readable(key)} contains a "
                 f"{type(part).__name__.removesuffix('Node').lower()}, which has no place in a state_dict",
                 file=self.path,
                 key=key,
@@ -130,7 +131,7 @@ class TorchSource(Source):
         view = self._views[id(node)] = prove(node, self.storages, self.path or "", where)
         if view is not None and self.data.swapped and node.storage and node.dtype != node.storage.dtype:
             raise FormatError(
-                f"{self.path}: {ascii_key(where)}: {node.dtype} elements in an untyped big-endian storage: "
+                f"{self.path}: {readable(where)}: {node.dtype} elements in an untyped big-endian storage: "
                 "where one ends and the next begins is not recorded",
                 file=self.path,
                 key=where,
@@ -161,14 +162,14 @@ class TorchSource(Source):
     def _remarks(self, opaque: dict[str, str]) -> Iterator[str]:
         if any(root.kind == "optimizer" for root in self.signature.roots):
             places = [root.path for root in self.signature.roots if root.kind == "optimizer"]
-            yield f"optimizer state is present: {', '.join(places)}"
+            yield f"optimizer state is present: {quote_list(places)}"
         for place, label in list(opaque.items())[:20]:
-            yield f"opaque value at {place}: {label} is not on the allow-list and was not looked up"
+            yield f"opaque value at {readable(place)}: {label} is not on the allow-list and was not looked up"
         if len(opaque) > 20:
             yield f"and {len(opaque) - 20} more opaque values"
         meta = [k for k, v in self.root_node.items() if type(v) is TensorNode and v.reason == "meta"]
         if meta:
-            yield f"{len(meta)} meta tensors have a shape but no data, the first is {ascii_key(meta[0])}"
+            yield f"{len(meta)} meta tensors have a shape but no data, the first is {readable(meta[0])}"
         decorated = [k for k, v in self.root_node.items() if type(v) is TensorNode and _decorations(v)]
         if decorated:
             names = ", ".join(
@@ -176,7 +177,7 @@ class TorchSource(Source):
             )
             yield (
                 f"{len(decorated)} tensors carry Python attributes, which are not kept; the first is "
-                f"{ascii_key(decorated[0])} with {names}"
+                f"{readable(decorated[0])} with {names}"
             )
         extra = set(getattr(self.root_node, "attributes", {})) - {"_metadata"}
         if extra:
@@ -192,7 +193,7 @@ class TorchSource(Source):
         """
         value = self.root_node[key]
         if type(value) is not TensorNode:
-            raise FormatError(f"{self.path}: {ascii_key(key)} is no tensor", file=self.path, key=key)
+            raise FormatError(f"{self.path}: {readable(key)} is no tensor", file=self.path, key=key)
         return value
 
     def view(self, key: str) -> View:
@@ -203,7 +204,7 @@ class TorchSource(Source):
         if node.conj or node.neg:
             what = "conjugated" if node.conj else "negated"
             raise FormatError(
-                f"{self.path}: {ascii_key(key)} is lazily {what}: its bytes are not its values; resolve it "
+                f"{self.path}: {readable(key)} is lazily {what}: its bytes are not its values; resolve it "
                 "where it was made (resolve_conj, resolve_neg), or drop it",
                 file=self.path,
                 key=key,
@@ -221,7 +222,7 @@ class TorchSource(Source):
 
     def _refuse_dataless(self, key: str, node: TensorNode) -> NoReturn:
         raise FormatError(
-            f"{self.path}: {ascii_key(key)} is a {node.reason} tensor: it has a shape but no data",
+            f"{self.path}: {readable(key)} is a {node.reason} tensor: it has a shape but no data",
             file=self.path,
             key=key,
         )
@@ -265,11 +266,6 @@ class TorchSource(Source):
 
 def _decorations(node: TensorNode) -> set[str]:
     return set(node.attributes) - {"_is_buffer", "persistent"}  # what nn.Buffer is made of
-
-
-def ascii_key(key: str) -> str:
-    """A key as it stands in a message."""
-    return repr(key) if key.isprintable() and len(key) <= 120 else ascii(key[:120])
 
 
 def _check_text(key: str, path: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import WriteError
+from ..text import safe
 from .base import Item, WriteRequest
 from .pickled import (
     DeviceNode,
@@ -137,7 +138,7 @@ class TreeBuilder:
                 for mark in list(self._shared)[shared:]:
                     del self._shared[mark]
                 place, reason = dropped.args
-                self.left_out.append(f"{dotted(place)} ({reason})")
+                self.left_out.append(f"{safe(dotted(place))} ({reason})")
 
     def _tensor(self, node: TensorNode, path: tuple[Any, ...]) -> OutTensor:
         source = self.around

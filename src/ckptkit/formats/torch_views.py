@@ -12,9 +12,13 @@ from .pickled import Opaque, StorageNode, TensorNode
 from .pickled.allowed import ODD_ITEMSIZE
 
 MAX_NUMEL = 1 << 62  # torch counts bytes in signed 64-bit integers
-MAX_DIMS = 1024
 # Bytes of one element, for every dtype whose elements are whole bytes.
 ITEMSIZE = {d.name: d.bits // 8 for d in DTYPES.values() if d.torch} | ODD_ITEMSIZE
+
+
+def readable(name: str) -> str:
+    """A key or dotted place as it stands in a message: without control characters, not too long."""
+    return repr(name) if name.isprintable() and len(name) <= 120 else ascii(name[:120])
 
 
 def itemsize(dtype: str) -> int:
@@ -48,20 +52,22 @@ def prove(node: TensorNode, storages: Mapping[str, Storage], file: str, where: s
     size, stride = node.size, node.stride
     if node.parts:
         _prove_parts(node, storages, file, where)
-    if size and (len(size) > MAX_DIMS or max(size) >= MAX_NUMEL or prod(size) >= MAX_NUMEL):
-        raise FormatError(f"{file}: {where}: it has too many dimensions or elements", file=file, key=where)
+    if size and (max(size) >= MAX_NUMEL or prod(size) >= MAX_NUMEL):
+        raise FormatError(f"{file}: {readable(where)}: it has too many elements", file=file, key=where)
     if node.storage is None:
         return None
     storage = storages.get(node.storage.key)
     if storage is None:
         raise FormatError(
-            f"{file}: {where}: its storage {ascii(node.storage.key)[:60]} is not in the file",
+            f"{file}: {readable(where)}: its storage {ascii(node.storage.key)[:60]} is not in the file",
             file=file,
             key=where,
         )
     width = ITEMSIZE.get(node.dtype)
     if width is None:
-        raise FormatError(f"{file}: {where}: dtype {node.dtype} is not supported", file=file, key=where)
+        raise FormatError(
+            f"{file}: {readable(where)}: dtype {node.dtype} is not supported", file=file, key=where
+        )
     end = 0
     if 0 not in size:
         end = node.offset + 1
@@ -70,8 +76,8 @@ def prove(node: TensorNode, storages: Mapping[str, Storage], file: str, where: s
         end *= width
     if end > storage.nbytes:
         raise FormatError(
-            f"{file}: {where}: shape {list(size)} with strides {list(stride)} at element {node.offset} "
-            f"needs {end} bytes of a storage that has {storage.nbytes}",
+            f"{file}: {readable(where)}: shape {list(size)} with strides {list(stride)} at element "
+            f"{node.offset} needs {end} bytes of a storage that has {storage.nbytes}",
             file=file,
             key=where,
         )
@@ -86,5 +92,5 @@ def _prove_parts(node: TensorNode, storages: Mapping[str, Storage], file: str, w
             prove(part, storages, file, where)
         elif type(part) is Opaque:
             raise FormatError(
-                f"{file}: {where}: {part.label} is used to build a tensor", file=file, key=where
+                f"{file}: {readable(where)}: {part.label} is used to build a tensor", file=file, key=where
             )

@@ -24,6 +24,9 @@ from .tree import (
 )
 
 Args = tuple[Any, ...]
+# Both are far beyond real ones; they bound the work that one short call on memoised arguments can cause.
+MAX_DIMS = 1024
+MAX_ATTRIBUTES = 256
 
 # A saved attribute of one of these names would change the tensor itself instead of decorating it.
 _TENSOR_NAMES = frozenset(
@@ -65,6 +68,8 @@ def _arity(name: str, args: Args, low: int, high: int) -> None:
 def _ints(name: str, what: str, value: Any) -> Shape:
     if type(value) is not tuple and type(value) is not SizeNode and type(value) is not list:
         raise Refused(f"{name}: {what} is not a tuple of integers")
+    if len(value) > MAX_DIMS:
+        raise Refused(f"{name}: {what} has {len(value)} dimensions")
     for item in value:
         if type(item) is not int or item < 0:
             raise Refused(f"{name}: {what} holds {_brief(item)}, not a non-negative integer")
@@ -127,7 +132,7 @@ def rebuild_tensor_v2(args: Args) -> TensorNode:
     if len(args) == 6 and type(args[0]) is StorageNode and type(args[5]) is OrderedNode and not args[5]:
         storage, offset, size, stride, grad, _ = args
         sane = type(offset) is int and offset >= 0 and type(grad) is bool
-        sane = sane and type(size) is tuple and type(stride) is tuple and len(size) == len(stride)
+        sane = sane and type(size) is tuple and type(stride) is tuple and len(size) == len(stride) <= MAX_DIMS
         if sane and _all_ints(size) and _all_ints(stride):
             return TensorNode(storage, offset, size, stride, storage.dtype, grad)  # the usual case, fast
     _arity(name, args, 6, 7)
@@ -168,7 +173,7 @@ def _parameter(name: str, args: Args, attributes: tuple[str, ...]) -> TensorNode
     _hooks(name, args[2])
     return TensorNode(
         data.storage, data.offset, data.size, data.stride, data.dtype, grad, True,
-        data.conj, data.neg, data.attributes + attributes, data.reason, data.parts,
+        data.conj, data.neg, (data.attributes + attributes)[:MAX_ATTRIBUTES], data.reason, data.parts,
     )  # fmt: skip
 
 
@@ -179,6 +184,8 @@ def _attributes(name: str, state: Any) -> tuple[str, ...]:
             continue
         if not isinstance(part, dict):
             raise Refused(f"{name}: the saved attributes are no dictionary")
+        if len(part) > MAX_ATTRIBUTES:
+            raise Refused(f"{name}: {len(part)} saved attributes")
         for key in part:
             if type(key) is not str or key in _TENSOR_NAMES or key.startswith("__"):
                 raise Refused(f"{name}: a saved attribute {ascii(key)[:60]} would change the tensor itself")

@@ -14,7 +14,8 @@ from typing import Any
 
 from .allowed import GLOBALS
 from .errors import Refused, Truncated
-from .rare import Rare
+from .rare import RARE
+from .state import State
 from .tree import OrderedNode
 
 MAX_OPCODES = 100_000_000
@@ -25,7 +26,7 @@ _U2 = Struct("<H").unpack_from
 Persistent = Callable[[Any], Any]
 
 
-class Machine(Rare):
+class Machine(State):
     """Runs one pickle.
 
     Args:
@@ -140,7 +141,10 @@ class Machine(Rare):
                     return stack.pop()
                 else:
                     self.pos = pos
-                    self.rare(op)
+                    handler = RARE.get(op)
+                    if handler is None:
+                        raise Refused(f"opcode 0x{op:02x} is unknown or not allowed")
+                    handler(self)
                     stack, pos = self.stack, self.pos
             raise Refused(f"more than {MAX_OPCODES} opcodes")
         except Exception:

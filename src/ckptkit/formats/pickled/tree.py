@@ -101,6 +101,12 @@ class Opaque:
     state: Any = None
     items: list[Any] | None = None
 
+    def add(self, values: list[Any]) -> None:
+        """Note what it was given."""
+        if self.items is None:
+            self.items = []
+        self.items.extend(values)
+
     @property
     def label(self) -> str:
         """The dotted name, escaped, for messages."""
