@@ -21,11 +21,13 @@ PACKAGE = REPO / "src" / "ckptkit"
 # A room is a module or folder directly in the package. In each line a room may import the rooms left of it,
 # and whatever those may import. `config` reads files, which know nothing of rules.
 LINES = (
-    "errors collector dtypes sizes regexes text patterns signatures expr rules config plans",
+    "errors collector dtypes sizes regexes text patterns signatures expr resize rules config plans",
     "signatures files formats checkpoint",
     "files config",
-    "plans checkpoint state_metadata planned execute report verify diff infer explain",
-    "explain distributed modules api render cli __main__",
+    "text findings load_report matching",
+    "plans checkpoint state_metadata planned execute api fit",
+    "config fit matching report verify diff infer shape_findings explain",
+    "explain statistics distributed modules render cli __main__",
 )
 APART = {"formats": {"rules", "plans", "infer"}, "files": {"rules", "plans", "infer"}, "rules": {"formats"}}
 
