@@ -121,14 +121,15 @@ def recognise(head: bytes, size: int) -> str:
     Returns:
         ``safetensors``, ``JSON``, ``a zip archive``, ``a torch legacy file``, or a description.
     """
-    from .torch_legacy import looks_like_legacy
-    from .torch_zip import looks_like_zip
-
     if not head:
         return "an empty file"
     # Before the pickle test: a safetensors header of 640 bytes starts with the bytes of PROTO 2.
     if _looks_like_safetensors(head, size):
         return "safetensors"
+    # The torch readers take time to import, and half of all files never need them.
+    from .torch_legacy import looks_like_legacy
+    from .torch_zip import looks_like_zip
+
     if looks_like_zip(head):
         return "a zip archive"
     if looks_like_legacy(head):

@@ -16,6 +16,7 @@ from .base import Item, Progress, Region, View, Written, WriteRequest, WrittenFi
 from .safetensors_header import check_fields, encode_header, layout, read_header
 from .tensor_bytes import item_bytes
 
+_EXPANDED = 1 << 30  # bytes; smaller views are written out whatever their strides
 _SUPPORTED = ", ".join(sorted(d.name for d in DTYPES.values() if d.safetensors and d.torch))
 
 
@@ -72,6 +73,13 @@ def check_items(kept: Sequence[Item], aliases: Mapping[str, str], metadata: Mapp
             raise PlanError(
                 f"safetensors has no {item.info.dtype}, the dtype of {item.key!r}; cast it (known are {_SUPPORTED}), "
                 "or write a torch file (.pt)",
+                key=item.key,
+            )
+        stored = item.view.storage.nbytes if item.view is not None else item.info.nbytes
+        if item.info.nbytes > max(_EXPANDED, 64 * stored):
+            raise PlanError(
+                f"{item.key!r} is an expanded view: {stored} bytes in its storage would become {item.info.nbytes}; "
+                "drop it, or write a torch file (.pt), which keeps views",
                 key=item.key,
             )
         if item.info.dtype == "float4_e2m1fn_x2" and not item.info.shape:
