@@ -76,7 +76,9 @@ def run(argv: list[str]) -> int:
             return _closed_stdout()
         return _flushed(print_error(CkptkitError(f"{error.filename or ''}: {error.strerror}"), as_json))
     except MemoryError:
-        return _flushed(print_error(CkptkitError("the machine has too little memory for this tensor"), as_json))
+        return _flushed(
+            print_error(CkptkitError("the machine has too little memory for this tensor"), as_json)
+        )
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; nothing was left behind\n")
         return 130

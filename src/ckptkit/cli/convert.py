@@ -10,7 +10,9 @@ from .remap import add_write_arguments
 def configure(parser: ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("source", metavar="SRC", help="a file, a sharded folder, or an index")
-    parser.add_argument("target", metavar="DST", help="its suffix names the format; a folder without one is sharded")
+    parser.add_argument(
+        "target", metavar="DST", help="its suffix names the format; a folder without one is sharded"
+    )
     add_write_arguments(parser)
     parser.set_defaults(dry_run=False, in_place=False)
 

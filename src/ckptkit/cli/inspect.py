@@ -17,10 +17,16 @@ from .output import print_json, print_note, print_text
 
 def configure(parser: ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("checkpoint", metavar="CKPT", help="a file, a sharded folder, an index, or a signature")
-    parser.add_argument("--root", default="auto", help="where the weights lie in a nested file: auto, none, or a path")
+    parser.add_argument(
+        "checkpoint", metavar="CKPT", help="a file, a sharded folder, an index, or a signature"
+    )
+    parser.add_argument(
+        "--root", default="auto", help="where the weights lie in a nested file: auto, none, or a path"
+    )
     parser.add_argument("--key", action="append", metavar="PATTERN", help="only these keys (repeatable)")
-    parser.add_argument("--stats", action="store_true", help="min, max, mean, standard deviation, NaN and Inf counts")
+    parser.add_argument(
+        "--stats", action="store_true", help="min, max, mean, standard deviation, NaN and Inf counts"
+    )
 
 
 def run(arguments: Namespace) -> int:
@@ -31,7 +37,9 @@ def run(arguments: Namespace) -> int:
         if arguments.stats:
             from ..stats import tensor_stats
 
-            stats = {k: tensor_stats(checkpoint, k) for k, t in signature.tensors.items() if t.kind == "tensor"}
+            stats = {
+                k: tensor_stats(checkpoint, k) for k, t in signature.tensors.items() if t.kind == "tensor"
+            }
         if arguments.json:
             document = signature.to_json()
             document["file"] = checkpoint.source.path
@@ -63,7 +71,7 @@ def _show(checkpoint: Checkpoint, signature: Signature, stats: dict[str, Stats] 
     for line in total_lines(signature):
         print_text(line)
     for note in checkpoint.source.notes:
-        print_note(f"note: {note}")
+        print_note(f"{note}")
 
 
 def _selected(signature: Signature, patterns: list[str] | None) -> Signature:

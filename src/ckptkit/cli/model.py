@@ -25,7 +25,9 @@ def build_model(spec: str) -> Any:
     """
     name, colon, attribute = spec.partition(":")
     if not colon or not name or not attribute:
-        raise UsageError(f"--model {spec!r}: write it as PACKAGE.MODULE:FACTORY, e.g. my_project.models:build")
+        raise UsageError(
+            f"--model {spec!r}: write it as PACKAGE.MODULE:FACTORY, e.g. my_project.models:build"
+        )
     factory = _find(spec, name, attribute)
     import torch
 
@@ -33,7 +35,7 @@ def build_model(spec: str) -> Any:
         with torch.device("meta"):
             model = factory()
     except Exception as first:  # a factory is the user's code, and may fail on meta in any way
-        print_note(f"note: {spec} cannot be built on the meta device ({_words(first)}); building it on the CPU")
+        print_note(f"{spec} cannot be built on the meta device ({_words(first)}); building it on the CPU")
         try:
             model = factory()
         except Exception as error:  # likewise
@@ -58,7 +60,9 @@ def _find(spec: str, name: str, attribute: str) -> Any:
             raise UsageError(f"--model {spec}: {name} has no {attribute!r}; check the name")
         found = getattr(found, part)
     if not callable(found):
-        raise UsageError(f"--model {spec}: {attribute!r} is a {type(found).__name__}; name a class or a function")
+        raise UsageError(
+            f"--model {spec}: {attribute!r} is a {type(found).__name__}; name a class or a function"
+        )
     return found
 
 

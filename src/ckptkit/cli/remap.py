@@ -40,7 +40,10 @@ def configure(parser: ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("source", metavar="SRC", help="a file, a sharded folder, or an index")
     parser.add_argument(
-        "target", metavar="DST", nargs="?", help="its suffix names the format; a folder without one is sharded"
+        "target",
+        metavar="DST",
+        nargs="?",
+        help="its suffix names the format; a folder without one is sharded",
     )
     parser.add_argument("--config", metavar="FILE", help="rules as YAML, JSON or TOML; they come first")
     rules = parser.add_argument_group("rules, applied in the order written")
@@ -67,8 +70,12 @@ def add_write_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace an existing DST")
     parser.add_argument("--max-shard-size", metavar="SIZE", help="bytes per shard of a folder, e.g. 5GB")
     parser.add_argument("--no-fsync", action="store_true", help="do not wait until the output is on the disk")
-    parser.add_argument("--like", metavar="CKPT", help="the result must fit this checkpoint, or nothing is written")
-    parser.add_argument("--model", metavar="MODULE:FACTORY", help="the result must fit this model, or nothing is written")
+    parser.add_argument(
+        "--like", metavar="CKPT", help="the result must fit this checkpoint, or nothing is written"
+    )
+    parser.add_argument(
+        "--model", metavar="MODULE:FACTORY", help="the result must fit this model, or nothing is written"
+    )
 
 
 def run(arguments: Namespace) -> int:
@@ -77,7 +84,9 @@ def run(arguments: Namespace) -> int:
     if arguments.in_place and arguments.target is not None:
         raise UsageError("--in-place replaces SRC, so it takes no DST; give one of them")
     if arguments.target is None and not arguments.in_place and not arguments.dry_run:
-        raise UsageError("where to? give DST, or --in-place to replace SRC, or --dry-run to see what would happen")
+        raise UsageError(
+            "where to? give DST, or --in-place to replace SRC, or --dry-run to see what would happen"
+        )
     from .write import carry_out
 
     return carry_out(arguments, config)
@@ -92,7 +101,7 @@ def _config(arguments: Namespace) -> RemapConfig:
         root, given = read_config(arguments.config)
         rules = [*given, *written]
     if not rules:
-        print_note("note: no rules were given, so every key stays as it is")
+        print_note("no rules were given, so every key stays as it is")
     return RemapConfig(root=arguments.root or root, rules=rules)
 
 
@@ -108,7 +117,9 @@ def read_config(path: str) -> tuple[str, list[Any]]:
         aside = [name for name in document if name in own]
         if aside:
             parsed = load_config.parse(document, file=path)
-            print_note(f"note: {path} is a load config; remap uses its root and rules, and leaves aside {', '.join(aside)}")
+            print_note(
+                f"{path} is a load config; remap uses its root and rules, and leaves aside {', '.join(aside)}"
+            )
             return parsed.root, list(parsed.rules)  # type: ignore[attr-defined]
     config = RemapConfig.parse(document, file=path)
     return config.root, list(config.rules)

@@ -83,7 +83,7 @@ def _dry_run(arguments: Namespace, checkpoint: Checkpoint, plan: Plan, problem: 
         if problem is not None:
             print_text(str(problem))
         for note in checkpoint.source.notes:
-            print_note(f"note: {note}")
+            print_note(f"{note}")
         print_note("dry run: nothing was written")
     return 0 if problem is None or problem.ok else 1
 
@@ -104,8 +104,10 @@ def _summary(checkpoint: Checkpoint, plan: Plan, written: Written) -> None:
     for file in written.files:
         tensors = f"{file.tensors} tensor{'' if file.tensors == 1 else 's'}, " if file.tensors else ""
         print_text(f"wrote {file.path}  {tensors}{human_bytes(file.bytes)}")
-    print_text(f"{len(plan.outputs)} keys: {changed} changed, {len(plan.outputs) - changed} as they were, {len(plan.dropped)} dropped")
+    print_text(
+        f"{len(plan.outputs)} keys: {changed} changed, {len(plan.outputs) - changed} as they were, {len(plan.dropped)} dropped"
+    )
     if written.left_out:
         print_text(f"left out: {', '.join(written.left_out)}")
     for note in (*checkpoint.source.notes, *written.notes):
-        print_note(f"note: {note}")
+        print_note(f"{note}")
