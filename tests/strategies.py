@@ -30,9 +30,13 @@ INTEGERS = [
 IN_SAFETENSORS = [*FLOATS, *NARROW, *INTEGERS, torch.complex64]
 IN_TORCH = [*IN_SAFETENSORS, torch.complex32, torch.complex128]
 
-SEGMENTS = st.sampled_from(["layers", "0", "1", "12", "attn", "weight", "bias", "q_proj", "é", "模型", "a b", "-", "\t", "_orig_mod"])
+SEGMENTS = st.sampled_from(
+    ["layers", "0", "1", "12", "attn", "weight", "bias", "q_proj", "é", "模型", "a b", "-", "\t", "_orig_mod"]
+)
 # Names that begin like the metadata key, hold quotes and backslashes, or look like paths.
-ODD = st.sampled_from(["", ".", "..", "../x", "/abs", 'q"', "back\\slash", "__metadata", "\u202eltr", "\U0001f600", "nul\x00"])
+ODD = st.sampled_from(
+    ["", ".", "..", "../x", "/abs", 'q"', "back\\slash", "__metadata", "\u202eltr", "\U0001f600", "nul\x00"]
+)
 KEYS = st.one_of(st.lists(SEGMENTS, min_size=1, max_size=4).map(".".join), ODD)
 SHAPES = st.lists(st.integers(0, 4), max_size=3).map(tuple)
 
@@ -52,14 +56,18 @@ def tensors(dtypes: list[torch.dtype]) -> st.SearchStrategy[torch.Tensor]:
         raw = draw(st.binary(min_size=count * width, max_size=count * width))
         if dtype is torch.bool:
             raw = bytes(byte & 1 for byte in raw)
-        flat = torch.frombuffer(bytearray(raw), dtype=torch.uint8) if raw else torch.empty(0, dtype=torch.uint8)
+        flat = (
+            torch.frombuffer(bytearray(raw), dtype=torch.uint8) if raw else torch.empty(0, dtype=torch.uint8)
+        )
         return flat.view(dtype).reshape(shape)
 
     return build()
 
 
 @st.composite
-def state_dicts(draw: Any, dtypes: list[torch.dtype] = IN_SAFETENSORS, views: bool = True) -> dict[str, torch.Tensor]:
+def state_dicts(
+    draw: Any, dtypes: list[torch.dtype] = IN_SAFETENSORS, views: bool = True
+) -> dict[str, torch.Tensor]:
     """State_dicts with up to eight entries, some tied, some looking into one storage."""
     state: dict[str, torch.Tensor] = {}
     for key in draw(st.lists(KEYS, max_size=5, unique=True)):

@@ -45,6 +45,9 @@ LAZY = {
     "ctypes",
     "multiprocessing",
 }
+# Opening a file imports the reader of its format and no other, as the cli imports one command: a start without
+# the other readers and the writers is faster than a third of what `inspect` may take.
+DISPATCH = {"formats.recognise": "formats"}
 TORCH_AT_THE_TOP = {"distributed"}  # its classes extend classes of torch
 OUTSIDE_WORLD = {"cli", "__main__"}
 NEVER_IMPORTED = {"pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
@@ -204,7 +207,8 @@ def hidden_imports(modules: Modules) -> list[str]:
         for item in imports(module, modules):
             if item.function is None or item.for_types or item.outer in LAZY:
                 continue
-            if reaches_render(item) or module.room in OUTSIDE_WORLD:
+            dispatches = DISPATCH.get(module.name) == str(item.inner).split(".")[0]
+            if reaches_render(item) or dispatches or module.room in OUTSIDE_WORLD:
                 continue
             name = item.inner or item.outer
             found.append(module.at(item.node, f"{item.function}() imports {name}; move it to the top"))

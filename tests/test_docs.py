@@ -63,6 +63,12 @@ def make_files(folder: Path) -> None:
         "hyper_parameters": Namespace(lr=0.1),
     }
     torch.save(lightning, folder / "last.ckpt")
+    own = {
+        "model": lightning["state_dict"],
+        "optimizer": {"state": moments, "param_groups": [{"lr": 0.1, "params": [0, 1, 2, 3]}]},
+        "epoch": 9,
+    }
+    torch.save(own, folder / "train.pt")
     ema = {"state_dict": net, "state_dict_ema": {k: v * 0.9 for k, v in net.items()}, "epoch": 9}
     torch.save(ema, folder / "ema.pt")
     gpt = {"embed.weight": torch.randn(32, 8)}

@@ -116,6 +116,6 @@ def test_two_keys_that_end_on_one_name_always_raise_and_leave_nothing(state: dic
         source = save(state, Path(folder, "in.safetensors"))
         if len(state) < 2:
             return
-        with pytest.raises(ckptkit.PlanError, match="would (both )?become 'same'"):
+        with pytest.raises(ckptkit.PlanError, match=r"would (both )?become 'same'"):
             ckptkit.save(ckptkit.remap(source, rules), Path(folder, "out.safetensors"))
         assert [p.name for p in Path(folder).iterdir()] == ["in.safetensors"]

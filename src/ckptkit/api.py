@@ -13,7 +13,7 @@ from .config import RemapConfig
 from .errors import UsageError
 from .execute import apply, write_source
 from .expr import Read, evaluate
-from .formats.base import Written, WriteOptions
+from .formats.base import WriteOptions, Written
 from .plans import Plan, make_plan
 from .rules import Rule
 from .sizes import parse_size
@@ -89,7 +89,11 @@ def remap(source: Any, config: AnyConfig | Plan) -> Checkpoint | dict[str, Any]:
     if prepared is None:
         prepared = make_plan(checkpoint.signature, remap_config)
     result = apply(prepared, checkpoint)
-    if isinstance(source, Checkpoint) or not isinstance(source, Mapping) and not hasattr(source, "state_dict"):
+    if (
+        isinstance(source, Checkpoint)
+        or (not isinstance(source, Mapping)
+        and not hasattr(source, "state_dict"))
+    ):
         return result
     state: Mapping[str, Any] = source if isinstance(source, Mapping) else source.state_dict()
     return _in_memory(prepared, state)
@@ -107,7 +111,9 @@ def _in_memory(plan: Plan, state: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(output.expr, Read):
             value = state[output.expr.key]
             # A second output of one source key is a copy of its own, as it is in a file.
-            fresh[output.key] = value.clone() if output.expr.key in seen and hasattr(value, "clone") else value
+            fresh[output.key] = (
+                value.clone() if output.expr.key in seen and hasattr(value, "clone") else value
+            )
             seen.add(output.expr.key)
             continue
         group = group_of.get(output.key)

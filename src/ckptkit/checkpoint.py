@@ -102,7 +102,9 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._opened is None:
-            raise TypeError(f"a checkpoint over {self.source.format} cannot be pickled; save it, and pickle what opens it")
+            raise TypeError(
+                f"a checkpoint over {self.source.format} cannot be pickled; save it, and pickle what opens it"
+            )
         return open, self._opened
 
     def __repr__(self) -> str:
@@ -116,7 +118,9 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
     def _unknown(self, key: str) -> KeyNotFoundError:
         close = nearest(key, self.signature) if isinstance(key, str) else []
         hint = f"; the nearest are {quote_list(close)}" if close else ""
-        return KeyNotFoundError(f"the checkpoint has no tensor {key!r}{hint}", file=self.source.path, key=str(key))
+        return KeyNotFoundError(
+            f"the checkpoint has no tensor {key!r}{hint}", file=self.source.path, key=str(key)
+        )
 
 
 class Slice:

@@ -10,8 +10,8 @@ from .checkpoint import Checkpoint
 from .errors import PlanError, UsageError
 from .expr import Read
 from .formats import writer_for
+from .formats.base import Source, WriteOptions, WriteRequest, Written
 from .formats.recognise import TORCH_SUFFIXES
-from .formats.base import Source, Written, WriteOptions, WriteRequest
 from .planned import PlannedSource, described, items
 from .plans import Plan, signature_hash
 from .text import quote_list
@@ -57,7 +57,9 @@ def write(
         PlanError: the target's format cannot hold an entry.
         WriteError: the target exists and may not be replaced, or the system refused.
     """
-    return write_source(apply(plan, checkpoint).source, target, root_only=root_only, in_place=in_place, options=options)
+    return write_source(
+        apply(plan, checkpoint).source, target, root_only=root_only, in_place=in_place, options=options
+    )
 
 
 def write_source(
@@ -79,7 +81,9 @@ def write_source(
         _refuse_same(source, name)
     folder = not os.path.splitext(name.rstrip("/"))[1] or name.endswith("/")
     if options.max_shard_size is not None and not folder:
-        raise UsageError(f"{name}: a single file is never sharded; give a folder as the target for a maximum shard size")
+        raise UsageError(
+            f"{name}: a single file is never sharded; give a folder as the target for a maximum shard size"
+        )
     to_torch = name.lower().endswith(TORCH_SUFFIXES)
     keeps_around = to_torch and bool(source.surroundings) and not root_only
     written = writer(
@@ -98,7 +102,10 @@ def write_source(
         left_out = (*left_out, *source.surroundings)
     notes = written.notes
     if keeps_around and _renamed(source) and any(r.kind == "optimizer" for r in source.signature.roots):
-        notes = (*notes, "the optimizer state beside the weights was kept as it is and is stale: it still follows the old parameters")
+        notes = (
+            *notes,
+            "the optimizer state beside the weights was kept as it is and is stale: it still follows the old parameters",
+        )
     return replace(written, left_out=left_out, notes=notes)
 
 
@@ -151,7 +158,10 @@ def _check_in_place(source: Source, target: str) -> None:
         raise UsageError("a checkpoint in memory cannot be rewritten in place; give a target")
     for path in {source.path, target, *source.files}:
         if os.path.islink(path):
-            raise UsageError(f"{path} is a link; --in-place rewrites real files only, give the path it points to", file=path)
+            raise UsageError(
+                f"{path} is a link; --in-place rewrites real files only, give the path it points to",
+                file=path,
+            )
         if os.path.isfile(path) and os.stat(path).st_nlink > 1:
             raise UsageError(
                 f"{path} has several names (hard links), which --in-place would tear apart; write to another target",

@@ -93,7 +93,9 @@ class Cast(Expr):
         (source,) = inputs
         for name in (source.dtype, self.dtype):
             if name not in dtypes.DTYPES or not dtypes.DTYPES[name].torch:
-                raise PlanError(f"torch has no dtype {name!r}, so a cast from {source.dtype} to {self.dtype} is not possible")
+                raise PlanError(
+                    f"torch has no dtype {name!r}, so a cast from {source.dtype} to {self.dtype} is not possible"
+                )
         return TensorInfo(source.shape, self.dtype)
 
     def compute(self, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
@@ -152,7 +154,9 @@ def from_json(document: Any) -> Expr:
         raise PlanError(f"not an expression: {str(document)[:80]}")
     make = _OPS.get(str(document.get("op")))
     if make is None:
-        raise PlanError(f"unknown operation {document.get('op')!r} in a plan; known are read, {', '.join(_OPS)}")
+        raise PlanError(
+            f"unknown operation {document.get('op')!r} in a plan; known are read, {', '.join(_OPS)}"
+        )
     of = tuple(from_json(e) for e in document["of"])
     try:
         return make(document, of)

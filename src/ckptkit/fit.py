@@ -39,7 +39,8 @@ class Fit:
             "missing": list(self.missing),
             "unexpected": list(self.unexpected),
             "mismatched": [
-                {"key": key, "source_shape": list(a), "target_shape": list(b)} for key, a, b in self.mismatched
+                {"key": key, "source_shape": list(a), "target_shape": list(b)}
+                for key, a, b in self.mismatched
             ],
         }
 
@@ -52,7 +53,9 @@ class Fit:
         shapes = {key: (a, b) for key, a, b in self.mismatched}
         for f in fold(shapes, shapes.values()):
             result, target = shapes[f.keys[0]]
-            lines.append(f"  shapes differ: {f.label}  {list(result)} here, {list(target)} there{_times(f.keys)}")
+            lines.append(
+                f"  shapes differ: {f.label}  {list(result)} here, {list(target)} there{_times(f.keys)}"
+            )
         return "\n".join(lines)
 
 

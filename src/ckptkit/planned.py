@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .errors import FormatError
@@ -87,6 +88,10 @@ def _item(source: Source, key: str, tie: int | None) -> Item:
     while isinstance(holder, PlannedSource):
         expr = holder.output(name).expr
         if not isinstance(expr, Read):
-            return Item(key, info, make=lambda: holder.tensor(name).contiguous(), tie=tie)
+            return Item(key, info, make=partial(_computed, holder, name), tie=tie)
         holder, name = holder.base, expr.key
     return Item(key, info, source=holder, view=holder.view(name), tie=tie)
+
+
+def _computed(source: Source, key: str) -> torch.Tensor:
+    return source.tensor(key).contiguous()

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import expr as expressions
+from .collector import gc_paused
 from .config import RemapConfig
 from .errors import PlanError, Problem
 from .expr import Expr, Read
-from .collector import gc_paused
 from .rules import Entry, Rule, State, untouched
 from .signatures import Signature, TensorInfo, tied_groups
 from .text import fold, human_bytes, human_count
@@ -220,7 +220,9 @@ def changes(plan: Plan) -> list[str]:
             groups.setdefault(_shape_of_change(output), []).append(output)
     lines = []
     for outputs in groups.values():
-        before = " + ".join(_label([o.expr.reads()[i] for o in outputs]) for i in range(len(outputs[0].expr.reads())))
+        before = " + ".join(
+            _label([o.expr.reads()[i] for o in outputs]) for i in range(len(outputs[0].expr.reads()))
+        )
         after = _label([o.key for o in outputs])
         info = outputs[0].info
         note = "" if isinstance(outputs[0].expr, Read) else f"  ({operation(outputs[0].expr)})"
@@ -256,4 +258,8 @@ def _shape_of_change(output: Output) -> tuple[str, ...]:
 
 def _label(keys: list[str]) -> str:
     folds = fold(dict.fromkeys(keys))
-    return folds[0].label if len(folds) == 1 else f"{{{', '.join(f.label for f in folds[:3])}{', ...' if len(folds) > 3 else ''}}}"
+    return (
+        folds[0].label
+        if len(folds) == 1
+        else f"{{{', '.join(f.label for f in folds[:3])}{', ...' if len(folds) > 3 else ''}}}"
+    )

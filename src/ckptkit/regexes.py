@@ -32,7 +32,9 @@ def compile_regex(pattern: str) -> re.Pattern[str]:
         ConfigError: it is malformed, longer than 10,000 characters, or could take exponential time.
     """
     if len(pattern) > MAX_LENGTH:
-        raise ConfigError(f"the regular expression is {len(pattern)} characters long; {MAX_LENGTH} is the limit")
+        raise ConfigError(
+            f"the regular expression is {len(pattern)} characters long; {MAX_LENGTH} is the limit"
+        )
     shown = pattern if len(pattern) <= 80 else pattern[:77] + "..."
     try:
         tree = _p.parse(pattern)

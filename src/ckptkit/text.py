@@ -145,7 +145,7 @@ def safe(text: str) -> str:
     """Text with everything escaped that could move a cursor, change colours or reorder characters."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c in "\n" else _escape(c) for c in text)
+    return "".join(c if c.isprintable() or c == "\n" else _escape(c) for c in text)
 
 
 def _escape(char: str) -> str:

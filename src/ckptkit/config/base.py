@@ -85,7 +85,7 @@ def _config_error(error: ValidationError, cls: type[Config], document: Any, file
 
 def _problem(detail: Any, cls: type[Config], document: Any) -> Problem:
     """One pydantic error as location and plain words."""
-    location, node = _walk(detail["loc"], document)
+    location, _ = _walk(detail["loc"], document)
     kind, context, given = detail["type"], detail.get("ctx", {}), detail.get("input")
     name = str(detail["loc"][-1]) if detail["loc"] else ""
     if kind == "extra_forbidden":

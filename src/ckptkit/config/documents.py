@@ -34,7 +34,9 @@ def read_document(path: str | os.PathLike[str]) -> dict[str, Any]:
     suffix = Path(name).suffix.lower()
     readers = {".yaml": _yaml, ".yml": _yaml, ".json": _json, ".toml": _toml}
     if suffix not in readers:
-        raise ConfigError(f"{name}: a config file ends in .yaml, .yml, .json or .toml, not in {suffix!r}", file=name)
+        raise ConfigError(
+            f"{name}: a config file ends in .yaml, .yml, .json or .toml, not in {suffix!r}", file=name
+        )
     text = _text(name)
     try:
         document = readers[suffix](text)
@@ -45,7 +47,9 @@ def read_document(path: str | os.PathLike[str]) -> dict[str, Any]:
     if document is None:
         document = {}
     if not isinstance(document, dict):
-        raise ConfigError(f"{name}: the top level must be a mapping, not a {type(document).__name__}", file=name)
+        raise ConfigError(
+            f"{name}: the top level must be a mapping, not a {type(document).__name__}", file=name
+        )
     _check_depth(document, name)
     return document
 
@@ -107,10 +111,16 @@ def _finite(digits: str) -> float:
 def _json(text: str) -> Any:
     try:
         return json.loads(
-            text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_small_int, parse_float=_finite
+            text,
+            object_pairs_hook=_unique,
+            parse_constant=_no_constant,
+            parse_int=_small_int,
+            parse_float=_finite,
         )
     except json.JSONDecodeError as error:
-        raise ConfigError(f"malformed JSON in line {error.lineno}, column {error.colno}: {error.msg}") from None
+        raise ConfigError(
+            f"malformed JSON in line {error.lineno}, column {error.colno}: {error.msg}"
+        ) from None
 
 
 def _toml(text: str) -> Any:
@@ -138,9 +148,13 @@ def _yaml(text: str) -> Any:
             event: Any = self.peek_event()  # type: ignore[no-untyped-call]
             where = f"line {event.start_mark.line + 1}"
             if isinstance(event, yaml.events.AliasEvent):
-                raise ConfigError(f"{where}: YAML aliases (*{event.anchor}) are not allowed; write the value out")
+                raise ConfigError(
+                    f"{where}: YAML aliases (*{event.anchor}) are not allowed; write the value out"
+                )
             if event.anchor:
-                raise ConfigError(f"{where}: YAML anchors (&{event.anchor}) are not allowed; write the value out")
+                raise ConfigError(
+                    f"{where}: YAML anchors (&{event.anchor}) are not allowed; write the value out"
+                )
             if getattr(event, "tag", None):
                 raise ConfigError(f"{where}: YAML tags ({event.tag}) are not allowed")
             self.depth += 1
@@ -169,8 +183,12 @@ def _yaml(text: str) -> Any:
         first: [(tag, regexp) for tag, regexp in resolvers if tag.rsplit(":", 1)[1] in ("null", "merge")]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
-    Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
-    Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9]{0,29})$"), list("-+0123456789"))
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+    )
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9]{0,29})$"), list("-+0123456789")
+    )
     Loader.add_implicit_resolver(
         "tag:yaml.org,2002:float",
         re.compile(r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)(?:[eE][-+]?[0-9]{1,3})?$"),

@@ -21,4 +21,4 @@ class RemapConfig(Config):
     _name: ClassVar[str] = "remap"
 
     root: Annotated[str, Field(min_length=1)] = "auto"
-    rules: list[AnyRule] = []
+    rules: list[AnyRule] = Field(default=[])

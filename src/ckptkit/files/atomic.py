@@ -75,14 +75,17 @@ class AtomicFile:
         except FileNotFoundError:
             if not os.path.isdir(self._folder):
                 raise WriteError(
-                    f"{self.target}: the folder {self._folder} does not exist; make it first", file=self.target
+                    f"{self.target}: the folder {self._folder} does not exist; make it first",
+                    file=self.target,
                 ) from None
             return None
         except OSError as error:
             raise write_error(self.target, error) from None
         if not stat.S_ISREG(status.st_mode):
             what = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
-            raise WriteError(f"{self.target}: is {what} and is not replaced; choose another target", file=self.target)
+            raise WriteError(
+                f"{self.target}: is {what} and is not replaced; choose another target", file=self.target
+            )
         if not self.overwrite:
             raise exists_error(self.target)
         return stat.S_IMODE(status.st_mode)
@@ -185,7 +188,9 @@ def sync_folder(folder: str) -> None:
 
 def exists_error(target: str) -> WriteError:
     """The error for a target that is there already."""
-    return WriteError(f"{target}: exists already; choose another target, or allow it with --overwrite", file=target)
+    return WriteError(
+        f"{target}: exists already; choose another target, or allow it with --overwrite", file=target
+    )
 
 
 def write_error(target: str, error: OSError) -> WriteError:

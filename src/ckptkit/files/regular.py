@@ -30,7 +30,9 @@ def open_fd(path: str) -> int:
     Raises:
         FormatError: it is missing, not readable, or no regular file (a FIFO is never waited for).
     """
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    flags = (
+        os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    )
     try:
         # Opening a device can have effects; look first, and look again at what was really opened.
         _require_regular(path, os.stat(path))
@@ -83,7 +85,9 @@ def _unreadable(path: str, error: OSError | ValueError) -> FormatError:
     if isinstance(error, ValueError):
         return FormatError(f"{path!r} is no path: {error}")
     reasons = {
-        errno.ENOENT: "does not exist" if not os.path.islink(path) else "is a link to a file that does not exist",
+        errno.ENOENT: "does not exist"
+        if not os.path.islink(path)
+        else "is a link to a file that does not exist",
         errno.EACCES: "may not be read (permission denied)",
         errno.ELOOP: "is a link that leads to itself",
         errno.ENOTDIR: "does not exist (a part of the path is a file)",

@@ -132,7 +132,7 @@ class Source(ABC):
         """The value of a key of kind ``object``: plain Python data."""
         raise KeyError(key)
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - a source that holds nothing open has nothing to do
         """Let go of open files. Tensors that were handed out stay valid."""
 
 

@@ -35,11 +35,14 @@ class MemorySource(Source):
         identities: list[tuple[str, Hashable]] = []
         for key, value in state.items():
             if not isinstance(key, str):
-                raise UsageError(f"a state_dict has string keys; this one has {str(key)[:60]!r} of {type(key).__name__}")
+                raise UsageError(
+                    f"a state_dict has string keys; this one has {str(key)[:60]!r} of {type(key).__name__}"
+                )
             if _is_tensor(value):
                 if _uninitialised(value):
                     raise UsageError(
-                        f"{key!r} is lazily initialised and has no shape yet; run the model once before", key=key
+                        f"{key!r} is lazily initialised and has no shape yet; run the model once before",
+                        key=key,
                     )
                 infos[key] = TensorInfo(tuple(value.shape), str(value.dtype).removeprefix("torch."))
                 identity = _identity(value)
@@ -145,10 +148,11 @@ def _no_bytes(tensor: torch.Tensor) -> str | None:
     if tensor.layout is not torch.strided:
         return f"is {str(tensor.layout).removeprefix('torch.')}, and ckptkit holds strided tensors only; make it dense"
     if tensor.is_quantized:
-        return "is quantised, and ckptkit holds plain tensors only; dequantise it, or store int_repr and scales"
+        return (
+            "is quantised, and ckptkit holds plain tensors only; dequantise it, or store int_repr and scales"
+        )
     if type(tensor) is not torch.Tensor and not isinstance(tensor, torch.nn.Parameter):
         return f"is a {type(tensor).__name__}, a subclass whose bytes are not its values; make a plain tensor of it"
     if str(tensor.dtype).removeprefix("torch.") not in DTYPES:
         return f"has the dtype {tensor.dtype}, which no checkpoint format holds"
     return None
-

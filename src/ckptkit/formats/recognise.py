@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ..errors import FormatError, UsageError
 from ..files.regular import open_regular
-from .base import Source, Written, WriteRequest
+from .base import Source, WriteRequest, Written
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 _HEAD = 4096
@@ -28,7 +28,7 @@ _ADVICE = {
     "a RAR archive": "unpack it first",
     "a tar archive": "unpack it first; a torch file of before 2017 must be loaded with a torch of its time and saved again",
     "a text file": "it is no checkpoint",
-    "a pickle that torch did not write": "ckptkit never unpickles; load it where it was made and torch.save its state_dict()",
+    "a pickle that torch did not write": "ckptkit never unpickles; where it was made, torch.save its state_dict()",
     "of no format that ckptkit knows": "ckptkit reads safetensors and torch files, and folders of them",
 }
 
@@ -96,7 +96,9 @@ def _only_auto(path: str, root: str, what: str) -> None:
     if root not in ("auto", "none"):
         from ..errors import RootError
 
-        raise RootError(f"{path}: the root {root!r} was asked for, and {what} has none but its top level", file=path)
+        raise RootError(
+            f"{path}: the root {root!r} was asked for, and {what} has none but its top level", file=path
+        )
 
 
 def _describe(kind: str) -> str:
@@ -164,7 +166,7 @@ def _looks_like_safetensors(head: bytes, size: int) -> bool:
         return False
     length = int.from_bytes(head[:8], "little")
     start = head[8:].lstrip(b" \t\r\n")[:1]
-    return 0 < length <= max(size - 8, 0) and start == b"{" or (length <= 100_000_000 and start == b"{")
+    return (0 < length <= max(size - 8, 0) and start == b"{") or (length <= 100_000_000 and start == b"{")
 
 
 def _text_or_pickle(head: bytes) -> str:
@@ -175,7 +177,7 @@ def _text_or_pickle(head: bytes) -> str:
         return "JSON"
     if head[0] == 0x80 and len(head) > 1 and head[1] <= 5:
         return "a pickle that torch did not write"
-    if b"onnx" in head[:256].lower() or head[:1] == b"\x08" and b"pytorch" in head[:64]:
+    if b"onnx" in head[:256].lower() or (head[:1] == b"\x08" and b"pytorch" in head[:64]):
         return "an ONNX file"
     if all(byte >= 32 or byte in b"\t\r\n\f\x1b" for byte in head[:512]):
         return "a pickle that torch did not write" if head[:1] in (b"(", b"c", b"]", b"}") else "a text file"

@@ -151,7 +151,8 @@ def _one_of(best: list[_Candidate]) -> tuple[_Candidate | None, str]:
 
 def _yields(one: _Candidate, other: _Candidate) -> bool:
     """Whether of two nested candidates `one` is the lesser: the inner one wins by a generic name or by more
-    tensors (statistics beside the weights), else the outer one, which contains it."""
+    tensors (statistics beside the weights), else the outer one, which contains it.
+    """
     if one is other:
         return False
     if other.path[: len(one.path)] == one.path:  # one is the outer

@@ -58,7 +58,9 @@ class SafetensorsSource(Source):
         size = entry.stop - entry.start
         region = Region(self.file.path, self._header.data + entry.start, size)
         shape = entry.info.shape
-        return View(Storage((self.file.path, name), size, region), 0, shape, row_major(shape), entry.info.dtype)
+        return View(
+            Storage((self.file.path, name), size, region), 0, shape, row_major(shape), entry.info.dtype
+        )
 
     def read(self, storage: Storage, start: int, stop: int) -> Iterator[Buffer]:
         assert storage.region is not None

@@ -68,7 +68,9 @@ def read_header(file: MappedFile) -> Header:
         return _read(file)
     except _Bad as bad:
         about = f"{bad.key[:200]!r}: " if bad.key is not None else ""
-        raise FormatError(f"{path}: not a valid safetensors file: {about}{bad}", file=path, key=bad.key) from None
+        raise FormatError(
+            f"{path}: not a valid safetensors file: {about}{bad}", file=path, key=bad.key
+        ) from None
 
 
 def _read(file: MappedFile) -> Header:
@@ -78,7 +80,9 @@ def _read(file: MappedFile) -> Header:
     if length > MAX_HEADER:
         raise _Bad(f"the header claims {length} bytes; {MAX_HEADER} is the limit")
     if length > file.size - 8:
-        raise _Bad(f"the header claims {length} bytes, and only {file.size - 8} follow; it was cut, or is no safetensors")
+        raise _Bad(
+            f"the header claims {length} bytes, and only {file.size - 8} follow; it was cut, or is no safetensors"
+        )
     try:
         text = file.read(8, length).decode("utf-8")
     except UnicodeDecodeError as error:
@@ -180,7 +184,9 @@ def _entry(key: str, fields: Any) -> Entry:
     if bits % 8:
         raise _Bad(f"{numel} elements of {code} do not fill whole bytes", key)
     if bits // 8 != stop - start:
-        raise _Bad(f"shape {shape} of {code} takes {bits // 8} bytes, data_offsets give it {stop - start}", key)
+        raise _Bad(
+            f"shape {shape} of {code} takes {bits // 8} bytes, data_offsets give it {stop - start}", key
+        )
     return Entry(_torch_info(code, tuple(shape)), start, stop)
 
 
@@ -280,7 +286,9 @@ def check_fields(keys: Sequence[str]) -> None:
     """
     for key in keys:
         if key == METADATA:
-            raise FormatError(f"safetensors keeps the name {METADATA} for itself; rename that key first", key=key)
+            raise FormatError(
+                f"safetensors keeps the name {METADATA} for itself; rename that key first", key=key
+            )
         if not key.isascii():
             try:
                 key.encode()

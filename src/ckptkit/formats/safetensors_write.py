@@ -12,7 +12,7 @@ from ..files.atomic import AtomicFile
 from ..files.copy import copy_bytes, write_all
 from ..files.mapped import OpenedFile
 from ..text import quote_list
-from .base import Item, Progress, Region, View, Written, WriteRequest, WrittenFile
+from .base import Item, Progress, Region, View, WriteRequest, Written, WrittenFile
 from .safetensors_header import check_fields, encode_header, layout, read_header
 from .tensor_bytes import item_bytes
 
@@ -148,7 +148,8 @@ def write_shard(fd: int, items: Sequence[Item], metadata: Mapping[str, str], pro
 def verify_part(item: Item, verified: set[Hashable]) -> None:
     """Check the CRC of a storage of which only a part is copied; a whole one is checked while it is copied."""
     source, view = item.source, item.view
-    assert source is not None and view is not None
+    assert source is not None
+    assert view is not None
     storage = view.storage
     if storage.region is None or storage.region.crc is None or item.info.nbytes == storage.region.nbytes:
         return

@@ -69,9 +69,7 @@ class ShardedSource(Source):
             tuple(group for shard in self.shards.values() for group in shard.signature.tied),
             _metadata(metadata, self.shards.values()),
         )
-        self.notes = tuple(
-            f"{name}: {note}" for name, shard in self.shards.items() for note in shard.notes
-        )
+        self.notes = tuple(f"{name}: {note}" for name, shard in self.shards.items() for note in shard.notes)
 
     def _shard(self, key: str) -> Source:
         return self.shards[self._home[key]]
@@ -130,7 +128,9 @@ def read_index(path: str) -> tuple[dict[str, str], dict[str, Any]]:
         try:
             key.encode()
         except UnicodeEncodeError:
-            raise FormatError(f"{path}: the key {ascii(key)[:120]} holds a lone surrogate", file=path) from None
+            raise FormatError(
+                f"{path}: the key {ascii(key)[:120]} holds a lone surrogate", file=path
+            ) from None
     folded: dict[str, str] = {}
     for name in weight_map.values():
         if folded.setdefault(name.casefold(), name) != name:
@@ -162,7 +162,12 @@ def _check_count(path: str, names: set[str]) -> None:
 def _bad_name(name: Any) -> str | None:
     if type(name) is not str:
         return "is no text"
-    if not name or name in (".", "..") or any(c in name for c in '/\\:*?"<>|') or any(ord(c) < 32 for c in name):
+    if (
+        not name
+        or name in (".", "..")
+        or any(c in name for c in '/\\:*?"<>|')
+        or any(ord(c) < 32 for c in name)
+    ):
         return "is no plain file name on every system"
     if name != name.rstrip(". ") or _RESERVED.fullmatch(name):
         return "is no file name on Windows"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ..errors import WriteError
 from ..files.atomic_dir import AtomicDir, bring
-from .base import Item, Written, WriteRequest, WrittenFile
+from .base import Item, WriteRequest, Written, WrittenFile
 from .safetensors_write import check_items, check_written, file_metadata, merge_ties, write_shard
 
 DEFAULT_SHARD_SIZE = 5_000_000_000
@@ -30,10 +30,16 @@ def write_sharded(request: WriteRequest) -> Written:
     with AtomicDir(target, overwrite=options.overwrite, fsync=options.fsync) as folder:
         weight_map: dict[str, str] = {}
         for number, shard in enumerate(shards, 1):
-            name = "model.safetensors" if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+            name = (
+                "model.safetensors"
+                if len(shards) == 1
+                else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+            )
             here = {item.key for item in shard}
             own = {dropped: kept_key for dropped, kept_key in aliases.items() if kept_key in here}
-            files.append(_write(folder.path, target, name, shard, file_metadata(request.metadata, own), request))
+            files.append(
+                _write(folder.path, target, name, shard, file_metadata(request.metadata, own), request)
+            )
             weight_map.update((item.key, name) for item in shard)
         if len(shards) > 1:
             files.append(_write_index(folder.path, target, weight_map, kept))
@@ -71,7 +77,12 @@ def split_into_shards(items: Sequence[Item], limit: int) -> list[list[Item]]:
 
 
 def _write(
-    folder: str, target: str, name: str, items: Sequence[Item], metadata: dict[str, str], request: WriteRequest
+    folder: str,
+    target: str,
+    name: str,
+    items: Sequence[Item],
+    metadata: dict[str, str],
+    request: WriteRequest,
 ) -> WrittenFile:
     path = os.path.join(folder, name)
     shown = os.path.join(target, name)

@@ -11,7 +11,7 @@ from ..files.atomic import AtomicFile
 from ..files.copy import write_all
 from ..files.regular import open_regular
 from ..signatures import OBJECT, Root, Signature, TensorInfo
-from .base import Buffer, Source, Storage, View, Written, WriteRequest, WrittenFile
+from .base import Buffer, Source, Storage, View, WriteRequest, Written, WrittenFile
 
 if TYPE_CHECKING:
     import torch
@@ -76,7 +76,9 @@ def parse_signature(raw: bytes, path: str) -> Signature:
             file=path,
         )
     if document.get("version") != 1:
-        raise FormatError(f"{path}: a signature of version {document.get('version')!r}; this ckptkit reads 1", file=path)
+        raise FormatError(
+            f"{path}: a signature of version {document.get('version')!r}; this ckptkit reads 1", file=path
+        )
     try:
         return _signature(document)
     except (KeyError, TypeError, ValueError) as error:
@@ -98,7 +100,11 @@ def _signature(document: dict[str, Any]) -> Signature:
         tensors[key] = OBJECT if entry.get("kind") == "object" else TensorInfo(tuple(shape), dtype)
     tied = []
     for group in _list(document.get("tied", []), "tied"):
-        if type(group) is not list or len(group) < 2 or any(type(k) is not str or k not in tensors for k in group):
+        if (
+            type(group) is not list
+            or len(group) < 2
+            or any(type(k) is not str or k not in tensors for k in group)
+        ):
             raise ValueError(f"tied holds {str(group)[:80]}, which is no group of keys")
         tied.append(tuple(group))
     metadata = document.get("metadata", {})

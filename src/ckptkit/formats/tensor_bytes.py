@@ -45,7 +45,8 @@ def strided(item: Item) -> torch.Tensor:
     import torch
 
     view, source = item.view, item.source
-    assert view is not None and source is not None
+    assert view is not None
+    assert source is not None
     raw = torch.empty(view.storage.nbytes, dtype=torch.uint8)
     at = 0
     for chunk in source.read(view.storage, 0, view.storage.nbytes):

@@ -95,7 +95,8 @@ class Bytes(ABC):
 
     def storage(self, storage: Storage) -> torch.Tensor:
         """A one-dimensional ``uint8`` tensor over a storage: a private look into the mapped file if it is
-        plain and aligned, else a copy. Verified against the declared CRC the first time."""
+        plain and aligned, else a copy. Verified against the declared CRC the first time.
+        """
         import torch
 
         self.check_unchanged()
@@ -134,7 +135,8 @@ class Bytes(ABC):
 
     def _mapped(self) -> mmap.mmap | None:
         """The whole file, copy-on-write: a tensor that is written to changes its own pages, never the file.
-        None where the file system cannot map; then storages are read."""
+        None where the file system cannot map; then storages are read.
+        """
         if self._map is None:
             try:
                 self._map = mmap.mmap(self.fd, 0, access=mmap.ACCESS_COPY)

@@ -1,5 +1,6 @@
 """torch's format before 1.6: five pickles in a row (magic number, protocol, system, object, storage keys),
-then each storage as an int64 count of elements and its little-endian data."""
+then each storage as an int64 count of elements and its little-endian data.
+"""
 
 from __future__ import annotations
 
@@ -138,7 +139,7 @@ class _Legacy:
             self.fail("the list of storages names one storage twice")
         missing, unknown = set(ids.storages) - set(keys), set(keys) - set(ids.storages)
         if missing or unknown:
-            which = ascii(sorted(missing or unknown)[0])[:60]
+            which = ascii(min(missing or unknown))[:60]
             self.fail(
                 f"storage {which} is {'declared but not stored' if missing else 'stored but never declared'}"
             )

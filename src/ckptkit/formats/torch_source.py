@@ -26,7 +26,7 @@ class TorchSource(Source):
 
     Args:
         path: the file.
-        format: ``torch zip`` or ``torch legacy``.
+        kind: ``torch zip`` or ``torch legacy``.
         tree: what its pickle describes.
         storages: the storages that are in the file, by key.
         data: access to their bytes.
@@ -42,11 +42,11 @@ class TorchSource(Source):
     """
 
     def __init__(
-        self, path: str, format: str, tree: Any, storages: Mapping[str, Storage], data: Bytes, root: str
+        self, path: str, kind: str, tree: Any, storages: Mapping[str, Storage], data: Bytes, root: str
     ) -> None:
         self.path = path
         self.files = (path,)
-        self.format = format
+        self.format = kind
         self.tree = tree
         self.data = data
         self.storages = storages

@@ -119,8 +119,7 @@ class TreeBuilder:
 
     def _mapping(self, node: dict[Any, Any], path: tuple[Any, ...]) -> dict[Any, Any]:
         kept: dict[Any, Any] = OrderedNode() if type(node) is OrderedNode else {}
-        for key, value in self._entries(node, path):
-            kept[key] = value
+        kept.update(self._entries(node, path))
         if isinstance(node, OrderedNode) and node.attributes:
             vars(kept).update(self._entries(node.attributes, (*path, "(attributes)")))
         return kept

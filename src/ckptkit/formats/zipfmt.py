@@ -165,7 +165,7 @@ class Archive:
         if pos != length:
             self.fail(f"{length - pos} bytes follow the last entry of the directory")
 
-    def _zip64(self, extra: bytes, csize: int, usize: int, header: int, name: bytes) -> tuple[int, int, int]:
+    def _zip64(self, extra: bytes, csize: int, usize: int, header: int, name: bytes) -> tuple[int, int, int]:  # noqa: RET503 - fail() never returns
         pos = 0
         while pos + 4 <= len(extra):
             kind, length = (

@@ -1,1 +1,1 @@
-"""How plans, reports and signatures look; the only place that knows colours."""
+"""What commands show: neutral blocks, laid out as plain text, or on a terminal with rich. Colours live here."""

@@ -148,7 +148,8 @@ def collision(first: str, second: str, new: str) -> PlanError:
     """The error for two keys that end on one name."""
     if new == first:
         return PlanError(
-            f"{second!r} would become {new!r}, which exists already; drop or rename one of them first", key=new
+            f"{second!r} would become {new!r}, which exists already; drop or rename one of them first",
+            key=new,
         )
     if new == second:
         return PlanError(

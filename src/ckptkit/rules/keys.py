@@ -15,7 +15,10 @@ from .base import Pattern, Regex, Rule, State, Text, no_match
 def _int_keys(value: Any) -> Any:
     """JSON and TOML have text keys only: {"3": 0} means {3: 0}."""
     if isinstance(value, dict):
-        return {int(k) if isinstance(k, str) and re.fullmatch(r"[0-9]{1,9}", k) else k: v for k, v in value.items()}
+        return {
+            int(k) if isinstance(k, str) and re.fullmatch(r"[0-9]{1,9}", k) else k: v
+            for k, v in value.items()
+        }
     return value
 
 
@@ -79,7 +82,9 @@ class Rename(Rule):
     op: Literal["rename"] = "rename"
     pattern: Regex | None = None
     replacement: Text | None = None
-    pairs: Annotated[list[Annotated[list[Text], Field(min_length=2, max_length=2)]], Field(min_length=1)] | None = None
+    pairs: (
+        Annotated[list[Annotated[list[Text], Field(min_length=2, max_length=2)]], Field(min_length=1)] | None
+    ) = None
     keys: Keys | None = None
 
     @model_validator(mode="after")
@@ -158,7 +163,9 @@ class Renumber(Rule):
                 continue
             old = match.group("index")
             if not re.fullmatch(r"[0-9]{1,18}", old):
-                raise PlanError(f"renumber: the group index matched {old!r} in {key!r}, which is no block number", key=key)
+                raise PlanError(
+                    f"renumber: the group index matched {old!r} in {key!r}, which is no block number", key=key
+                )
             if self.map is not None:
                 if int(old) not in self.map:
                     continue
@@ -166,7 +173,10 @@ class Renumber(Rule):
             else:
                 number = int(old) + (self.offset or 0)
             if number < 0:
-                raise PlanError(f"renumber: {key!r} would get the negative number {number} (offset {self.offset})", key=key)
+                raise PlanError(
+                    f"renumber: {key!r} would get the negative number {number} (offset {self.offset})",
+                    key=key,
+                )
             start, end = match.span("index")
             renames[key] = f"{key[:start]}{number}{key[end:]}"
         if renames:

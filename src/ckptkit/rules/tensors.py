@@ -17,7 +17,12 @@ from .base import Entry, Regex, Rule, State, Text, check_key, collision, no_matc
 from .keys import Keys
 
 
-def _dtype(name: str) -> str:
+def check_dtype(name: str) -> str:
+    """The name of a dtype that torch has.
+
+    Raises:
+        ValueError: it has none; suggests the nearest.
+    """
     known = [d.name for d in dtypes.DTYPES.values() if d.torch and d.name != "float4_e2m1fn_x2"]
     if name not in known:
         close = nearest(name.removeprefix("torch."), known, 1)
@@ -25,7 +30,7 @@ def _dtype(name: str) -> str:
     return name
 
 
-DTypeName = Annotated[str, AfterValidator(_dtype)]
+DTypeName = Annotated[str, AfterValidator(check_dtype)]
 
 
 class Cast(Rule):
@@ -56,7 +61,10 @@ class Cast(Rule):
             if spared or entry.info.dtype == self.dtype:
                 return entry.expr, entry.info
             if entry.info.kind == "object":
-                raise PlanError(f"{key!r} is no tensor, so it cannot be cast to {self.dtype}; leave it out of keys", key=key)
+                raise PlanError(
+                    f"{key!r} is no tensor, so it cannot be cast to {self.dtype}; leave it out of keys",
+                    key=key,
+                )
             expr = CastExpr(self.dtype, (entry.expr,))
             return expr, expr.infer((entry.info,))
 
@@ -126,5 +134,3 @@ class Copy(Rule):
             if match is not None:
                 copies[key] = match.expand(self.into)
         return copies
-
-

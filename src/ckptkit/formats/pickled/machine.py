@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from struct import Struct
-from struct import error as StructError
+from struct import error as StructError  # noqa: N812 - struct names it so
 from typing import Any
 
 from .allowed import GLOBALS
@@ -56,7 +56,7 @@ class Machine(State):
             raise Refused("values are left on the stack at STOP")
         return value, self.pos
 
-    def _loop(self) -> Any:
+    def _loop(self) -> Any:  # noqa: C901 - see below
         # One long function on purpose: it runs some thirty times per tensor, and local names, with the most
         # frequent opcodes first, are what makes a hundred thousand keys take a second.
         data, memo, marks = self.data, self.memo, self.marks

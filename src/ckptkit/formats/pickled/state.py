@@ -59,7 +59,8 @@ class State:
 
     def spend(self, count: int) -> None:
         """Account for a copy of `count` elements: one memoised list, copied by many short calls, would
-        multiply a small file."""
+        multiply a small file.
+        """
         self.work += count
         if self.work > max(MIN_WORK, 4 * len(self.data)):
             raise Refused("calls that copy the same values over and over")
