@@ -35,7 +35,7 @@ $(VENV)/installed-dev: $(VENV)/created pyproject.toml constraints.txt tests/mode
 	@touch $@ $(VENV)/installed
 
 demo: $(VENV)/installed
-	$(BIN)/python examples/demo.py
+	$(BIN)/python -W "ignore:Failed to initialize NumPy" examples/demo.py
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

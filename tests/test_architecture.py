@@ -24,10 +24,11 @@ LINES = (
     "errors collector dtypes sizes regexes text patterns signatures expr resize rules config plans",
     "signatures files formats checkpoint",
     "files config",
-    "text findings load_report matching",
+    "text findings load_report matching diagnosis modules",
     "plans checkpoint state_metadata planned execute api fit",
-    "config fit matching report verify diff infer shape_findings explain",
-    "explain statistics distributed modules render cli __main__",
+    "config fit matching diagnosis report verify diff infer explain",
+    "explain distributed modules render cli __main__",
+    "checkpoint stats render",
 )
 APART = {"formats": {"rules", "plans", "infer"}, "files": {"rules", "plans", "infer"}, "rules": {"formats"}}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -81,8 +82,6 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
 
     def copy(self) -> dict[str, torch.Tensor]:
         """The keys and tensors as a plain dict; tensors still look into the file where they can."""
-        from collections import OrderedDict
-
         state: OrderedDict[str, torch.Tensor] = OrderedDict((key, self[key]) for key in self)
         if self._metadata is not None:
             state._metadata = self._metadata  # type: ignore[attr-defined]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -133,8 +133,6 @@ def _walk(loc: tuple[int | str, ...], document: Any) -> tuple[str, Any]:
 
 def _fields(cls: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     """The known fields of the model that an unknown field was given to."""
-    from typing import get_args
-
     if len(loc) == 1:
         return list(cls.model_fields)
     field = cls.model_fields.get(str(loc[0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -100,8 +101,6 @@ def module_state(module: Any) -> Mapping[str, Any]:
 
 def _is_tensor(value: Any) -> bool:
     # Asking for torch's class by name keeps torch out of processes that never saw a tensor.
-    import sys
-
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 

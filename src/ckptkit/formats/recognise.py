@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from ..errors import FormatError, UsageError
+from ..errors import FormatError, RootError, UsageError
 from ..files.regular import open_regular
 from .base import Source, WriteRequest, Written
 
@@ -94,8 +94,6 @@ def open_source(path: str, root: str = "auto") -> Source:
 
 def _only_auto(path: str, root: str, what: str) -> None:
     if root not in ("auto", "none"):
-        from ..errors import RootError
-
         raise RootError(
             f"{path}: the root {root!r} was asked for, and {what} has none but its top level", file=path
         )

@@ -1,3 +1,0 @@
-"""Moved to plans; stays until every import follows."""
-
-from .plans import *  # noqa: F403
