@@ -32,6 +32,13 @@ def import_timm() -> ModuleType:
     return importlib.import_module("timm")
 
 
+@cache
+def import_transformers() -> ModuleType:
+    """transformers, which imports torchvision when it is installed."""
+    import_timm()
+    return importlib.import_module("transformers")
+
+
 def packaged_checkpoints() -> dict[str, Path]:
     """Checkpoint files that packages ship, by name: safetensors, torch legacy and torch zip files.
 

@@ -99,7 +99,7 @@ class Source(ABC):
         signature: keys, shapes, dtypes, ties, metadata, root.
         state_metadata: the state_dict's ``_metadata`` attribute (module versions), if any.
         notes: what a person should be told (opaque values, the choice of a root), one line each.
-        companions: files beside the weights that belong to a model folder (``config.json``).
+        companions: what lies beside the weights in a model folder (``config.json``); folders end in ``/``.
         surroundings: dotted names of what a nested file holds beside the root (``epoch``, ``optimizer``).
     """
 

@@ -254,10 +254,12 @@ def find_in_folder(folder: str) -> str:
 
 
 def companions(folder: str) -> tuple[str, ...]:
-    """The regular files of a model folder that are not its weights: config.json, the tokenizer, ..."""
+    """What lies beside the weights in a model folder: config.json, the tokenizer, folders (with a final /)."""
     found = []
     for entry in sorted(os.scandir(folder or "."), key=lambda e: e.name):
-        if entry.is_file() and not is_weight_file(entry.name) and not is_temporary(entry.name):
+        if entry.is_dir() and not entry.name.startswith("."):
+            found.append(os.path.join(folder, entry.name, ""))
+        elif entry.is_file() and not is_weight_file(entry.name) and not is_temporary(entry.name):
             found.append(os.path.join(folder, entry.name))
     return tuple(found)
 

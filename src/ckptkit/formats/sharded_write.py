@@ -27,6 +27,7 @@ def write_sharded(request: WriteRequest) -> Written:
     shards = split_into_shards(kept, options.max_shard_size or DEFAULT_SHARD_SIZE)
     target = request.target.rstrip("/") or request.target
     files: list[WrittenFile] = []
+    beside = [path for path in request.companions if not path.endswith("/")]
     with AtomicDir(target, overwrite=options.overwrite, fsync=options.fsync) as folder:
         weight_map: dict[str, str] = {}
         for number, shard in enumerate(shards, 1):
@@ -43,16 +44,17 @@ def write_sharded(request: WriteRequest) -> Written:
             weight_map.update((item.key, name) for item in shard)
         if len(shards) > 1:
             files.append(_write_index(folder.path, target, weight_map, kept))
-        for path in request.companions:
+        for path in beside:
             name = os.path.basename(path)
             if name not in weight_map.values():
                 bring(path, os.path.join(folder.path, name))
     notes = []
-    if request.companions:
-        notes.append(f"came along: {', '.join(os.path.basename(p) for p in request.companions)}")
+    if beside:
+        notes.append(f"came along: {', '.join(os.path.basename(p) for p in beside)}")
     if folder.carried:
         notes.append(f"kept from the folder that was replaced: {', '.join(folder.carried)}")
-    return Written(tuple(files), (), tuple(notes))
+    folders = tuple(os.path.basename(p.rstrip("/")) + "/" for p in request.companions if p.endswith("/"))
+    return Written(tuple(files), folders, tuple(notes))
 
 
 def split_into_shards(items: Sequence[Item], limit: int) -> list[list[Item]]:
