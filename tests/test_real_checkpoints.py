@@ -34,7 +34,9 @@ def test_a_real_file_is_read_bit_for_bit(name: str) -> None:
 
 @pytest.mark.parametrize("target", ["out.safetensors", "out.pt", "folder"])
 @pytest.mark.parametrize("name", ["minilm", "lpips", "resemblyzer"])
-def test_a_real_file_renamed_equals_the_same_renames_in_memory(name: str, target: str, tmp_path: Path) -> None:
+def test_a_real_file_renamed_equals_the_same_renames_in_memory(
+    name: str, target: str, tmp_path: Path
+) -> None:
     rules = [
         {"op": "add_prefix", "prefix": "model."},
         {"op": "rename", "pattern": r"\.weight$", "replacement": ".kernel", "required": False},
@@ -54,7 +56,9 @@ def test_a_real_file_renamed_equals_the_same_renames_in_memory(name: str, target
 
 
 def test_what_surrounds_the_weights_of_a_real_training_file_survives(tmp_path: Path) -> None:
-    ckptkit.save(ckptkit.remap(FILES["resemblyzer"], [{"op": "add_prefix", "prefix": "x."}]), tmp_path / "out.pt")
+    ckptkit.save(
+        ckptkit.remap(FILES["resemblyzer"], [{"op": "add_prefix", "prefix": "x."}]), tmp_path / "out.pt"
+    )
     before = torch.load(FILES["resemblyzer"], map_location="cpu", weights_only=True)
     after = torch.load(tmp_path / "out.pt", weights_only=True)
     assert list(after) == list(before)
