@@ -1,0 +1,137 @@
+"""Folders of shards with an index, and folders with one file."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import ckptkit
+from ckptkit.errors import FormatError
+from ckptkit.formats.base import Item
+from ckptkit.formats.sharded_write import split_into_shards
+from ckptkit.signatures import TensorInfo
+
+from ..strategies import content
+
+ONE, TWO = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+INDEX = "model.safetensors.index.json"
+
+
+def folder(path: Path, weight_map: Any, shards: dict[str, list[str]]) -> Path:
+    for name, keys in shards.items():
+        safetensors.torch.save_file({key: torch.ones(2) for key in keys}, path / name)
+    text = (
+        weight_map if isinstance(weight_map, str) else json.dumps({"metadata": {}, "weight_map": weight_map})
+    )
+    (path / INDEX).write_text(text)
+    return path
+
+
+def test_a_sharded_folder_is_one_checkpoint_in_the_order_of_its_index(tmp_path: Path) -> None:
+    folder(tmp_path, {"b": TWO, "a": ONE}, {ONE: ["a"], TWO: ["b"]})
+    for opened in (tmp_path, tmp_path / INDEX):
+        with ckptkit.open(opened) as checkpoint:
+            assert list(checkpoint) == ["b", "a"]
+            assert checkpoint.source.format == "sharded safetensors"
+
+
+def test_torch_shards_are_read_too(tmp_path: Path) -> None:
+    names = ["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"]
+    for name, key in zip(names, "ab", strict=True):
+        torch.save({key: torch.ones(2)}, tmp_path / name)
+    (tmp_path / "pytorch_model.bin.index.json").write_text(
+        json.dumps({"metadata": {"total_size": 16}, "weight_map": dict(zip("ab", names, strict=True))})
+    )
+    with ckptkit.open(tmp_path) as checkpoint:
+        assert content(checkpoint) == content({"a": torch.ones(2), "b": torch.ones(2)})
+        assert checkpoint.source.format == "sharded torch zip"
+
+
+BROKEN = {
+    "missing_shard": ({"a": ONE, "b": TWO}, {ONE: ["a"]}, f"1 of 2 shards are missing: '{TWO}'"),
+    "key_not_in_shard": ({"a": ONE, "b": TWO}, {ONE: ["a"], TWO: ["c"]}, "1 keys are not in the shard"),
+    "key_not_in_index": (
+        {"a": ONE, "b": TWO},
+        {ONE: ["a"], TWO: ["b", "c"]},
+        "which the index does not list",
+    ),
+    "key_in_two_shards": (
+        {"a": ONE, "b": TWO},
+        {ONE: ["a", "b"], TWO: ["b"]},
+        "which of them counts is not known",
+    ),
+    "fewer_than_named": ({"a": ONE}, {ONE: ["a"]}, "call themselves 2, and the index lists 1"),
+    "parent_folder": ({"a": "../x.safetensors"}, {}, "no plain file name on every system"),
+    "absolute": ({"a": "/x.safetensors"}, {}, "no plain file name on every system"),
+    "backslash": ({"a": "x\\y.safetensors"}, {}, "no plain file name on every system"),
+    "windows_device": ({"a": "con.safetensors"}, {}, "no file name on Windows"),
+    "number": ({"a": 3}, {}, "is no text"),
+    "script": ({"a": "x.py"}, {}, "no suffix of a checkpoint file"),
+    "case": ({"a": "X.bin", "b": "x.bin"}, {}, "differ in case only"),
+    "twice": ('{"weight_map": {"a": "x.bin", "a": "y.bin"}}', {}, "stands twice"),
+    "no_map": ("{}", {}, "an index needs a weight_map"),
+    "no_json": ("{", {}, "the index is no valid JSON"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_index_is_one_error_that_says_why(name: str, tmp_path: Path) -> None:
+    weight_map, shards, words = BROKEN[name]
+    with pytest.raises(FormatError) as caught:
+        ckptkit.open(folder(tmp_path, weight_map, shards))
+    assert words in caught.value.message
+
+
+def test_a_folder_with_several_checkpoints_asks_for_one(tmp_path: Path) -> None:
+    for name in ("a.pt", "b.pt"):
+        torch.save({"w": torch.ones(1)}, tmp_path / name)
+    with pytest.raises(
+        FormatError, match=r"holds 2 checkpoints \('a.pt', 'b.pt'\) and no index; name one of them"
+    ):
+        ckptkit.open(tmp_path)
+    os.unlink(tmp_path / "b.pt")
+    assert list(ckptkit.open(tmp_path)) == ["w"]
+    os.unlink(tmp_path / "a.pt")
+    with pytest.raises(FormatError, match="holds no checkpoint"):
+        ckptkit.open(tmp_path)
+
+
+@given(sizes=st.lists(st.integers(0, 30), max_size=30), limit=st.integers(1, 40))
+def test_shards_are_a_pure_function_of_sizes_and_none_is_needlessly_small(
+    sizes: list[int], limit: int
+) -> None:
+    items = [Item(str(i), TensorInfo((size,), "uint8")) for i, size in enumerate(sizes)]
+    shards = split_into_shards(items, limit)
+    assert [item for shard in shards for item in shard] == items
+    for one, two in zip(shards, shards[1:], strict=False):
+        assert sum(i.info.nbytes for i in one) <= limit or len(one) == 1
+        assert sum(i.info.nbytes for i in one) + two[0].info.nbytes > limit
+
+
+def test_overwriting_a_folder_leaves_no_stale_shard(tmp_path: Path) -> None:
+    state = {str(i): torch.full((100,), float(i)) for i in range(4)}
+    ckptkit.save(state, tmp_path / "m", max_shard_size=400)
+    (tmp_path / "m" / "tokenizer.json").write_text("{}")
+    written = ckptkit.save(state, tmp_path / "m", overwrite=True)
+    assert sorted(os.listdir(tmp_path / "m")) == ["model.safetensors", "tokenizer.json"]
+    assert written.notes == ("kept from the folder that was replaced: tokenizer.json",)
+
+
+def test_writing_into_the_folder_of_the_source_is_refused(tmp_path: Path) -> None:
+    ckptkit.save({"a": torch.ones(2)}, tmp_path / "m")
+    before = (tmp_path / "m" / "model.safetensors").read_bytes()
+    with ckptkit.open(tmp_path / "m") as checkpoint:
+        for target in ("m", "m/", "m/model.safetensors"):
+            with pytest.raises(ckptkit.UsageError, match="choose another target, or --in-place"):
+                ckptkit.save(
+                    checkpoint, str(tmp_path / target) + ("/" if target.endswith("/") else ""), overwrite=True
+                )
+    assert (tmp_path / "m" / "model.safetensors").read_bytes() == before
