@@ -7,6 +7,8 @@ How a page is read, from top to bottom, in a folder of its own with the files of
 - in ``console`` blocks a line ``$ ckptkit ...`` is run, the lines below are its output, and
   ``$ echo $?`` is the exit code; in all output ``...`` stands for any text;
 - a table ``| before | after |`` below a block with rules says what becomes of each key.
+
+``UPDATE_DOCS=1 pytest tests/test_docs.py`` writes the outputs of today into the pages, to be read before committing.
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ from __future__ import annotations
 import contextlib
 import doctest
 import io
+import os
 import re
 import shlex
 import shutil
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, get_args
 
@@ -95,20 +99,30 @@ def make_files(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block: its language, the rest of its first line, its text, and what follows the block."""
+    """One fenced block: its language, the rest of its first line, its text and where that begins, and what follows."""
 
     language: str
     name: str
     text: str
+    start: int
     line: int
     after: str
-    end: int
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An output that a page shows, where it begins in the page (-1: nowhere), and what was really printed."""
+
+    where: str
+    start: int
+    wanted: str
+    got: str
 
 
 def blocks(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
     return [
-        Block(m[1], m[2].strip(), m[3], text.count("\n", 0, m.start()) + 1, text[m.end() + 1 :], m.end())
+        Block(m[1], m[2].strip(), m[3], m.start(3), text.count("\n", 0, m.start()) + 1, text[m.end() + 1 :])
         for m in FENCE.finditer(text)
     ]
 
@@ -119,11 +133,10 @@ def same_text(wanted: str, got: str) -> bool:
     return doctest.OutputChecker().check_output(wanted, got, doctest.ELLIPSIS)
 
 
-def commands(text: str) -> Iterator[tuple[str, str]]:
-    """The commands of a console block, each with the output below it."""
-    for part in re.split(r"^\$ ", text.replace("\\\n", " "), flags=re.MULTILINE)[1:]:
-        command, _, output = part.partition("\n")
-        yield command, output
+def commands(text: str) -> Iterator[tuple[str, int, str]]:
+    """The commands of a console block, each with the output below it and where that begins."""
+    for match in re.finditer(r"^\$ ((?:.*\\\n)*.*\n)((?:(?!\$ ).*\n)*)", text, re.MULTILINE):
+        yield match[1].replace("\\\n", " ").strip(), match.start(2), match[2]
 
 
 def run_command(command: str, last: int) -> tuple[int, str]:
@@ -164,17 +177,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_every_example_of_a_page_runs_and_shows_what_it_prints(
-    page: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(files, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "110")
+def replay(page: Path) -> Iterator[Shown]:
+    """Run everything that a page tells its reader to run, in the current folder."""
     namespace: dict[str, Any] = {"Net": Net, "torch": torch}
-    code, wrong = 0, []
+    code = 0
     every = blocks(page)
-    for number, block in enumerate(every):
+    for block, following in zip_longest(every, every[1:]):
         where = f"{page.name}:{block.line}"
         if block.name and block.language in ("yaml", "json", "toml"):
             Path(block.name).write_text(block.text, encoding="utf-8")
@@ -183,20 +191,38 @@ def test_every_example_of_a_page_runs_and_shows_what_it_prints(
             out = io.StringIO()
             with contextlib.redirect_stdout(out):
                 exec(compile(block.text, where, "exec"), namespace)
-            following = every[number + 1] if number + 1 < len(every) else None
-            shown = (
-                following.text
-                if following and following.language == "text" and block.after.lstrip().startswith("```text")
-                else ""
-            )
-            if not same_text(shown, out.getvalue()):
-                wrong.append(f"{where}: prints\n{out.getvalue()}")
+            if following is not None and block.after.lstrip().startswith("```text"):
+                yield Shown(where, following.start, following.text, out.getvalue())
+            else:
+                yield Shown(where, -1, "", out.getvalue())
         elif block.language == "console":
-            for command, wanted in commands(block.text):
+            for command, start, wanted in commands(block.text):
                 code, got = run_command(command, code)
-                if not same_text(wanted, got):
-                    wrong.append(f"{where}: $ {command}\n{got}")
-    assert not wrong, "\n".join(wrong)
+                yield Shown(f"{where}: $ {command}", block.start + start, wanted, got)
+
+
+def update(page: Path, wrong: list[Shown]) -> None:
+    """Put what was printed in the place of what a page shows."""
+    text = page.read_text(encoding="utf-8")
+    for shown in sorted(wrong, key=lambda s: -s.start):
+        assert shown.start >= 0, f"{shown.where} prints, and no text block follows it: {shown.got}"
+        lines = [f"{line.rstrip()}\n" for line in shown.got.strip().splitlines()]
+        text = text[: shown.start] + "".join(lines) + text[shown.start + len(shown.wanted) :]
+    page.write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_example_of_a_page_runs_and_shows_what_it_prints(
+    page: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(files, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "110")
+    wrong = [shown for shown in replay(page) if not same_text(shown.wanted, shown.got)]
+    if wrong and os.environ.get("UPDATE_DOCS"):
+        update(page, wrong)
+    else:
+        assert not wrong, "\n".join(f"{s.where}\n{s.got}" for s in wrong)
 
 
 def cells(row: str) -> list[str]:
