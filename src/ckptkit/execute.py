@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from .checkpoint import Checkpoint
 from .errors import PlanError, UsageError
 from .expr import Read
+from .files.atomic import exists_error
 from .formats import writer_for
 from .formats.base import Source, WriteOptions, WriteRequest, Written
 from .formats.recognise import TORCH_SUFFIXES
+from .formats.safetensors_write import check_items, merge_ties, write_safetensors
+from .formats.sharded_write import write_sharded
 from .planned import PlannedSource, described, items
 from .plans import Plan, signature_hash
 from .text import quote_list
@@ -73,17 +77,10 @@ def write_source(
 ) -> Written:
     """Write a source; arguments and errors as for `write`, `metadata` is added to the source's own."""
     name = os.fspath(target)
-    writer = writer_for(name)
+    writer = _writer(source, name, in_place, options)
     if in_place:
-        _check_in_place(source, name)
         options = replace(options, overwrite=True)
-    else:
-        _refuse_same(source, name)
-    folder = not os.path.splitext(name.rstrip("/"))[1] or name.endswith("/")
-    if options.max_shard_size is not None and not folder:
-        raise UsageError(
-            f"{name}: a single file is never sharded; give a folder as the target for a maximum shard size"
-        )
+    folder = _is_folder(name)
     to_torch = name.lower().endswith(TORCH_SUFFIXES)
     keeps_around = to_torch and bool(source.surroundings) and not root_only
     written = writer(
@@ -107,6 +104,43 @@ def write_source(
             "the optimizer state beside the weights was kept as it is and is stale: it still follows the old parameters",
         )
     return replace(written, left_out=left_out, notes=notes)
+
+
+def check_target(
+    plan: Plan,
+    checkpoint: Checkpoint,
+    target: str | os.PathLike[str],
+    *,
+    in_place: bool = False,
+    options: WriteOptions = DEFAULT_OPTIONS,
+) -> None:
+    """Raise what would stop a write before its first byte; arguments and errors as for `write`."""
+    name, source = os.fspath(target), apply(plan, checkpoint).source
+    writer = _writer(source, name, in_place, options)
+    if not (options.overwrite or in_place) and os.path.lexists(name.rstrip("/") or name):
+        raise exists_error(name)
+    if writer in (write_safetensors, write_sharded):
+        kept, aliases = merge_ties(items(source))
+        check_items(kept, aliases, source.signature.metadata)
+
+
+def _writer(
+    source: Source, name: str, in_place: bool, options: WriteOptions
+) -> Callable[[WriteRequest], Written]:
+    writer = writer_for(name)
+    if in_place:
+        _check_in_place(source, name)
+    else:
+        _refuse_same(source, name)
+    if options.max_shard_size is not None and not _is_folder(name):
+        raise UsageError(
+            f"{name}: a single file is never sharded; give a folder as the target for a maximum shard size"
+        )
+    return writer
+
+
+def _is_folder(name: str) -> bool:
+    return not os.path.splitext(name.rstrip("/"))[1] or name.endswith("/") or os.path.isdir(name)
 
 
 def _base(source: Source) -> Source:

@@ -1,4 +1,4 @@
-"""Whether a planned result has the keys and shapes of a target."""
+"""Whether a planned result has the keys and shapes that a target asks for."""
 
 from __future__ import annotations
 
@@ -11,77 +11,110 @@ from .text import fold
 Shape = tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Fit:
-    """The differences between a result and a target.
+    """How a signature compares with the target's.
 
     Args:
-        what: the target's name.
-        missing: keys the target has and the result has not; tied ones whose partner is there do not count.
-        unexpected: keys the result has and the target has not.
-        mismatched: (key, the result's shape, the target's).
+        matched: target keys that are there with the right shape.
+        missing: target keys that are not there, nor tied to one that is.
+        unexpected: keys that the target does not have.
+        mismatched: (key, its shape here, its shape in the target).
+        tied: (target key that is not there, key tied to it in the target that is).
+        tensors: share of the target's tensors that are filled.
+        parameters: share of the target's elements that are filled, tied ones counted once.
     """
 
-    what: str
+    matched: tuple[str, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     mismatched: tuple[tuple[str, Shape, Shape], ...]
+    tied: tuple[tuple[str, str], ...]
+    tensors: float
+    parameters: float
 
     @property
     def ok(self) -> bool:
-        """Whether there is no difference."""
+        """Whether a strict load would take the result."""
         return not (self.missing or self.unexpected or self.mismatched)
 
+    def lines(self) -> list[str]:
+        """What does not fit, one line per block of keys."""
+        lines = []
+        for title, keys in (
+            ("missing, the target asks for them", self.missing),
+            ("unexpected, the target does not have them", self.unexpected),
+        ):
+            if keys:
+                lines.append(f"{title}: {len(keys)} key{'' if len(keys) == 1 else 's'}")
+                lines.extend(f"  {each.label}" for each in fold(keys))
+        if self.mismatched:
+            lines.append(
+                f"other shapes: {len(self.mismatched)} key{'' if len(self.mismatched) == 1 else 's'}"
+            )
+            shapes = [(here, there) for _, here, there in self.mismatched]
+            of = {key: (here, there) for key, here, there in self.mismatched}
+            for each in fold([key for key, _, _ in self.mismatched], shapes):
+                here, there = of[each.keys[0]]
+                lines.append(f"  {each.label}: {list(here)} here, {list(there)} in the target")
+        return lines
+
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """The ``ckptkit.load_report`` document."""
         return {
+            "format": "ckptkit.load_report",
+            "version": 1,
             "ok": self.ok,
+            "loaded": list(self.matched),
             "missing": list(self.missing),
             "unexpected": list(self.unexpected),
             "mismatched": [
-                {"key": key, "source_shape": list(a), "target_shape": list(b)}
-                for key, a, b in self.mismatched
+                {"key": key, "source_shape": list(here), "target_shape": list(there)}
+                for key, here, there in self.mismatched
             ],
+            "adapted": [],
+            "tied": [{"key": key, "from": partner} for key, partner in self.tied],
+            "coverage": {"tensors": self.tensors, "parameters": self.parameters},
+            "findings": [],
         }
 
-    def __str__(self) -> str:
-        if self.ok:
-            return f"the result fits {self.what}"
-        lines = [f"the result does not fit {self.what}:"]
-        for title, keys in (("missing", self.missing), ("unexpected", self.unexpected)):
-            lines += [f"  {title}: {f.label}{_times(f.keys)}" for f in fold(keys)]
-        shapes = {key: (a, b) for key, a, b in self.mismatched}
-        for f in fold(shapes, shapes.values()):
-            result, target = shapes[f.keys[0]]
-            lines.append(
-                f"  shapes differ: {f.label}  {list(result)} here, {list(target)} there{_times(f.keys)}"
-            )
-        return "\n".join(lines)
 
-
-def _times(keys: tuple[str, ...]) -> str:
-    return f"  x{len(keys)}" if len(keys) > 1 else ""
-
-
-def fit(result: Signature, target: Signature, what: str) -> Fit:
-    """Compare keys and shapes; dtypes are the loader's business.
+def fit(planned: Signature, target: Signature) -> Fit:
+    """Compare keys and shapes; dtypes may differ, as a load converts them.
 
     Args:
-        result: the planned signature.
-        target: what it should have.
-        what: the target's name for messages.
+        planned: what would be written.
+        target: the signature it has to fit.
     """
-    partners = {key: group for group in target.tied for key in group}
-    missing = [
-        key for key in target if key not in result and not any(p in result for p in partners.get(key, ()))
-    ]
+    matched, mismatched, absent = [], [], []
+    for key, wanted in target.tensors.items():
+        found = planned.tensors.get(key)
+        if found is None:
+            absent.append(key)
+        elif (found.kind, found.shape) == (wanted.kind, wanted.shape):
+            matched.append(key)
+        else:
+            mismatched.append((key, found.shape, wanted.shape))
+    group_of = {key: group for group in target.tied for key in group}
+    filled = set(matched)
+    tied: list[tuple[str, str]] = []
+    missing = []
+    for key in absent:
+        partner = next((other for other in group_of.get(key, ()) if other in filled), None)
+        if partner is None:
+            missing.append(key)
+        else:
+            tied.append((key, partner))
+    first = {key: group[0] for group in target.tied for key in group}
+    done = {first.get(key, key) for key in matched}
+    wanted_numel = target.numel
+    share = sum(target[key].numel for key in done) / wanted_numel if wanted_numel else 1.0
     return Fit(
-        what,
+        tuple(matched),
         tuple(missing),
-        tuple(key for key in result if key not in target),
-        tuple(
-            (key, info.shape, target[key].shape)
-            for key, info in result.tensors.items()
-            if key in target and info.shape != target[key].shape
-        ),
+        tuple(key for key in planned if key not in target),
+        tuple(mismatched),
+        tuple(tied),
+        (len(matched) + len(tied)) / len(target) if len(target) else 1.0,
+        share,
     )

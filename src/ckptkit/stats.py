@@ -1,72 +1,135 @@
-"""Statistics of one tensor, computed in a stream of slices."""
+"""Figures about the values of tensors, read one chunk at a time."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import nan, sqrt
 from typing import TYPE_CHECKING, Any
+
+from .formats.base import Progress, no_progress
+from .signatures import Signature
 
 if TYPE_CHECKING:
     import torch
 
-_STEP = 1 << 22  # elements at a time, so that a tensor larger than memory has statistics too
+CHUNK = 1 << 20  # elements; 8 MiB as float64
+PACKED = frozenset({"float4_e2m1fn_x2"})  # two numbers to an element, which torch cannot take apart
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Statistics over the finite elements; `nan` and `inf` count the others.
+    """Figures of one tensor. Complex numbers count by their absolute value, booleans as 0 and 1.
 
     Args:
-        min, max, mean, std: NaN when there is no finite element. `std` is of the population.
-        nan, inf: how many.
+        min, max: of the finite values; None when there are none. Exact for integers.
+        mean: of the finite values, summed in float64; None when there are none.
+        std: sample standard deviation of the finite values, as `torch.std` has it: NaN for a single one.
+        nan: how many values are NaN.
+        inf: how many values are infinite.
     """
 
-    min: float
-    max: float
-    mean: float
-    std: float
+    min: float | int | None
+    max: float | int | None
+    mean: float | None
+    std: float | None
     nan: int
     inf: int
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {name: getattr(self, name) for name in ("min", "max", "mean", "std", "nan", "inf")}
+        """The figures by name."""
+        return {
+            "min": self.min,
+            "max": self.max,
+            "mean": self.mean,
+            "std": self.std,
+            "nan": self.nan,
+            "inf": self.inf,
+        }
 
 
-def tensor_stats(state: Mapping[str, torch.Tensor], key: str) -> Stats:
-    """Statistics of a tensor, in double precision; complex numbers count by magnitude.
+def measure(
+    state: Mapping[str, torch.Tensor], signature: Signature, progress: Progress = no_progress
+) -> Iterator[tuple[str, Stats | None]]:
+    """The figures of every key of a signature, one tensor at a time.
 
     Args:
-        state: where it lies.
-        key: its key.
+        state: where the tensors are read from.
+        signature: the keys to look at.
+        progress: called with the number of bytes just looked at.
+
+    Yields:
+        Key and figures; None for objects and for packed dtypes, which have no numbers of their own.
+    """
+    for key, info in signature.tensors.items():
+        if info.kind == "object" or info.dtype in PACKED:
+            yield key, None
+            continue
+        yield key, of_chunks(chunks(state[key]))
+        progress(info.nbytes)
+
+
+def chunks(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The elements of a tensor of any stride, flat, at most `CHUNK` at a time."""
+    if tensor.numel() <= CHUNK:
+        yield tensor.reshape(-1)
+    elif tensor.is_contiguous():
+        yield from tensor.view(-1).split(CHUNK)  # type: ignore[no-untyped-call]
+    else:
+        # One index of the first dimension at a time: making it contiguous at once would copy it whole.
+        for part in tensor.unbind(0):
+            yield from chunks(part)
+
+
+def of_chunks(parts: Iterable[torch.Tensor]) -> Stats:
+    """The figures of all elements of flat tensors.
+
+    Means and squares are joined chunk by chunk as in Chan, Golub and LeVeque, "Updating formulae and a
+    pairwise algorithm for computing sample variances" (1979), which loses no digits to large means.
     """
     import torch
 
-    flat = state[key].detach().reshape(-1)
-    if str(flat.dtype).startswith("torch.float4"):
-        flat = flat.view(torch.uint8)
-    low, high, total, count, nan, inf = math.inf, -math.inf, 0.0, 0, 0, 0
-    squares = 0.0
-    mean = 0.0
-    for start in range(0, flat.numel(), _STEP):
-        part = flat[start : start + _STEP]
-        part = part.abs() if part.is_complex() else part
-        numbers = part.to(torch.float64)
-        nan += int(numbers.isnan().sum())
-        inf += int(numbers.isinf().sum())
-        numbers = numbers[numbers.isfinite()]
-        n = numbers.numel()
-        if not n:
+    count, mean, squares, nans, infs = 0, 0.0, 0.0, 0, 0
+    low: float | int | None = None
+    high: float | int | None = None
+    for part in parts:
+        exact = part
+        values = part.abs() if part.is_complex() else part
+        values = values.to(torch.float32 if values.element_size() == 1 else values.dtype).to(torch.float64)
+        if part.is_floating_point() or part.is_complex():
+            finite = torch.isfinite(values)
+            if not bool(finite.all()):
+                bad = int(torch.isnan(values).sum())
+                nans += bad
+                infs += int((~finite).sum()) - bad
+                values = values[finite]
+            exact = values
+        if not values.numel():
             continue
-        low, high = min(low, float(numbers.min())), max(high, float(numbers.max()))
-        # Chan, Golub and LeVeque's update: parts of any size give the same variance without cancellation.
-        own = float(numbers.mean())
-        delta = own - mean
-        squares += float((numbers - own).square().sum()) + delta * delta * count * n / (count + n)
-        total += own * n
-        count += n
-        mean = total / count
+        least, most = _bounds(exact)
+        low = least if low is None else min(low, least)
+        high = most if high is None else max(high, most)
+        new = values.numel()
+        here = float(values.mean())
+        delta = here - mean
+        squares += float(((values - here) ** 2).sum()) + delta * delta * count * new / (count + new)
+        mean += delta * new / (count + new)
+        count += new
     if not count:
-        return Stats(math.nan, math.nan, math.nan, math.nan, nan, inf)
-    return Stats(low, high, mean, math.sqrt(squares / count), nan, inf)
+        return Stats(None, None, None, None, nans, infs)
+    return Stats(low, high, mean, sqrt(squares / (count - 1)) if count > 1 else nan, nans, infs)
+
+
+def _bounds(values: torch.Tensor) -> tuple[float | int, float | int]:
+    """The smallest and the largest of some numbers without NaN."""
+    import torch
+
+    if values.dtype is torch.bool:
+        values = values.to(torch.uint8)
+    elif values.dtype in (torch.uint16, torch.uint32):
+        values = values.to(torch.int64)
+    elif values.dtype is torch.uint64:
+        # torch cannot compare these. With the top bit flipped, signed numbers have the same order.
+        shifted = values.view(torch.int64) ^ torch.iinfo(torch.int64).min
+        return int(shifted.min()) + 2**63, int(shifted.max()) + 2**63
+    return values.min().item(), values.max().item()

@@ -17,25 +17,26 @@ import ckptkit
 from .conftest import Shell, state
 
 INSPECT = """\
-model.safetensors (safetensors)
+model.safetensors: safetensors
 metadata: format=pt
-module.embed.weight                [5, 4]  float32
+
+module.embed.weight                 [5, 4]  float32
 module.layers.{0..2}.attn.q.weight  [4, 4]  float32  x3
 module.layers.{0..2}.attn.k.weight  [4, 4]  float32  x3
-module.step                        []      int64
-module.head.weight                 [5, 4]  float32
-tied: module.embed.weight = module.head.weight
-9 tensors, 117 parameters (117), 472 B
-float32 8 tensors 464 B; int64 1 tensors 8 B
+module.step                         []      int64
+module.head.weight                  [5, 4]  float32
+
+tied, one tensor under several keys:
+  module.embed.weight = module.head.weight
+9 tensors, 117 parameters, 472 B (tied ones counted once)
+  float32  8 tensors  116 parameters  464 B
+  int64     1 tensor     1 parameter    8 B
 """
 
 
 def test_inspect_folds_blocks_and_shows_ties_and_totals(shell: Shell) -> None:
     ran = shell("inspect", "model.safetensors")
-    assert [" ".join(line.split()) for line in ran.out.splitlines()] == [
-        " ".join(line.split()) for line in INSPECT.splitlines()
-    ]
-    assert ran.code == 0
+    assert (ran.code, ran.out, ran.err) == (0, INSPECT, "")
 
 
 def test_inspect_json_is_a_signature_that_can_be_inspected_again(shell: Shell) -> None:
@@ -76,7 +77,7 @@ def test_remap_applies_short_forms_in_the_order_written(shell: Shell) -> None:
         "--strip-prefix", "module.", "--rename", r"^layers\.", "blocks.", "--drop", "step", "--add-prefix", "net.",
     )  # fmt: skip
     assert ran.code == 0, ran.err
-    assert "wrote out.safetensors  7 tensors" in ran.out
+    assert ran.out.startswith("wrote out.safetensors  ")
     with ckptkit.open(shell.folder / "out.safetensors") as back:
         assert sorted(back) == sorted(
             ["net.embed.weight", "net.head.weight"]
@@ -173,7 +174,7 @@ MISTAKES = {
     ),
     "size": (["convert", "run.pt", "d", "--max-shard-size", "5 potatoes"], "'5 potatoes' is no size"),
     "root": (["inspect", "run.pt", "--root", "sate_dict"], "sate_dict"),
-    "command": (["inspekt"], "invalid choice: 'inspekt'"),
+    "command": (["inspekt"], "there is no command 'inspekt' (did you mean inspect?)"),
     "schema": (["schema", "remapp"], "there is no config 'remapp'; known are remap"),
     "lfs": (["inspect", "lfs.safetensors"], "is a Git LFS pointer; the real file was never fetched"),
     "html": (["inspect", "page.pt"], "is an HTML page"),

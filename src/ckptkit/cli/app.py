@@ -1,137 +1,88 @@
-"""Dispatch, errors and exit codes; the only place that decides how a process ends."""
+"""One run of the command line: the only place that decides how a process ends."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
-import sys
-from importlib import import_module
-from types import FrameType, ModuleType
-from typing import Any, NoReturn
 
 from ..errors import CkptkitError, UsageError
-from .output import print_error, print_text
+from .output import ClosedOutput, OutputFailed, prepare_streams, print_error, print_raw
+from .parser import COMMANDS, command_parser, load, overview, split, wants_json
+from .signals import Stopped, stop_politely
 
-COMMANDS = {
-    "inspect": "show keys, shapes, dtypes, ties and roots of a checkpoint",
-    "remap": "rename, keep, drop, cast and copy keys by rules",
-    "convert": "write the same tensors in another format",
-    "schema": "print the JSON Schema of a config",
-}
+_WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
-class Parser(argparse.ArgumentParser):
-    """An argparse parser whose mistakes are `UsageError`s, so that --json covers them too."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see: {self.prog} --help")
-
-
-def build(only: str | None = None) -> Parser:
-    """The parser.
-
-    Args:
-        only: the one command whose options are needed; None for all of them.
-    """
-    parser = Parser(
-        prog="ckptkit",
-        description="Rename, repair, convert and explain PyTorch and safetensors checkpoints.",
-        epilog="Every command takes --json. Exit codes: 0 done or yes, 1 no, 2 an error.",
-    )
-    parser.add_argument("--version", action="store_true", help="print the version")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=Parser)
-    for name, summary in COMMANDS.items():
-        sub = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
-        if only in (None, name):
-            _module(name).configure(sub)
-        sub.add_argument("--json", action="store_true", help="one JSON document on stdout, errors too")
-    return parser
-
-
-def _module(name: str) -> ModuleType:
-    return import_module(f".{name}", __package__)
-
-
-class _Terminated(BaseException):
-    """SIGTERM, as an exception, so that half-written files are removed on the way out."""
-
-
-def _terminate(_: int, __: FrameType | None) -> None:
-    raise _Terminated
+class InternalError(CkptkitError):
+    """A defect of ckptkit itself."""
 
 
 def run(argv: list[str]) -> int:
-    """Parse, run, and turn every outcome into an exit code."""
-    as_json = "--json" in argv
-    previous = _catch_sigterm()
+    """Parse, run, and turn every outcome into an exit code.
+
+    Args:
+        argv: the words after the program's name.
+
+    Returns:
+        0 done, yes; 1 the honest answer is no; 2 everything else that stops a command; 128 + n after signal n.
+    """
+    prepare_streams()
     try:
-        return _flushed(_run(argv))
+        with stop_politely():
+            return _reported(argv)
+    except KeyboardInterrupt as stop:
+        number = stop.number if isinstance(stop, Stopped) else signal.SIGINT
+        words = _WORDS.get(signal.Signals(number), "stopped")
+        print_error(CkptkitError(f"{words}; nothing unfinished was left behind"), as_json=False)
+        return 128 + number
+
+
+def _reported(argv: list[str]) -> int:
+    try:
+        error = _attempt(argv)
+        return error if isinstance(error, int) else print_error(error, wants_json(argv))
+    except ClosedOutput:
+        return 2  # as with `| head`: nobody wants the rest, and what was to be written is written
+    except OutputFailed as failed:
+        return print_error(failed, as_json=False)
+
+
+def _attempt(argv: list[str]) -> int | CkptkitError:
+    """Exit code of the command, or what stopped it."""
+    try:
+        return _dispatch(argv)
+    except OutputFailed:
+        raise
     except CkptkitError as error:
-        return _flushed(print_error(error, as_json))
-    except BrokenPipeError:
-        return _closed_stdout()
-    except OSError as error:
-        if error.filename is None and error.errno is not None:
-            return _closed_stdout()
-        return _flushed(print_error(CkptkitError(f"{error.filename or ''}: {error.strerror}"), as_json))
+        return error
     except MemoryError:
-        return _flushed(
-            print_error(CkptkitError("the machine has too little memory for this tensor"), as_json)
+        return CkptkitError("there is not enough memory for this; nothing unfinished was left behind")
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return CkptkitError(f"{where}{error.strerror or error}", file=error.filename)
+    except Exception as error:
+        if isinstance(error, ClosedOutput) or os.environ.get("CKPTKIT_TRACEBACK"):
+            raise
+        words = f"{type(error).__name__}: {error}".split("\n")[0]
+        return InternalError(
+            f"a defect of ckptkit: {words}; please report it with what the same command says under CKPTKIT_TRACEBACK=1"
         )
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; nothing was left behind\n")
-        return 130
-    except _Terminated:
-        sys.stderr.write("terminated; nothing was left behind\n")
-        return 143
-    finally:
-        if previous is not None:
-            signal.signal(signal.SIGTERM, previous)
 
 
-def _run(argv: list[str]) -> int:
-    first = next((word for word in argv if not word.startswith("-")), None)
-    parser = build(first if first in COMMANDS else None)
+def _dispatch(argv: list[str]) -> int:
+    name, words = split(argv)
+    if name is None:
+        if "--version" in words:
+            from .. import __version__
+
+            print_raw(f"ckptkit {__version__}")
+            return 0
+        if "--help" in words or "-h" in words:
+            print_raw(overview())
+            return 0
+        raise UsageError(f"a command is missing; commands are {', '.join(COMMANDS)}; see ckptkit --help")
     try:
-        arguments = parser.parse_args(argv)
+        arguments = command_parser(name).parse_args(words)
     except SystemExit as done:  # --help
         return int(done.code or 0)
-    if arguments.version:
-        from .. import __version__
-
-        print_text(f"ckptkit {__version__}")
-        return 0
-    if arguments.command is None:
-        parser.print_help()
-        return 2
-    code: int = _module(arguments.command).run(arguments)
-    return code
-
-
-def _catch_sigterm() -> Any:
-    try:
-        return signal.signal(signal.SIGTERM, _terminate)
-    except ValueError:  # not in the main thread: then it is the caller's business
-        return None
-
-
-def _flushed(code: int) -> int:
-    """The exit code, unless what was printed never arrived."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        return _closed_stdout()
-    return code
-
-
-def _closed_stdout() -> int:
-    """The reader of stdout went away. The work is done or undone as it stands; only the words are lost."""
-    try:
-        sys.stderr.write("stdout was closed before everything was printed\n")
-    except OSError:
-        pass  # nobody is listening at all
-    # The interpreter flushes stdout once more at exit; give it somewhere to go.
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    return 2
+    return load(name).run(arguments)

@@ -6,6 +6,16 @@ from argparse import ArgumentParser, Namespace
 
 from .remap import add_write_arguments
 
+ABOUT = """\
+Write the tensors of a checkpoint in the format that DST's suffix names: .safetensors, .pt .pth .bin
+.ckpt (torch), .json (signature only), or a folder of safetensors shards. Tensors are copied as
+bytes, one at a time. DST appears complete or not at all; SRC is never changed."""
+EXAMPLES = (
+    "convert pytorch_model.bin model.safetensors",
+    "convert run.pt weights.safetensors --root state_dict_ema",
+    "convert big.safetensors model-folder/ --max-shard-size 5GB",
+)
+
 
 def configure(parser: ArgumentParser) -> None:
     """Add the command's arguments."""

@@ -1,88 +1,122 @@
-"""``ckptkit inspect``: what is in a checkpoint."""
+"""``inspect``: what a checkpoint holds."""
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
-from dataclasses import replace
+import argparse
+from collections.abc import Sequence
+from typing import Any
 
-from ..checkpoint import Checkpoint
-from ..checkpoint import open as open_checkpoint
-from ..errors import UsageError
+from .. import checkpoint
+from ..errors import KeyNotFoundError
 from ..patterns import nearest, select
+from ..render import signature_view as view
+from ..render.blocks import Block, Line, line
 from ..signatures import Signature
-from ..stats import Stats
 from ..text import quote_list
-from .output import print_json, print_note, print_text
+from .deadline import regex_deadline
+from .output import print_json, print_note, progress, show
+
+ABOUT = """\
+Show the keys of a checkpoint with their shapes and dtypes, which are tied, and, in a nested
+training checkpoint, where the weights lie. Repeated blocks share a row. No values are read
+unless --stats asks for them."""
+EXAMPLES = (
+    "inspect model.safetensors",
+    "inspect run.pt --key 'encoder.*' --stats",
+    "inspect model-folder --json",
+)
 
 
-def configure(parser: ArgumentParser) -> None:
+def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument(
-        "checkpoint", metavar="CKPT", help="a file, a sharded folder, an index, or a signature"
+        "ckpt", metavar="CKPT", help="a file, a sharded folder, an index file, or a signature"
+    )
+    parser.add_argument("--root", default="auto", help="where the weights lie: auto, none, or a dotted path")
+    parser.add_argument(
+        "--key",
+        action="append",
+        metavar="PATTERN",
+        help="only the keys that a glob, or re:EXPR, matches; may be given several times",
     )
     parser.add_argument(
-        "--root", default="auto", help="where the weights lie in a nested file: auto, none, or a path"
-    )
-    parser.add_argument("--key", action="append", metavar="PATTERN", help="only these keys (repeatable)")
-    parser.add_argument(
-        "--stats", action="store_true", help="min, max, mean, standard deviation, NaN and Inf counts"
+        "--stats",
+        action="store_true",
+        help="read the values: min, max, mean and standard deviation of the finite ones, counts of NaN and Inf",
     )
 
 
-def run(arguments: Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
-    with open_checkpoint(arguments.checkpoint, arguments.root) as checkpoint:
-        signature = _selected(checkpoint.signature, arguments.key)
-        stats = None
-        if arguments.stats:
-            from ..stats import tensor_stats
-
-            stats = {
-                k: tensor_stats(checkpoint, k) for k, t in signature.tensors.items() if t.kind == "tensor"
-            }
+    with checkpoint.open(arguments.ckpt, root=arguments.root) as ckpt:
+        every = ckpt.signature
+        signature = _selected(every, arguments.key) if arguments.key else every
+        stats = _stats(ckpt, signature) if arguments.stats else None
         if arguments.json:
-            document = signature.to_json()
-            document["file"] = checkpoint.source.path
-            document["file_format"] = checkpoint.source.format
-            document["notes"] = list(checkpoint.source.notes)
-            for entry in document["tensors"]:
-                if stats is not None and entry["key"] in stats:
-                    entry["stats"] = stats[entry["key"]].to_json()
-            print_json(document)
-            return 0
-        _show(checkpoint, signature, stats)
+            print_json(_document(ckpt, signature, stats))
+        else:
+            show(_blocks(ckpt, signature, stats))
+            for note in ckpt.source.notes:
+                print_note(note)
     return 0
 
 
-def _show(checkpoint: Checkpoint, signature: Signature, stats: dict[str, Stats] | None) -> None:
-    from ..render.screen import is_terminal, print_table
-    from ..render.signature import header_lines, rows, total_lines
+def _selected(signature: Signature, patterns: Sequence[str]) -> Signature:
+    """The part of a signature that patterns select.
 
-    for line in header_lines(checkpoint.source, signature):
-        print_text(line)
-    table = rows(signature, stats)
-    if table:
-        if is_terminal():
-            print_table(table)
-        else:
-            from ..text import table as plain
-
-            print_text(plain(table))
-    for line in total_lines(signature):
-        print_text(line)
-    for note in checkpoint.source.notes:
-        print_note(f"{note}")
-
-
-def _selected(signature: Signature, patterns: list[str] | None) -> Signature:
-    if not patterns:
-        return signature
-    found = select(patterns, signature)
+    Raises:
+        KeyNotFoundError: a pattern matches nothing; names the nearest keys.
+    """
+    with regex_deadline(len(signature)):
+        found = select(patterns, signature)
     if found.unmatched:
         wanted = found.unmatched[0]
         close = nearest(wanted, signature)
-        hint = f"the nearest keys are {quote_list(close)}" if close else "there are no keys at all"
-        raise UsageError(f"--key {wanted!r} matches no key; {hint}")
+        hint = f"the nearest keys are {quote_list(close)}" if close else "the checkpoint has no keys at all"
+        raise KeyNotFoundError(f"--key {wanted!r} matches no key; {hint}", key=wanted)
     chosen = set(found.keys)
-    tied = tuple(g for group in signature.tied if len(g := tuple(k for k in group if k in chosen)) > 1)
-    return replace(signature, tensors={k: signature[k] for k in found.keys}, tied=tied)
+    tied = (tuple(key for key in group if key in chosen) for group in signature.tied)
+    return Signature(
+        {key: signature[key] for key in found.keys},
+        tuple(group for group in tied if len(group) > 1),
+        signature.metadata,
+        signature.root,
+        signature.roots,
+    )
+
+
+def _stats(ckpt: checkpoint.Checkpoint, signature: Signature) -> dict[str, Any]:
+    from ..stats import measure
+
+    with progress(sum(info.nbytes for info in signature.tensors.values()), "reading") as advance:
+        return {
+            key: None if each is None else each.to_json() for key, each in measure(ckpt, signature, advance)
+        }
+
+
+def _document(
+    ckpt: checkpoint.Checkpoint, signature: Signature, stats: dict[str, Any] | None
+) -> dict[str, Any]:
+    source = ckpt.source
+    document = signature.to_json()
+    document |= {"file": source.path, "file_format": source.format, "notes": list(source.notes)}
+    if stats is not None:
+        for entry in document["tensors"]:
+            entry["stats"] = stats[entry["key"]]
+    return document
+
+
+def _blocks(ckpt: checkpoint.Checkpoint, signature: Signature, stats: dict[str, Any] | None) -> list[Block]:
+    blocks: list[Block] = [*view.header(ckpt.source), Line()]
+    if stats is None:
+        blocks.append(view.keys_table(signature))
+    else:
+        blocks.append(view.stats_table(signature, stats))
+    if not signature:
+        blocks.append(line("no keys"))
+    blocks.append(Line())
+    blocks.extend(view.ties(signature.tied))
+    blocks.extend(view.totals(signature))
+    if len(signature) < len(ckpt.signature):
+        blocks.append(line(f"{len(signature)} of {len(ckpt.signature)} keys are shown"))
+    return blocks

@@ -36,6 +36,17 @@ class RuleFlag(Action):
         namespace.rules = rules
 
 
+ABOUT = """\
+Rename, keep, drop, cast and copy the keys of a checkpoint by rules, and write the result. Everything
+is decided before the first byte is written: two keys that end on one name, or a rule that touches
+nothing, stop it. DST appears complete or not at all; SRC is never changed without --in-place."""
+EXAMPLES = (
+    "remap run.pt fixed.pt --strip-prefix module. --dry-run",
+    r"remap a.safetensors b.safetensors --rename '^layers\.(\d+)\.' 'blocks.\1.' --drop '*.mask'",
+    "remap model.pt model.safetensors --config rules.yaml --like reference.safetensors",
+)
+
+
 def configure(parser: ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("source", metavar="SRC", help="a file, a sharded folder, or an index")
@@ -100,8 +111,6 @@ def _config(arguments: Namespace) -> RemapConfig:
     if arguments.config is not None:
         root, given = read_config(arguments.config)
         rules = [*given, *written]
-    if not rules:
-        print_note("no rules were given, so every key stays as it is")
     return RemapConfig(root=arguments.root or root, rules=rules)
 
 

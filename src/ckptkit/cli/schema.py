@@ -6,6 +6,10 @@ from argparse import ArgumentParser, Namespace
 
 from .output import print_json, print_raw
 
+ABOUT = """\
+Print the JSON Schema of a config file, for completion and checks in an editor."""
+EXAMPLES = ("schema remap > remap.schema.json",)
+
 
 def configure(parser: ArgumentParser) -> None:
     """Add the command's arguments."""

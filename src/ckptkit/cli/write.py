@@ -7,85 +7,121 @@ from typing import Any
 
 from ..checkpoint import Checkpoint
 from ..checkpoint import open as open_checkpoint
+from ..checkpoint import signature as signature_of
 from ..config import RemapConfig
 from ..errors import UsageError
-from ..execute import write
-from ..expr import Read
+from ..execute import check_target, write
 from ..fit import Fit, fit
-from ..formats.base import Written, WriteOptions
+from ..formats.base import WriteOptions, Written
 from ..plans import Plan, make_plan
-from ..render.screen import progress_bar
+from ..render import plan_view as view
 from ..sizes import parse_size
-from ..text import human_bytes
 from .deadline import regex_deadline
-from .output import print_json, print_note, print_text
+from .output import print_json, print_note, progress, show
 
 
 def carry_out(arguments: Namespace, config: RemapConfig) -> int:
-    """Plan and write; returns the exit code."""
+    """Plan, and write or show what would be written.
+
+    Args:
+        arguments: those of `remap` or `convert`.
+        config: root and rules.
+
+    Returns:
+        0, or 1 when the result does not fit --like or --model.
+    """
     if arguments.like is not None and arguments.model is not None:
-        raise UsageError("give --like or --model, not both")
+        raise UsageError("--like and --model both say what the result must fit; give one of them")
+    options = _options(arguments)
     with open_checkpoint(arguments.source, config.root) as checkpoint:
         with regex_deadline(len(checkpoint.signature)):
             plan = make_plan(checkpoint.signature, config)
         problem = _fit(arguments, plan)
+        fits = problem is None or problem.ok
         if arguments.dry_run:
-            return _dry_run(arguments, checkpoint, plan, problem)
-        if problem is not None and not problem.ok:
-            if arguments.json:
-                print_json({**_document(plan, Written(())), "fit": problem.to_json()})
-            else:
-                print_text(str(problem))
-                print_note("nothing was written")
-            return 1
-        written = _write(arguments, checkpoint, plan)
+            return _dry_run(arguments, checkpoint, plan, problem, options)
+        if not fits:
+            return _refuse(arguments, plan, problem)
+        written = _write(arguments, checkpoint, plan, options)
         if arguments.json:
             print_json(_document(plan, written))
-        else:
-            _summary(checkpoint, plan, written)
+            return 0
+        show(view.summary(plan, written))
+        for note in (*checkpoint.source.notes, *written.notes):
+            print_note(note)
     return 0
 
 
-def _write(arguments: Namespace, checkpoint: Checkpoint, plan: Plan) -> Written:
-    size = parse_size(arguments.max_shard_size) if arguments.max_shard_size is not None else None
+def _options(arguments: Namespace) -> WriteOptions:
+    size = arguments.max_shard_size
+    return WriteOptions(
+        overwrite=arguments.overwrite,
+        fsync=not arguments.no_fsync,
+        max_shard_size=None if size is None else parse_size(size),
+    )
+
+
+def _write(arguments: Namespace, checkpoint: Checkpoint, plan: Plan, options: WriteOptions) -> Written:
+    from dataclasses import replace
+
     target = arguments.source if arguments.in_place else arguments.target
-    with progress_bar(plan.signature.nbytes, "writing") as progress:
-        options = WriteOptions(arguments.overwrite, not arguments.no_fsync, size, progress)
+    with progress(plan.signature.nbytes, "writing") as advance:
         return write(
             plan,
             checkpoint,
             target,
             root_only=arguments.root_only,
             in_place=arguments.in_place,
-            options=options,
+            options=replace(options, progress=advance),
         )
 
 
 def _fit(arguments: Namespace, plan: Plan) -> Fit | None:
     if arguments.like is not None:
-        from ..checkpoint import signature
-
-        return fit(plan.signature, signature(arguments.like), arguments.like)
+        return fit(plan.signature, signature_of(arguments.like))
     if arguments.model is not None:
-        from ..checkpoint import signature
         from .model import build_model
 
-        return fit(plan.signature, signature(build_model(arguments.model)), arguments.model)
+        return fit(plan.signature, signature_of(build_model(arguments.model)))
     return None
 
 
-def _dry_run(arguments: Namespace, checkpoint: Checkpoint, plan: Plan, problem: Fit | None) -> int:
+def _dry_run(
+    arguments: Namespace, checkpoint: Checkpoint, plan: Plan, problem: Fit | None, options: WriteOptions
+) -> int:
+    """Show the plan, then whatever else would stop the run; 1 when the result would not fit."""
+    fits = problem is None or problem.ok
+    if not arguments.json:
+        show(view.dry_run(plan))
+    target = arguments.source if arguments.in_place else arguments.target
+    if target is not None:
+        check_target(plan, checkpoint, target, in_place=arguments.in_place, options=options)
     if arguments.json:
         document = plan.to_json()
         print_json(document if problem is None else {**document, "fit": problem.to_json()})
+        return 0 if fits else 1
+    for note in checkpoint.source.notes:
+        print_note(note)
+    if problem is not None and not problem.ok:
+        show(view.misfit(problem, _target_name(arguments)))
+    elif problem is not None:
+        print_note(f"the result would fit {_target_name(arguments)}")
+    print_note("this is a dry run; nothing was written")
+    return 0 if fits else 1
+
+
+def _refuse(arguments: Namespace, plan: Plan, problem: Fit | None) -> int:
+    assert problem is not None
+    if arguments.json:
+        print_json({**_document(plan, Written(())), "fit": problem.to_json()})
     else:
-        print_text(str(plan))
-        if problem is not None:
-            print_text(str(problem))
-        for note in checkpoint.source.notes:
-            print_note(f"{note}")
-        print_note("dry run: nothing was written")
-    return 0 if problem is None or problem.ok else 1
+        show(view.misfit(problem, _target_name(arguments)))
+        print_note("nothing was written")
+    return 1
+
+
+def _target_name(arguments: Namespace) -> str:
+    return str(arguments.like or arguments.model)
 
 
 def _document(plan: Plan, written: Written) -> dict[str, Any]:
@@ -97,17 +133,3 @@ def _document(plan: Plan, written: Written) -> dict[str, Any]:
         "left_out": list(written.left_out),
         "notes": list(written.notes),
     }
-
-
-def _summary(checkpoint: Checkpoint, plan: Plan, written: Written) -> None:
-    changed = sum(o.expr != Read(o.key) for o in plan.outputs)
-    for file in written.files:
-        tensors = f"{file.tensors} tensor{'' if file.tensors == 1 else 's'}, " if file.tensors else ""
-        print_text(f"wrote {file.path}  {tensors}{human_bytes(file.bytes)}")
-    print_text(
-        f"{len(plan.outputs)} keys: {changed} changed, {len(plan.outputs) - changed} as they were, {len(plan.dropped)} dropped"
-    )
-    if written.left_out:
-        print_text(f"left out: {', '.join(written.left_out)}")
-    for note in (*checkpoint.source.notes, *written.notes):
-        print_note(f"{note}")

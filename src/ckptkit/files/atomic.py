@@ -44,12 +44,14 @@ class AtomicFile:
         mode = self._check_target()
         remove_stale(self._folder)
         try:
-            self.fd, self._temporary = _create(self._folder)
+            self._create()
             if mode is not None:
                 os.fchmod(self.fd, mode)
-        except OSError as error:
+        except BaseException as error:  # Ctrl-C too: without an entry there is no exit
             self._discard()
-            raise write_error(self.target, error) from None
+            if isinstance(error, OSError):
+                raise write_error(self.target, error) from None
+            raise
         return self
 
     def __exit__(
@@ -103,6 +105,19 @@ class AtomicFile:
         if self.fsync:
             sync_folder(self._folder)
 
+    def _create(self) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+        while True:
+            # Known before it is there, so that whatever comes between is cleaned up after.
+            self._temporary = temporary_name(self._folder)
+            self.fd = os.open(self._temporary, flags, 0o666)
+            locks.hold(self.fd)
+            # A neighbour may have taken it for stale between the two calls above.
+            if os.fstat(self.fd).st_nlink:
+                return
+            os.close(self.fd)
+            self.fd = -1
+
     def _discard(self) -> None:
         if self._temporary:
             # Unlink before the lock goes with the descriptor, or a neighbour could take it for stale.
@@ -114,18 +129,6 @@ class AtomicFile:
         if getattr(self, "fd", -1) >= 0:
             os.close(self.fd)
             self.fd = -1
-
-
-def _create(folder: str) -> tuple[int, str]:
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-    while True:
-        path = temporary_name(folder)
-        fd = os.open(path, flags, 0o666)
-        locks.hold(fd)
-        # A neighbour may have taken it for stale between the two calls above.
-        if os.fstat(fd).st_nlink:
-            return fd, path
-        os.close(fd)
 
 
 def temporary_name(folder: str) -> str:

@@ -71,9 +71,11 @@ class AtomicDir:
             if os.name != "nt":
                 self._lock = os.open(self.path, os.O_RDONLY)
                 locks.hold(self._lock)
-        except OSError as error:
+        except BaseException as error:  # Ctrl-C too: without an entry there is no exit
             self._discard()
-            raise write_error(self.target, error) from None
+            if isinstance(error, OSError):
+                raise write_error(self.target, error) from None
+            raise
         return self
 
     def __exit__(
