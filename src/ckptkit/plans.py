@@ -15,7 +15,7 @@ from .errors import PlanError, Problem
 from .expr import Expr, Read
 from .rules import Entry, Rule, State, untouched
 from .signatures import Signature, TensorInfo, tied_groups
-from .text import fold, human_bytes, human_count
+from .text import fold, human_bytes, human_count, one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,7 @@ def describe(plan: Plan) -> str:
             lines.extend(f"  {f.label}  (rule {index})" for f in fold(gone))
     if result.tied:
         lines.append("tied:")
-        lines.extend(f"  {' = '.join(group)}" for group in result.tied)
+        lines.extend(f"  {' = '.join(map(one_line, group))}" for group in result.tied)
     return "\n".join(lines)
 
 

@@ -11,7 +11,7 @@ class Fold:
     """Keys that differ only in block numbers.
 
     Args:
-        label: e.g. ``layers.{0..31}.attn.q.weight``.
+        label: e.g. ``layers.{0..31}.attn.q.weight``; control characters in it are escaped.
         keys: the keys it stands for, in their order.
     """
 
@@ -49,7 +49,7 @@ def fold(keys: Iterable[str], same: Iterable[Hashable] | None = None) -> list[Fo
             chosen = tuple(key for numbers, key in members.items() if _inside(numbers, block))
             parts = iter(block)
             label = ".".join(_numbers(next(parts)) if part is None else str(part) for part in template_key)
-            folds.append(Fold(label, chosen))
+            folds.append(Fold(one_line(label), chosen))
     order = {key: i for i, key in enumerate(every)}
     return sorted(folds, key=lambda f: order[f.keys[0]])
 
@@ -146,6 +146,11 @@ def safe(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else _escape(c) for c in text)
+
+
+def one_line(text: str) -> str:
+    """`safe` text whose line feeds are escaped too, so that a key cannot pretend to be another line."""
+    return safe(text).replace("\n", "\\n")
 
 
 def _escape(char: str) -> str:

@@ -5,20 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ..text import safe
+from ..text import one_line
 
 # What a piece of text is, not what it looks like; `terminal` gives each a look.
 STYLES = ("", "title", "key", "shape", "dtype", "number", "dim", "good", "warn", "bad")
 
 
-def visible(text: str) -> str:
-    """Text of one line in which nothing can move the cursor, hide, or reorder what stands around it."""
-    return safe(text).replace("\n", "\\n")
-
-
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A piece of text in one style; its text is made visible.
+    """A piece of text in one style; its text is made one visible line.
 
     Args:
         text: anything, also from a hostile file.
@@ -29,7 +24,7 @@ class Span:
     style: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "text", visible(self.text))
+        object.__setattr__(self, "text", one_line(self.text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from ..expr import Read
 from ..fit import Fit
 from ..formats.base import Written
 from ..plans import Plan
-from ..text import human_bytes
-from .blocks import Block, Line, Span, line, visible
+from ..text import human_bytes, one_line
+from .blocks import Block, Line, Span, line
 
 _ARROW = re.compile(r"( -> )")
 
@@ -42,7 +42,9 @@ def summary(plan: Plan, written: Written) -> list[Block]:
     ]
     blocks.append(line(f"{_count(len(plan.outputs), 'key')}: {', '.join(parts) or 'nothing to do'}"))
     if written.left_out:
-        blocks.append(line(Span("left out: ", "warn"), ", ".join(visible(name) for name in written.left_out)))
+        blocks.append(
+            line(Span("left out: ", "warn"), ", ".join(one_line(name) for name in written.left_out))
+        )
     return blocks
 
 

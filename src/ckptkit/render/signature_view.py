@@ -8,8 +8,8 @@ from typing import Any
 
 from ..formats.base import Source
 from ..signatures import Signature, TensorInfo
-from ..text import fold, human_bytes, human_count
-from .blocks import Block, Line, Span, Table, line, visible
+from ..text import fold, human_bytes, human_count, one_line
+from .blocks import Block, Line, Span, Table, line
 
 SHORT = 80  # columns of metadata that fit beside its title
 SHOWN_VALUE = 300  # characters of one metadata value
@@ -37,11 +37,11 @@ def header(source: Source) -> list[Block]:
         blocks.append(Table(rows, right=frozenset({2}), indent=2))
     if source.surroundings:
         blocks.append(
-            line(Span("beside the root: ", "dim"), ", ".join(visible(s) for s in source.surroundings))
+            line(Span("beside the root: ", "dim"), ", ".join(one_line(s) for s in source.surroundings))
         )
     blocks.extend(_metadata(signature.metadata))
     if source.companions:
-        names = ", ".join(visible(os.path.basename(path)) for path in source.companions)
+        names = ", ".join(one_line(os.path.basename(path)) for path in source.companions)
         blocks.append(line(Span("files beside the weights: ", "dim"), names))
     return blocks
 
@@ -51,7 +51,7 @@ def _metadata(metadata: Mapping[str, str]) -> list[Block]:
     if not metadata:
         return []
     title = Span("metadata: ", "dim")
-    joined = ", ".join(f"{visible(key)}={visible(value)}" for key, value in metadata.items())
+    joined = ", ".join(f"{one_line(key)}={one_line(value)}" for key, value in metadata.items())
     if len(joined) <= SHORT:
         return [line(title, joined)]
     blocks: list[Block] = [line(title)]

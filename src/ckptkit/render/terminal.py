@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+WIDE = 72  # columns from which on the figures of a table have room
 _LOOKS = {
     "": "",
     "title": "bold",
@@ -77,9 +78,10 @@ def _show_table(console: Console, table: Table) -> None:
     columns = len(table.rows[0]) if table.rows else len(table.header)
     for i in range(columns):
         title = Span(table.header[i]).text if table.header else ""
-        # Names wrap on a narrow terminal; numbers stay whole as long as they can.
+        # Names wrap on a narrow terminal; numbers do so only when there is no room for anything else.
+        number = i in table.right and console.width >= WIDE
         grid.add_column(
-            title, justify="right" if i in table.right else "left", overflow="fold", no_wrap=False
+            title, justify="right" if i in table.right else "left", overflow="fold", no_wrap=number
         )
     for row in table.rows:
         grid.add_row(*(_text([cell]) for cell in row))
