@@ -74,11 +74,13 @@ def test_nothing_is_left_when_anything_goes_wrong(tmp_path: Path, error: type[Ba
 
 
 def test_system_errors_become_one_line_that_names_the_target(tmp_path: Path) -> None:
-    with pytest.raises(
-        WriteError, match=r"a: could not be written: No space left on device; the target is as it was"
+    with (
+        pytest.raises(
+            WriteError, match=r"a: could not be written: No space left on device; the target is as it was"
+        ),
+        AtomicFile(str(tmp_path / "a")),
     ):
-        with AtomicFile(str(tmp_path / "a")):
-            raise OSError(28, "No space left on device")
+        raise OSError(28, "No space left on device")
     with pytest.raises(WriteError, match="does not exist; make it first"):
         put(tmp_path / "no" / "a", b"")
     (tmp_path / "folder").mkdir()

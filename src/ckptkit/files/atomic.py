@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+import sys
 from types import TracebackType
 from typing import Self
 
@@ -36,7 +37,8 @@ class AtomicFile:
         self.target = target
         self.overwrite = overwrite
         self.fsync = fsync
-        self._final = os.path.realpath(target)
+        self.fd = -1
+        self._final = resolve(target)
         self._folder = os.path.dirname(self._final)
         self._temporary = ""
 
@@ -46,7 +48,7 @@ class AtomicFile:
         try:
             self._create()
             if mode is not None:
-                os.fchmod(self.fd, mode)
+                _keep_mode(self.fd, mode)
         except BaseException as error:  # Ctrl-C too: without an entry there is no exit
             self._discard()
             if isinstance(error, OSError):
@@ -94,16 +96,17 @@ class AtomicFile:
 
     def _commit(self) -> None:
         if self.fsync:
-            os.fsync(self.fd)
+            sync(self.fd)
+        if os.name == "nt":  # which does not rename open files
+            self._close()
         if self.overwrite:
             os.replace(self._temporary, self._final)
         else:
             rename_new(self._temporary, self._final, self.target)
         self._temporary = ""
-        os.close(self.fd)
-        self.fd = -1
+        self._close()
         if self.fsync:
-            sync_folder(self._folder)
+            sync_name(self._folder, self.target)
 
     def _create(self) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -113,12 +116,18 @@ class AtomicFile:
             self.fd = os.open(self._temporary, flags, 0o666)
             locks.hold(self.fd)
             # A neighbour may have taken it for stale between the two calls above.
-            if os.fstat(self.fd).st_nlink:
+            if locks.still_named(self.fd, self._temporary):
                 return
-            os.close(self.fd)
-            self.fd = -1
+            self._close()
+
+    def _close(self) -> None:
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     def _discard(self) -> None:
+        if os.name == "nt":  # which does not remove open files
+            self._close()
         if self._temporary:
             # Unlink before the lock goes with the descriptor, or a neighbour could take it for stale.
             try:
@@ -126,9 +135,7 @@ class AtomicFile:
             except OSError:
                 pass  # the folder itself may be gone; the first error is the one to report
             self._temporary = ""
-        if getattr(self, "fd", -1) >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        self._close()
 
 
 def temporary_name(folder: str) -> str:
@@ -178,13 +185,59 @@ def rename_new(source: str, target: str, shown: str) -> None:
     os.rename(source, target)
 
 
+def _keep_mode(fd: int, mode: int) -> None:
+    if hasattr(os, "fchmod"):  # Windows has it since Python 3.13, and no permissions worth keeping before
+        os.fchmod(fd, mode)
+
+
+def resolve(target: str) -> str:
+    """The path of a target behind all links.
+
+    Raises:
+        WriteError: it is no path at all.
+    """
+    try:
+        return os.path.realpath(target)
+    except ValueError as error:
+        raise WriteError(f"{target!r} is no path: {error}; choose another target", file=target) from None
+
+
+def sync(fd: int) -> None:
+    """Make what an open file holds durable. On macOS `fsync` alone leaves it in the drive's cache."""
+    if sys.platform == "darwin":
+        import fcntl
+
+        try:
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+            return
+        except OSError:
+            pass  # a file system without it, where fsync is all there is
+    os.fsync(fd)
+
+
+def sync_name(folder: str, target: str) -> None:
+    """Make the name of a finished output durable.
+
+    Raises:
+        WriteError: the system refuses. The output is complete then, which `write_error` would deny.
+    """
+    try:
+        sync_folder(folder)
+    except OSError as error:
+        raise WriteError(
+            f"{target}: is complete, but its name could not be made durable: {error.strerror or error}; check the "
+            "drive, and write it again",
+            file=target,
+        ) from None
+
+
 def sync_folder(folder: str) -> None:
     """Make the names in a folder durable. Windows has no such call; its renames are journaled."""
     if os.name == "nt":
         return
     fd = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(fd)
+        sync(fd)
     finally:
         os.close(fd)
 

@@ -10,10 +10,21 @@ from typing import Self
 
 from ..errors import WriteError
 from . import locks
-from .atomic import exists_error, remove_stale, rename_new, sync_folder, temporary_name, write_error
+from .atomic import (
+    SUFFIX,
+    exists_error,
+    remove_stale,
+    rename_new,
+    resolve,
+    sync,
+    sync_folder,
+    sync_name,
+    temporary_name,
+    write_error,
+)
 
 _SHARD = re.compile(
-    r"(?:model|pytorch_model)\.(?:safetensors|bin)|.*-\d{5}-of-\d{5}\.(?:safetensors|bin)|.*\.(?:safetensors|bin)\.index\.json"
+    r"(?:model|pytorch_model)\.(?:safetensors|bin)|.*-\d{5,}-of-\d{5,}\.(?:safetensors|bin)|.*\.(?:safetensors|bin)\.index\.json"
 )
 
 
@@ -47,36 +58,51 @@ class AtomicDir:
         self.fsync = fsync
         self.carried: tuple[str, ...] = ()
         self.path = ""
-        self._final = os.path.realpath(target)
+        self._final = resolve(target)
         self._folder = os.path.dirname(self._final)
         self._lock = -1
 
     def __enter__(self) -> Self:
-        if os.path.lexists(self._final):
-            if not os.path.isdir(self._final):
-                raise WriteError(
-                    f"{self.target}: is a file, but a folder is to be written there; choose another target",
-                    file=self.target,
-                )
-            if not self.overwrite and any(os.scandir(self._final)):
-                raise exists_error(self.target)
-        elif not os.path.isdir(self._folder):
-            raise WriteError(
-                f"{self.target}: the folder {self._folder} does not exist; make it first", file=self.target
-            )
-        remove_stale(self._folder)
         try:
-            self.path = temporary_name(self._folder)
-            os.mkdir(self.path)
-            if os.name != "nt":
-                self._lock = os.open(self.path, os.O_RDONLY)
-                locks.hold(self._lock)
+            self._check_target()
+            remove_stale(self._folder)
+            self._create()
         except BaseException as error:  # Ctrl-C too: without an entry there is no exit
             self._discard()
             if isinstance(error, OSError):
                 raise write_error(self.target, error) from None
             raise
         return self
+
+    def _check_target(self) -> None:
+        if os.path.lexists(self._final):
+            if not os.path.isdir(self._final):
+                raise WriteError(
+                    f"{self.target}: is a file, but a folder is to be written there; choose another target",
+                    file=self.target,
+                )
+            if not self.overwrite and os.listdir(self._final):
+                raise exists_error(self.target)
+        elif not os.path.isdir(self._folder):
+            raise WriteError(
+                f"{self.target}: the folder {self._folder} does not exist; make it first", file=self.target
+            )
+
+    def _create(self) -> None:
+        while True:
+            self.path = temporary_name(self._folder)
+            os.mkdir(self.path)
+            if os.name == "nt":  # which cannot open folders, and so cannot lock them
+                return
+            try:
+                self._lock = os.open(self.path, os.O_RDONLY)
+            except FileNotFoundError:
+                continue  # a neighbour took it for stale before it could be locked
+            locks.hold(self._lock)
+            if locks.still_named(self._lock, self.path):
+                return
+            os.close(self._lock)
+            self._lock = -1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -107,7 +133,7 @@ class AtomicDir:
         elif not locks.exchange(self.path, self._final):
             self._replace_in_two_steps()
         if self.fsync:
-            sync_folder(self._folder)
+            sync_name(self._folder, self.target)
 
     def _carry_over(self) -> None:
         carried = []
@@ -116,20 +142,22 @@ class AtomicDir:
             if is_weight_file(entry.name) or os.path.lexists(new):
                 continue
             if entry.is_dir(follow_symlinks=False):
-                shutil.copytree(entry.path, new, symlinks=True)
+                shutil.copytree(entry.path, new, symlinks=True, copy_function=_move_over)
             else:
-                bring(entry.path, new)
+                _move_over(entry.path, new)
             carried.append(entry.name)
         self.carried = tuple(carried)
 
     def _replace_in_two_steps(self) -> None:
         """Without an exchange the name is missing for the moment between two renames; old data never is."""
-        aside = temporary_name(self._folder)
-        os.rename(self._final, aside)
+        # No temporary name: should the machine stop between the two, the next run must not clean it away.
+        aside = temporary_name(self._folder).removesuffix(SUFFIX) + ".old"
         try:
+            os.rename(self._final, aside)
             os.rename(self.path, self._final)
-        except OSError:
-            os.rename(aside, self._final)
+        except BaseException:
+            if not os.path.lexists(self._final):
+                os.rename(aside, self._final)
             raise
         self.path = aside
 
@@ -144,13 +172,30 @@ class AtomicDir:
 
 
 def bring(source: str, target: str) -> None:
-    """Give a file a second place: copied, never linked, so that a change to one never shows in the other."""
-    shutil.copy2(source, target, follow_symlinks=False)
+    """Give a file a second place: copied, never linked, so that a change to one never shows in the other.
+
+    What a link leads to is copied: downloaded model folders are full of relative links, which lead nowhere
+    from another place.
+    """
+    shutil.copy2(source, target)
+
+
+def _move_over(source: str, target: str) -> str:
+    """Give an entry of the folder that is about to go its place in the new one.
+
+    A name of its own, so that large files cost nothing and FIFOs are not waited for; a copy where the file
+    system has no second names.
+    """
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except (OSError, NotImplementedError):
+        shutil.copy2(source, target, follow_symlinks=False)
+    return target
 
 
 def _sync_file(path: str) -> None:
     fd = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(fd)
+        sync(fd)
     finally:
         os.close(fd)

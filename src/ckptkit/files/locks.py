@@ -17,14 +17,26 @@ _UNSUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM}
 
 
 def hold(fd: int) -> None:
-    """Lock an open temporary file for as long as its descriptor lives, so that nobody takes it for stale."""
+    """Lock an open temporary file or folder while its descriptor lives, so that nobody takes it for stale.
+
+    A neighbour that just took it for stale holds it for a moment; that is waited for, and the caller looks
+    whether it is still there (`still_named`).
+    """
     if sys.platform != "win32":
         import fcntl
 
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, fcntl.LOCK_EX)
         except OSError:
             pass  # a file system without locks: then stale files are told apart by nobody, and kept
+
+
+def still_named(fd: int, path: str) -> bool:
+    """Whether a path still names what the descriptor has open."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.lstat(path))
+    except FileNotFoundError:
+        return False
 
 
 def remove_if_free(path: str) -> None:
