@@ -161,7 +161,7 @@ MISTAKES = {
     "both": (["remap", "run.pt", "x.pt", "--in-place"], "--in-place replaces SRC, so it takes no DST"),
     "regex": (
         ["remap", "run.pt", "x.pt", "--rename", "(", "x"],
-        "rules.0.pattern: the regular expression '(' is malformed",
+        "--rename '(' x: the regular expression '(' is malformed",
     ),
     "slow": (["remap", "run.pt", "x.pt", "--rename", "^(a+)+$", "x"], "nests repeats"),
     "collision": (
@@ -170,7 +170,7 @@ MISTAKES = {
     ),
     "nothing": (
         ["remap", "run.pt", "x.pt", "--strip-prefix", "modul_"],
-        "touches no key (prefix: 'modul_'); the nearest keys",
+        "--strip-prefix modul_: it touches no key (prefix: 'modul_'); the nearest keys",
     ),
     "size": (["convert", "run.pt", "d", "--max-shard-size", "5 potatoes"], "'5 potatoes' is no size"),
     "root": (["inspect", "run.pt", "--root", "sate_dict"], "sate_dict"),

@@ -2,39 +2,12 @@
 
 from __future__ import annotations
 
-from argparse import Action, ArgumentParser, Namespace
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from argparse import ArgumentParser, Namespace
+from typing import Any
 
-from ..errors import UsageError
+from ..errors import ConfigError, PlanError, UsageError
+from .flags import add_short_forms, in_options_words
 from .output import print_note
-
-if TYPE_CHECKING:
-    from ..config import RemapConfig
-
-
-class RuleFlag(Action):
-    """Collects the short forms of rules in one list, in the order written."""
-
-    def __call__(
-        self, parser: ArgumentParser, namespace: Namespace, values: Any, option_string: str | None = None
-    ) -> None:
-        rules: list[dict[str, Any]] = list(getattr(namespace, "rules", None) or [])
-        value = values[0]
-        if self.dest == "rename":
-            rules.append({"op": "rename", "pattern": values[0], "replacement": values[1]})
-        elif self.dest in ("keep", "drop"):
-            # Several in a row mean one rule: the second keep would else drop what the first one kept.
-            if rules and rules[-1]["op"] == self.dest:
-                rules[-1] = {"op": self.dest, "keys": [*rules[-1]["keys"], value]}
-            else:
-                rules.append({"op": self.dest, "keys": [value]})
-        elif self.dest == "cast":
-            rules.append({"op": "cast", "dtype": value})
-        else:
-            rules.append({"op": self.dest, "prefix": value})
-        namespace.rules = rules
-
 
 ABOUT = """\
 Rename, keep, drop, cast and copy the keys of a checkpoint by rules, and write the result. Everything
@@ -57,20 +30,9 @@ def configure(parser: ArgumentParser) -> None:
         help="its suffix names the format; a folder without one is sharded",
     )
     parser.add_argument("--config", metavar="FILE", help="rules as YAML, JSON or TOML; they come first")
-    rules = parser.add_argument_group("rules, applied in the order written")
-    for flag, metavar, words in (
-        ("--strip-prefix", ("P",), "remove a prefix from the keys that carry it"),
-        ("--add-prefix", ("P",), "put a prefix before every key"),
-        ("--rename", ("PATTERN", "REPLACEMENT"), "rewrite keys as re.sub does"),
-        ("--drop", ("PATTERN",), "drop the keys a pattern selects"),
-        ("--keep", ("PATTERN",), "keep only the keys a pattern selects"),
-        ("--cast", ("DTYPE",), "change the dtype of floating tensors"),
-    ):
-        shown = metavar if len(metavar) > 1 else metavar[0]
-        rules.add_argument(flag, action=RuleFlag, nargs=len(metavar), metavar=shown, help=words)
+    add_short_forms(parser)
     parser.add_argument("--dry-run", action="store_true", help="show what would happen, and write nothing")
     parser.add_argument("--in-place", action="store_true", help="replace SRC itself, atomically")
-    parser.set_defaults(rules=[])
     add_write_arguments(parser)
 
 
@@ -91,27 +53,24 @@ def add_write_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Carry the command out."""
-    config = _config(arguments)
     if arguments.in_place and arguments.target is not None:
         raise UsageError("--in-place replaces SRC, so it takes no DST; give one of them")
     if arguments.target is None and not arguments.in_place and not arguments.dry_run:
         raise UsageError(
             "where to? give DST, or --in-place to replace SRC, or --dry-run to see what would happen"
         )
+    from ..config import RemapConfig
     from .write import carry_out
 
-    return carry_out(arguments, config)
-
-
-def _config(arguments: Namespace) -> RemapConfig:
-    from ..config import RemapConfig
-
-    written: Sequence[Any] = RemapConfig.parse({"rules": arguments.rules}).rules
-    root, rules = "auto", list(written)
-    if arguments.config is not None:
-        root, given = read_config(arguments.config)
-        rules = [*given, *written]
-    return RemapConfig(root=arguments.root or root, rules=rules)
+    root, before = read_config(arguments.config) if arguments.config is not None else ("auto", [])
+    try:
+        after = RemapConfig.parse({"rules": [flag.rule for flag in arguments.flags]}).rules
+    except ConfigError as error:
+        raise in_options_words(error, arguments.flags) from None
+    try:
+        return carry_out(arguments, RemapConfig(root=arguments.root or root, rules=[*before, *after]))
+    except PlanError as error:
+        raise in_options_words(error, arguments.flags, len(before)) from None
 
 
 def read_config(path: str) -> tuple[str, list[Any]]:
