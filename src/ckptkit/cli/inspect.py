@@ -32,7 +32,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "ckpt", metavar="CKPT", help="a file, a sharded folder, an index file, or a signature"
     )
-    parser.add_argument("--root", default="auto", help="where the weights lie: auto, none, or a dotted path")
+    parser.add_argument(
+        "--root", metavar="PATH", default="auto", help="where the weights lie: auto, none, or a dotted path"
+    )
     parser.add_argument(
         "--key",
         action="append",
