@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 PREFIX = "module._orig_mod."
 STEPS = 100
-SHOWN_LINES = 24
+SHOWN_LINES = 32
 
 
 class SortedOrNot(nn.Module):
@@ -82,7 +82,7 @@ def train_and_save(path: Path, folder: Path) -> SortedOrNot:
 
 
 def say(text: str) -> None:
-    print(f"  {text}", flush=True)
+    print(f"  {text}".rstrip(), flush=True)
 
 
 def step(number: int, title: str) -> None:
@@ -114,7 +114,6 @@ def ckptkit(folder: Path, *arguments: str) -> None:
         say(line)
     if ran.returncode:
         raise SystemExit(f"ckptkit ended with {ran.returncode}")
-    print(flush=True)
 
 
 def check(truth: bool, text: str) -> None:
