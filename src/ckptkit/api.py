@@ -37,7 +37,7 @@ def as_config(config: AnyConfig) -> RemapConfig:
         return config
     if isinstance(config, Mapping):
         return RemapConfig.parse(config)
-    if isinstance(config, Sequence) and not isinstance(config, str | bytes):
+    if isinstance(config, list | tuple):
         return RemapConfig.parse({"rules": [r.model_dump() if isinstance(r, Rule) else r for r in config]})
     raise UsageError(
         f"a config is a RemapConfig, a list of rules or a mapping, not a {type(config).__name__}; "
@@ -89,10 +89,8 @@ def remap(source: Any, config: AnyConfig | Plan) -> Checkpoint | dict[str, Any]:
     if prepared is None:
         prepared = make_plan(checkpoint.signature, remap_config)
     result = apply(prepared, checkpoint)
-    if (
-        isinstance(source, Checkpoint)
-        or (not isinstance(source, Mapping)
-        and not hasattr(source, "state_dict"))
+    if isinstance(source, Checkpoint) or (
+        not isinstance(source, Mapping) and not hasattr(source, "state_dict")
     ):
         return result
     state: Mapping[str, Any] = source if isinstance(source, Mapping) else source.state_dict()

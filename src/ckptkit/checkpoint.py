@@ -115,7 +115,7 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
         )
 
     def _unknown(self, key: str) -> KeyNotFoundError:
-        close = nearest(key, self.signature) if isinstance(key, str) else []
+        close = nearest(str(key), self.signature)
         hint = f"; the nearest are {quote_list(close)}" if close else ""
         return KeyNotFoundError(
             f"the checkpoint has no tensor {key!r}{hint}", file=self.source.path, key=str(key)

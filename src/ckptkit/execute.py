@@ -97,8 +97,10 @@ def write_source(
     left_out = written.left_out
     if source.surroundings and not keeps_around:
         left_out = (*left_out, *source.surroundings)
+    if source.state_metadata and not to_torch and not name.lower().endswith(".json"):
+        left_out = (*left_out, "_metadata (module versions)")
     notes = written.notes
-    if keeps_around and _renamed(source) and any(r.kind == "optimizer" for r in source.signature.roots):
+    if keeps_around and _renamed(source) and _has_optimizer(source):
         notes = (
             *notes,
             "the optimizer state beside the weights was kept as it is and is stale: it still follows the old parameters",
@@ -147,6 +149,12 @@ def _base(source: Source) -> Source:
     while isinstance(source, PlannedSource):
         source = source.base
     return source
+
+
+def _has_optimizer(source: Source) -> bool:
+    """Whether an optimizer's state lies beside the weights, as a dictionary or in a list (Lightning)."""
+    named = any("optim" in name.lower() for name in source.surroundings)
+    return named or any(root.kind == "optimizer" for root in source.signature.roots)
 
 
 def _renamed(source: Source) -> bool:

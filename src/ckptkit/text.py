@@ -42,37 +42,35 @@ def fold(keys: Iterable[str], same: Iterable[Hashable] | None = None) -> list[Fo
             else:
                 template.append(part)
         groups.setdefault((tuple(template), mark), {})[tuple(numbers)] = key
+    order = {key: i for i, key in enumerate(every)}
     folds: list[Fold] = []
     for (template_key, _), members in groups.items():
         assert isinstance(template_key, tuple)
-        for block in _products(list(members)):
-            chosen = tuple(key for numbers, key in members.items() if _inside(numbers, block))
+        for block, chosen in _products(list(members.items()), 0):
             parts = iter(block)
             label = ".".join(_numbers(next(parts)) if part is None else str(part) for part in template_key)
-            folds.append(Fold(one_line(label), chosen))
-    order = {key: i for i, key in enumerate(every)}
+            folds.append(Fold(label, tuple(sorted(chosen, key=order.__getitem__))))
     return sorted(folds, key=lambda f: order[f.keys[0]])
 
 
 Block = tuple[tuple[int, ...], ...]
+Row = tuple[tuple[int, ...], str]
 
 
-def _products(rows: list[tuple[int, ...]]) -> list[Block]:
-    """Split rows of numbers into cartesian products that cover each exactly once."""
-    if not rows or not rows[0]:
-        return [()]
-    rest_of: dict[int, list[tuple[int, ...]]] = {}
+def _products(rows: list[Row], depth: int) -> list[tuple[Block, list[str]]]:
+    """Split rows of numbers into cartesian products that cover each exactly once, with their keys."""
+    if depth == len(rows[0][0]):
+        return [((), [key for _, key in rows])]
+    rest_of: dict[int, list[Row]] = {}
     for row in rows:
-        rest_of.setdefault(row[0], []).append(row[1:])
-    firsts_of: dict[Block, list[int]] = {}
+        rest_of.setdefault(row[0][depth], []).append(row)
+    merged: dict[Block, tuple[list[int], list[str]]] = {}
     for first, rest in rest_of.items():
-        for block in _products(rest):
-            firsts_of.setdefault(block, []).append(first)
-    return [(tuple(sorted(firsts)), *block) for block, firsts in firsts_of.items()]
-
-
-def _inside(numbers: tuple[int, ...], block: Block) -> bool:
-    return all(number in choices for number, choices in zip(numbers, block, strict=True))
+        for block, keys in _products(rest, depth + 1):
+            firsts, together = merged.setdefault(block, ([], []))
+            firsts.append(first)
+            together.extend(keys)
+    return [((tuple(sorted(firsts)), *block), keys) for block, (firsts, keys) in merged.items()]
 
 
 def _numbers(choices: tuple[int, ...]) -> str:

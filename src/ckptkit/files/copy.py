@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from ..errors import FormatError
+from .positions import pread, pwrite
 from .regular import open_fd, read_exactly
 
 STEP = 1 << 20
@@ -123,7 +124,7 @@ def _step_copy(
 ) -> int | None:
     checksum = 0
     while done < count:
-        data = os.pread(fd, min(STEP, count - done), offset + done)
+        data = pread(fd, min(STEP, count - done), offset + done)
         if not data:
             raise FormatError(
                 f"{name}: ends at byte {offset + done}, {count - done} bytes early; it was cut while it was read",
@@ -146,6 +147,6 @@ def write_all(target: int, data: bytes | bytearray | memoryview, offset: int) ->
     """
     view = memoryview(data).cast("B")
     while view:
-        written = os.pwrite(target, view, offset)
+        written = pwrite(target, view, offset)
         view = view[written:]
         offset += written

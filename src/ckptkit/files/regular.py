@@ -8,6 +8,7 @@ import os
 import stat
 
 from ..errors import FormatError
+from .positions import pread
 
 _KINDS = (
     (stat.S_ISDIR, "a directory"),
@@ -61,7 +62,7 @@ def read_exactly(fd: int, offset: int, count: int, path: str) -> bytes:
     parts = []
     while count:
         try:
-            part = os.pread(fd, min(count, 1 << 30), offset)
+            part = pread(fd, min(count, 1 << 30), offset)
         except OSError as error:
             raise _unreadable(path, error) from None
         if not part:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..dtypes import DTYPES
 from ..errors import FormatError
 from ..files.mapped import MappedFile
-from ..signatures import Signature, tied_groups
+from ..signatures import Signature, TensorInfo, tied_groups
 from .base import Buffer, Region, Source, Storage, View
 from .safetensors_header import Header, read_header
 from .strides import row_major
@@ -48,7 +48,7 @@ class SafetensorsSource(Source):
         tensors |= {dropped: tensors[kept] for dropped, kept in self._alias.items()}
         self.signature = Signature(
             tensors,
-            tied_groups((key, self._alias.get(key, key)) for key in tensors),
+            tied_groups((key, self._alias.get(key, key)) for key in tensors) if self._alias else (),
             {k: v for k, v in header.metadata.items() if k not in self._alias},
         )
 
@@ -80,13 +80,26 @@ class SafetensorsSource(Source):
                 key=key,
             )
         if not info.numel:
-            return torch.empty(info.shape, dtype=dtype)
+            return self._empty(key, info, dtype)
         offset = self._header.data + entry.start
         whole = memoryview(self.file.buffer())[offset : offset + (entry.stop - entry.start)]
         raw = torch.frombuffer(whole, dtype=torch.uint8)
         if offset % DTYPES[info.dtype].align:
             raw = raw.clone()
         return raw.view(dtype).reshape(info.shape)
+
+    def _empty(self, key: str, info: TensorInfo, dtype: torch.dtype) -> torch.Tensor:
+        import torch
+
+        try:
+            return torch.empty(info.shape, dtype=dtype)
+        except (RuntimeError, TypeError):  # a size beside the 0 that torch's 64 signed bits cannot count
+            raise FormatError(
+                f"{self.path}: {key!r} has the shape {str(list(info.shape))[:120]}, which torch cannot hold; it can be "
+                "inspected and copied, but not opened",
+                file=self.path,
+                key=key,
+            ) from None
 
     def close(self) -> None:
         self.file.close()

@@ -9,9 +9,10 @@ of the header, N bytes of JSON, then the data. The JSON maps each key to dtype, 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from itertools import pairwise
+from typing import Any, NamedTuple, NoReturn
 
 from ..collector import gc_paused
 from ..dtypes import DTYPES, FROM_SAFETENSORS
@@ -24,8 +25,7 @@ METADATA = "__metadata__"
 _U64 = 1 << 64
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One tensor of a header: torch's shape and dtype, and its bytes relative to the data region."""
 
     info: TensorInfo
@@ -139,11 +139,10 @@ def _metadata(document: Any) -> dict[str, str]:
 
 
 def _entries(document: dict[str, Any], size: int) -> dict[str, Entry]:
-    entries: dict[str, Entry] = {}
-    for key, fields in document.items():
-        entries[key] = _entry(key, fields)
+    known: dict[tuple[str, tuple[int, ...]], tuple[TensorInfo, int]] = {}
+    entries = {key: _entry(key, fields, known) for key, fields in document.items()}
     position = 0
-    for start, stop, key in sorted((e.start, e.stop, k) for k, e in entries.items()):
+    for start, stop, key in _in_data_order(entries):
         if start != position:
             what = "overlaps the tensor before it" if start < position else "leaves a hole before it"
             raise _Bad(f"data_offsets [{start}, {stop}] {what}; the data so far ends at {position}", key)
@@ -154,7 +153,15 @@ def _entries(document: dict[str, Any], size: int) -> dict[str, Entry]:
     return entries
 
 
-def _entry(key: str, fields: Any) -> Entry:
+def _in_data_order(entries: dict[str, Entry]) -> Iterable[tuple[int, int, str]]:
+    ranges = [(entry.start, entry.stop, key) for key, entry in entries.items()]
+    # Most writers list tensors as they lie; a million keys are not sorted for nothing.
+    if any(after[0] < before[1] for before, after in pairwise(ranges)):
+        ranges.sort()
+    return ranges
+
+
+def _entry(key: str, fields: Any, known: dict[tuple[str, tuple[int, ...]], tuple[TensorInfo, int]]) -> Entry:
     if type(fields) is not dict:
         raise _Bad("the entry is no JSON object", key)
     try:
@@ -165,29 +172,40 @@ def _entry(key: str, fields: Any) -> Entry:
         raise _Bad(f"unknown dtype {str(code)[:40]!r}", key)
     if type(shape) is not list:
         raise _Bad("shape is no list of numbers", key)
-    numel = 1
     for size in shape:
-        if type(size) is not int or not 0 <= size < _U64:
+        if type(size) is not int:  # asked before `known` is, where True equals 1
             raise _Bad(f"shape holds {str(size)[:40]!r}, which is no size", key)
-        numel *= size
-        if numel >= _U64:
-            raise _Bad("shape has more elements than 64 bits can count", key)
+    same = (code, tuple(shape))
+    found = known.get(same)
+    if found is None:
+        found = known[same] = _info_and_size(key, code, same[1])
     if type(offsets) is not list or len(offsets) != 2:
         raise _Bad("data_offsets is no pair of numbers", key)
     start, stop = offsets
     if type(start) is not int or type(stop) is not int or not 0 <= start <= stop < _U64:
         raise _Bad(f"data_offsets {str(offsets)[:60]} is no range", key)
+    info, size = found
+    if size != stop - start:
+        raise _Bad(f"shape {shape} of {code} takes {size} bytes, data_offsets give it {stop - start}", key)
+    return Entry(info, start, stop)
+
+
+def _info_and_size(key: str, code: str, shape: tuple[int, ...]) -> tuple[TensorInfo, int]:
+    """Check sizes as the reference does, in 64 bits, though Python's numbers have no end."""
+    numel = 1
+    for length in shape:
+        if not 0 <= length < _U64:
+            raise _Bad(f"shape holds {str(length)[:40]!r}, which is no size", key)
+        numel *= length
+        if numel >= _U64:
+            raise _Bad("shape has more elements than 64 bits can count", key)
     dtype = FROM_SAFETENSORS[code]
     bits = numel * (4 if code == "F4" else dtype.bits)
     if bits >= _U64:
         raise _Bad("shape has more bits than 64 bits can count", key)
     if bits % 8:
         raise _Bad(f"{numel} elements of {code} do not fill whole bytes", key)
-    if bits // 8 != stop - start:
-        raise _Bad(
-            f"shape {shape} of {code} takes {bits // 8} bytes, data_offsets give it {stop - start}", key
-        )
-    return Entry(_torch_info(code, tuple(shape)), start, stop)
+    return _torch_info(code, shape), bits // 8
 
 
 def _torch_info(code: str, shape: tuple[int, ...]) -> TensorInfo:

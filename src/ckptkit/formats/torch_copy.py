@@ -13,6 +13,7 @@ from typing import Self
 
 from ..errors import FormatError
 from ..files.copy import copy_bytes
+from ..files.positions import readv
 from ..files.regular import open_fd
 from .base import CHUNK, Progress, Region
 from .zip_write import ZipWriter
@@ -104,7 +105,7 @@ class Copier:
         crc, at = 0, 0
         while at < part.nbytes and not self._stop.is_set():
             view = memoryview(buffer)[: min(CHUNK, part.nbytes - at)]
-            done = os.preadv(fd, [view], part.offset + at)
+            done = readv(fd, view, part.offset + at)
             if done == 0:
                 raise FormatError(f"{part.path}: it was cut while it was read", file=part.path)
             crc = zlib.crc32(view[:done], crc)

@@ -11,6 +11,7 @@ from struct import unpack
 from typing import Any, NoReturn
 
 from ..errors import FormatError
+from ..files.positions import pread
 from ..files.regular import open_fd, read_exactly
 from .base import CHUNK, Region, Source, Storage
 from .pickled import Opaque, StorageIds, load_prefix, no_persistent_ids, paused_gc
@@ -83,7 +84,7 @@ class _Legacy:
         raise FormatError(f"{self.path}: {reason}", file=self.path)
 
     def open(self, root: str) -> Source:
-        if _is_tar(os.pread(self.fd, 512, 0)):
+        if _is_tar(pread(self.fd, 512, 0)):
             self.fail(f"it is {_TAR}")
         self._check_magic()
         protocol = self._pickle("the protocol number")
@@ -123,7 +124,7 @@ class _Legacy:
         start = self.position
 
         def read(count: int) -> bytes:
-            return os.pread(self.fd, count, start)
+            return pread(self.fd, count, start)
 
         value, length = load_prefix(
             read, self.size - start, file=self.path, what=what, persistent=persistent or no_persistent_ids
@@ -147,7 +148,7 @@ class _Legacy:
         at = self.position
         for key in keys:
             node = ids.storages[key]
-            head = os.pread(self.fd, 8, at)
+            head = pread(self.fd, 8, at)
             if len(head) != 8:
                 self.fail(
                     f"it is cut: storage {ascii(key)[:60]} begins at byte {at}, the file ends at {self.size}"

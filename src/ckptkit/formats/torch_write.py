@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from ..errors import FormatError, WriteError
 from ..files.atomic import AtomicFile
+from ..files.copy import write_all
 from .base import CHUNK, Buffer, Progress, Region, Source, Storage, WriteRequest, Written, WrittenFile
 from .pickled.writer import PickleWriter
 from .torch_copy import Copier, compare_crc
 from .torch_layout import OutStorage, lay_out
 from .torch_tree import TreeBuilder
-from .zip_write import ZipWriter, pwrite
+from .zip_write import ZipWriter
 from .zipfmt import Archive
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def _stream(fd: int, offset: int, out: OutStorage, progress: Progress) -> int:
     """Put bytes that are computed, inflated or swapped at their place; returns their CRC."""
     crc, at = 0, 0
     for chunk in _computed(out) if out.make is not None else _read(out):
-        pwrite(fd, chunk, offset + at)
+        write_all(fd, chunk, offset + at)
         crc = zlib.crc32(chunk, crc)
         at += len(chunk)
         progress(len(chunk))

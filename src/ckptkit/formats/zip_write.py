@@ -7,11 +7,11 @@ needs them (APPNOTE 4.5.3, 4.3.14).
 
 from __future__ import annotations
 
-import os
 import zlib
 from dataclasses import dataclass, replace
 from struct import pack
 
+from ..files.copy import write_all
 from .base import CHUNK
 
 ALIGNMENT = 64  # what torch.save uses, so that mapped tensors are aligned for any element
@@ -72,7 +72,7 @@ class ZipWriter:
     def seal(self, number: int, crc: int) -> None:
         """Complete a reserved entry, whose data has been written, by its header."""
         entry = self.entries[number] = replace(self.entries[number], crc=crc)
-        pwrite(self.fd, self._header(entry.name, crc, entry.nbytes, entry.header), entry.header)
+        write_all(self.fd, self._header(entry.name, crc, entry.nbytes, entry.header), entry.header)
 
     def finish(self) -> int:
         """Write the directory; returns the length of the file."""
@@ -96,7 +96,7 @@ class ZipWriter:
     def flush(self) -> None:
         """Write what was gathered."""
         if self._buffer:
-            pwrite(self.fd, self._buffer, self._base)
+            write_all(self.fd, self._buffer, self._base)
             self._base += len(self._buffer)
             self._buffer = bytearray()
 
@@ -154,11 +154,3 @@ class ZipWriter:
             + entry.name
             + extra
         )  # fmt: skip
-
-
-def pwrite(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
-    """Write all of `data` at `offset`."""
-    view = memoryview(data)
-    while view:
-        done = os.pwrite(fd, view, offset)
-        view, offset = view[done:], offset + done

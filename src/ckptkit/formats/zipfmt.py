@@ -16,6 +16,7 @@ from struct import Struct
 from typing import NoReturn
 
 from ..errors import FormatError
+from ..files.positions import pread
 from ..files.regular import read_exactly
 from .base import CHUNK
 
@@ -222,7 +223,7 @@ class Archive:
                 self.fail(
                     f"entry {ascii(label)[:80]} begins at {entry.header}, inside or behind the directory"
                 )
-            head = os.pread(self.fd, _LOCAL.size + len(entry.name), entry.header)
+            head = pread(self.fd, _LOCAL.size + len(entry.name), entry.header)
             if len(head) < _LOCAL.size:
                 self.fail(f"entry {ascii(label)[:80]} is cut")
             magic, _, flags, method, _, _, crc, csize, usize, n, x = _LOCAL.unpack_from(head)
