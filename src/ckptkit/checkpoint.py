@@ -69,6 +69,10 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
     def __contains__(self, key: object) -> bool:
         return key in self.signature
 
+    # A mapping's own comparison would read every tensor, and end in torch's error about ambiguous truth.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
     def get_slice(self, key: str) -> Slice:
         """A tensor to be read in part: ``checkpoint.get_slice(key)[:, 0:128]``.
 
@@ -163,7 +167,8 @@ def open(source: Any, root: str = "auto") -> Checkpoint:
         return source
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
-        return Checkpoint(open_source(path, root), (path, root))
+        # Another process that unpickles it may stand in another folder.
+        return Checkpoint(open_source(path, root), (os.path.abspath(path), root))
     if isinstance(source, Signature):
         raise UsageError("a signature has no tensors; give the checkpoint itself")
     if isinstance(source, Mapping):

@@ -69,9 +69,21 @@ DTYPES: dict[str, DType] = {d.name: d for d in _ALL}
 FROM_SAFETENSORS: dict[str, DType] = {d.safetensors: d for d in reversed(_ALL) if d.safetensors is not None}
 
 
+# torch's dtypes that no checkpoint format holds, by bits: a model may have them, and a signature names them.
+_BYTE_WIDE = ("qint8", "quint8", "bits1x8", "bits2x4", "bits4x2", "bits8", *(f"int{n}" for n in range(1, 8)))
+_ONLY_NAMED = {"qint32": 32, "bits16": 16, "quint4x2": 4, "quint2x4": 2}
+_ONLY_NAMED |= dict.fromkeys((*_BYTE_WIDE, *(f"uint{n}" for n in range(1, 8))), 8)
+
+
+def is_known(dtype: str) -> bool:
+    """Whether a dtype of this name exists, in torch or in a format."""
+    return dtype in DTYPES or dtype in _ONLY_NAMED
+
+
 def nbytes(dtype: str, numel: int) -> int:
-    """Bytes that `numel` elements of the named dtype take, rounded up to whole bytes."""
-    return (DTYPES[dtype].bits * numel + 7) // 8
+    """Bytes that `numel` elements of the named dtype (`is_known`) take, rounded up to whole bytes."""
+    known = DTYPES.get(dtype)
+    return ((known.bits if known is not None else _ONLY_NAMED[dtype]) * numel + 7) // 8
 
 
 def is_floating(dtype: str) -> bool:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..dtypes import DTYPES
+from ..dtypes import DTYPES, is_known
 from ..errors import FormatError, UsageError
 from ..signatures import OBJECT, Signature, TensorInfo, tied_groups
 from .base import Buffer, Source, Storage, View
@@ -45,7 +45,12 @@ class MemorySource(Source):
                         f"{key!r} is lazily initialised and has no shape yet; run the model once before",
                         key=key,
                     )
-                infos[key] = TensorInfo(tuple(value.shape), str(value.dtype).removeprefix("torch."))
+                dtype = str(value.dtype).removeprefix("torch.")
+                if not is_known(dtype):
+                    raise UsageError(
+                        f"{key!r} has the dtype {value.dtype}, which this ckptkit does not know", key=key
+                    )
+                infos[key] = TensorInfo(tuple(value.shape), dtype)
                 identity = _identity(value)
                 if identity is not None:
                     identities.append((key, identity))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from ..errors import FormatError, RootError, UsageError
 from ..files.regular import open_regular
+from ..text import quote_list
 from .base import Source, WriteRequest, Written
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
@@ -45,12 +46,16 @@ def open_source(path: str, root: str = "auto") -> Source:
         RootError: the root is not there, or not unique.
     """
     if os.path.isdir(path):
-        from .sharded import companions, find_in_folder
+        from .sharded import companions, find_in_folder, not_taken
 
         inner = open_source(find_in_folder(path), root)
         inner.path = path
         if not inner.companions:
             inner.companions = companions(path)
+        others = not_taken(path, inner.files)
+        if others:
+            taken = ", ".join(os.path.basename(file) for file in inner.files[:1])
+            inner.notes = (*inner.notes, f"{taken} was taken; the folder also holds {quote_list(others)}")
         return inner
     if path.lower().endswith(".index.json"):
         from .sharded import ShardedSource
@@ -130,6 +135,8 @@ def recognise(head: bytes, size: int) -> str:
     from .torch_legacy import looks_like_legacy
     from .torch_zip import looks_like_zip
 
+    if _is_numpy_archive(head):
+        return "a NumPy file"
     if looks_like_zip(head):
         return "a zip archive"
     if looks_like_legacy(head):
@@ -142,6 +149,13 @@ def recognise(head: bytes, size: int) -> str:
     if not head.strip(b"\0"):
         return "a file of zeros"
     return _text_or_pickle(head)
+
+
+def _is_numpy_archive(head: bytes) -> bool:
+    """Whether the first entry of a zip archive is an array, as in every ``.npz``."""
+    return head.startswith(b"PK\x03\x04") and head[30 : 30 + int.from_bytes(head[26:28], "little")].endswith(
+        b".npy"
+    )
 
 
 _MAGICS = (
@@ -192,7 +206,7 @@ def writer_for(target: str) -> Callable[[WriteRequest], Written]:
     from .sharded_write import write_sharded
     from .signature_file import write_signature
 
-    if target.endswith(("/", os.sep)) or os.path.isdir(target):
+    if target.endswith(("/", os.sep)):
         return write_sharded
     suffix = os.path.splitext(target)[1].lower()
     if not suffix:
@@ -205,6 +219,8 @@ def writer_for(target: str) -> Callable[[WriteRequest], Written]:
         return write_torch_zip
     if suffix == ".json" and not target.lower().endswith(".index.json"):
         return write_signature
+    if os.path.isdir(target):  # model-v1.5 has no suffix, only a name with a dot
+        return write_sharded
     raise UsageError(
         f"{target}: the suffix {suffix!r} stands for no format; known are .safetensors, {', '.join(TORCH_SUFFIXES)} "
         "(torch), .json (signature), and a folder without a suffix (or with a trailing /)",

@@ -69,7 +69,8 @@ def check_items(kept: Sequence[Item], aliases: Mapping[str, str], metadata: Mapp
             key=objects[0],
         )
     for item in kept:
-        if DTYPES[item.info.dtype].safetensors is None:
+        dtype = DTYPES.get(item.info.dtype)
+        if dtype is None or dtype.safetensors is None:
             raise PlanError(
                 f"safetensors has no {item.info.dtype}, the dtype of {item.key!r}; cast it (known are {_SUPPORTED}), "
                 "or write a torch file (.pt)",
@@ -92,6 +93,7 @@ def check_items(kept: Sequence[Item], aliases: Mapping[str, str], metadata: Mapp
         check_fields([*(item.key for item in kept), *aliases])
     except FormatError as error:
         raise PlanError(error.message, key=error.key) from None
+    check_metadata(metadata)
     clash = [key for key in (*(item.key for item in kept), *aliases) if key in metadata]
     if clash:
         raise PlanError(
@@ -99,6 +101,22 @@ def check_items(kept: Sequence[Item], aliases: Mapping[str, str], metadata: Mapp
             "tied tensors, so rename one of them",
             key=clash[0],
         )
+
+
+def check_metadata(metadata: Mapping[str, str]) -> None:
+    """Refuse strings that no file can hold.
+
+    Raises:
+        PlanError: a lone surrogate, named with its entry.
+    """
+    for name, value in metadata.items():
+        try:
+            name.encode()
+            value.encode()
+        except UnicodeEncodeError:
+            raise PlanError(
+                f"the metadata entry {ascii(name)[:120]} holds a lone surrogate, which no file can hold; change it",
+            ) from None
 
 
 def file_metadata(metadata: Mapping[str, str], aliases: Mapping[str, str]) -> dict[str, str]:

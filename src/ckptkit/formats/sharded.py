@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FormatError
@@ -55,7 +55,10 @@ class ShardedSource(Source):
         self.shards: dict[str, Source] = {}
         try:
             for name in names:
-                self.shards[name] = opener(os.path.join(folder, name))
+                path = os.path.join(folder, name)
+                if os.path.isdir(path):
+                    raise FormatError(f"{index}: the shard {name!r} is a directory", file=index)
+                self.shards[name] = opener(path)
             self._home = _homes(index, weight_map, self.shards)
         except BaseException:
             self.close()
@@ -230,7 +233,8 @@ def find_in_folder(folder: str) -> str:
         FormatError: none, or several that are not one checkpoint.
     """
     try:
-        names = sorted(os.listdir(folder))
+        # A folder with the name of a file is none; following it could lead in circles.
+        names = [name for name in sorted(os.listdir(folder)) if not os.path.isdir(os.path.join(folder, name))]
     except OSError as error:
         raise FormatError(f"{folder}: the folder cannot be read: {error.strerror}", file=folder) from None
     for pick in (
@@ -251,6 +255,25 @@ def find_in_folder(folder: str) -> str:
         f"{folder}: the folder holds no checkpoint (looked for *.index.json, {', '.join('*' + s for s in _WEIGHTS)})",
         file=folder,
     )
+
+
+def not_taken(folder: str, taken: Sequence[str]) -> list[str]:
+    """The other checkpoints in a folder, which a person should know were passed over.
+
+    Args:
+        folder: the folder.
+        taken: the paths of every file that was opened.
+    """
+    own = {os.path.basename(path) for path in taken}
+    return [
+        entry.name
+        for entry in sorted(os.scandir(folder), key=lambda e: e.name)
+        if entry.name.lower().endswith((*_WEIGHTS, ".index.json"))
+        and entry.name not in own
+        and not _NUMBERED.search(entry.name)
+        and not is_temporary(entry.name)
+        and not entry.is_dir()
+    ]
 
 
 def companions(folder: str) -> tuple[str, ...]:

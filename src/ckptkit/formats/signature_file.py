@@ -6,12 +6,14 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..errors import FormatError
+from ..dtypes import is_known
+from ..errors import FormatError, PlanError
 from ..files.atomic import AtomicFile
 from ..files.copy import write_all
 from ..files.regular import open_regular
 from ..signatures import OBJECT, Root, Signature, TensorInfo
 from .base import Buffer, Source, Storage, View, WriteRequest, Written, WrittenFile
+from .safetensors_write import check_metadata
 
 if TYPE_CHECKING:
     import torch
@@ -75,11 +77,15 @@ def parse_signature(raw: bytes, path: str) -> Signature:
             "write one with: python -m ckptkit convert CKPT OUT.json",
             file=path,
         )
-    if document.get("version") != 1:
+    version = document.get("version")
+    if type(version) is not int or version != 1:
         raise FormatError(
-            f"{path}: a signature of version {document.get('version')!r}; this ckptkit reads 1", file=path
+            f"{path}: a signature of version {str(version)[:40]!r}; this ckptkit reads 1", file=path
         )
     try:
+        json.dumps(
+            document, ensure_ascii=False
+        ).encode()  # an escaped lone surrogate makes a str that is no text
         return _signature(document)
     except (KeyError, TypeError, ValueError) as error:
         reason = f"the field {error} is missing" if isinstance(error, KeyError) else str(error)
@@ -89,16 +95,23 @@ def parse_signature(raw: bytes, path: str) -> Signature:
 def _signature(document: dict[str, Any]) -> Signature:
     tensors: dict[str, TensorInfo] = {}
     for entry in _list(document["tensors"], "tensors"):
+        if type(entry) is not dict:
+            raise ValueError(f"tensors holds {str(entry)[:80]}, which is no object")
         key, shape, dtype = entry["key"], entry["shape"], entry["dtype"]
+        kind = entry.get("kind", "tensor")
         if type(key) is not str or type(dtype) is not str:
             raise ValueError(f"key and dtype are strings, not {str(key)[:40]!r} and {str(dtype)[:40]!r}")
         if key in tensors:
             raise ValueError(f"the key {key[:120]!r} stands twice")
         if type(shape) is not list or any(type(n) is not int or not 0 <= n < 1 << 63 for n in shape):
             raise ValueError(f"the shape of {key[:120]!r} is no list of sizes")
-        key.encode()
-        tensors[key] = OBJECT if entry.get("kind") == "object" else TensorInfo(tuple(shape), dtype)
-    tied = []
+        if kind not in ("tensor", "object"):
+            raise ValueError(f"{key[:120]!r} is of the kind {str(kind)[:40]!r}; known are tensor and object")
+        if kind == "tensor" and not is_known(dtype):
+            raise ValueError(f"{key[:120]!r} has the dtype {dtype[:40]!r}, which is none of torch's")
+        tensors[key] = OBJECT if kind == "object" else TensorInfo(tuple(shape), dtype)
+    tied: list[tuple[str, ...]] = []
+    grouped: set[str] = set()
     for group in _list(document.get("tied", []), "tied"):
         if (
             type(group) is not list
@@ -106,6 +119,13 @@ def _signature(document: dict[str, Any]) -> Signature:
             or any(type(k) is not str or k not in tensors for k in group)
         ):
             raise ValueError(f"tied holds {str(group)[:80]}, which is no group of keys")
+        if len(set(group)) < len(group) or not grouped.isdisjoint(group):
+            raise ValueError(f"tied names a key of {str(group)[:80]} twice")
+        if len({tensors[k] for k in group}) > 1:
+            raise ValueError(
+                f"tied says that {str(group)[:80]} are one tensor, but their shapes or dtypes differ"
+            )
+        grouped.update(group)
         tied.append(tuple(group))
     metadata = document.get("metadata", {})
     if type(metadata) is not dict or any(type(v) is not str for v in metadata.values()):
@@ -113,11 +133,17 @@ def _signature(document: dict[str, Any]) -> Signature:
     root = document.get("root")
     if root is not None and type(root) is not str:
         raise ValueError("root is neither a string nor null")
-    roots = tuple(
-        Root(str(r["path"]), str(r["kind"]), int(r["tensors"]), bool(r.get("chosen")))
-        for r in _list(document.get("roots", []), "roots")
-    )
+    roots = tuple(_root(entry) for entry in _list(document.get("roots", []), "roots"))
     return Signature(tensors, tuple(tied), metadata, root, roots)
+
+
+def _root(entry: Any) -> Root:
+    if type(entry) is not dict:
+        raise ValueError(f"roots holds {str(entry)[:80]}, which is no object")
+    path, kind, count, chosen = entry["path"], entry["kind"], entry["tensors"], entry.get("chosen", False)
+    if type(path) is not str or type(kind) is not str or type(count) is not int or type(chosen) is not bool:
+        raise ValueError(f"roots holds {str(entry)[:80]}: path and kind are strings, tensors a number")
+    return Root(path, kind, count, chosen)
 
 
 def _list(value: Any, name: str) -> list[Any]:
@@ -139,7 +165,16 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def write_signature(request: WriteRequest) -> Written:
     """Write the keys, shapes, dtypes, ties and metadata of the items; no data is read."""
+    check_metadata(request.metadata)
     infos = {item.key: item.info for item in request.items}
+    for key in infos:
+        try:
+            key.encode()
+        except UnicodeEncodeError:
+            raise PlanError(
+                f"the key {ascii(key)[:120]} holds a lone surrogate, which no file can hold; rename it first",
+                key=ascii(key),
+            ) from None
     ties: dict[Any, list[str]] = {}
     for item in request.items:
         if item.tie is not None:
