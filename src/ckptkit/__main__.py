@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run a command.
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
 
     Args:
-        argv: arguments; the process's own by default.
+        argv: the words after the program's name; the process's own by default.
 
     Returns:
-        The exit code: 0 done or yes, 1 no, 2 an error, 130 and 143 interrupted.
+        0 done, yes; 1 the honest answer is no; 2 everything else that stops a command; 128 + n after signal n.
     """
-    from .cli.app import run
+    try:
+        from .cli.app import run
 
-    return run(sys.argv[1:] if argv is None else argv)
+        return run(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:  # while the modules above were still being read
+        return 130
 
 
 if __name__ == "__main__":

@@ -63,7 +63,8 @@ def test_inspect_shows_only_the_keys_asked_for_and_refuses_patterns_without_a_ma
 def test_inspect_imports_neither_torch_nor_pydantic(shell: Shell, command: list[str]) -> None:
     code = (
         "import sys; from ckptkit.__main__ import main; code = main(sys.argv[1:]); "
-        "print([m for m in ('torch', 'pydantic', 'numpy', 'safetensors') if m in sys.modules], file=sys.stderr); sys.exit(code)"
+        "names = ('torch', 'pydantic', 'numpy', 'safetensors', 'rich'); "
+        "print([m for m in names if m in sys.modules], file=sys.stderr); sys.exit(code)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, *command], cwd=shell.folder, capture_output=True, text=True, check=True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -28,18 +29,20 @@ def build_model(spec: str) -> Any:
         raise UsageError(
             f"--model {spec!r}: write it as PACKAGE.MODULE:FACTORY, e.g. my_project.models:build"
         )
-    factory = _find(spec, name, attribute)
     import torch
 
-    try:
-        with torch.device("meta"):
-            model = factory()
-    except Exception as first:  # a factory is the user's code, and may fail on meta in any way
-        print_note(f"{spec} cannot be built on the meta device ({_words(first)}); building it on the CPU")
+    # What the user's code prints must not get into the result.
+    with contextlib.redirect_stdout(sys.stderr):
+        factory = _find(spec, name, attribute)
         try:
-            model = factory()
-        except Exception as error:  # likewise
-            raise UsageError(f"--model {spec}: calling it failed: {_words(error)}") from None
+            with torch.device("meta"):
+                model = factory()
+        except (Exception, SystemExit) as first:  # the user's code may fail on meta in any way
+            print_note(f"{spec} cannot be built on the meta device ({_words(first)}); building it on the CPU")
+            try:
+                model = factory()
+            except (Exception, SystemExit) as error:  # likewise
+                raise UsageError(f"--model {spec}: calling it failed: {_words(error)}") from None
     if not isinstance(model, torch.nn.Module):
         raise UsageError(f"--model {spec}: gives a {type(model).__name__}, not an nn.Module")
     return model
@@ -53,7 +56,7 @@ def _find(spec: str, name: str, attribute: str) -> Any:
         found: Any = importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise UsageError(f"--model {spec}: no module named {error.name!r} (looked in {folder} too)") from None
-    except Exception as error:  # the module is the user's code
+    except (Exception, SystemExit) as error:  # the module is the user's code
         raise UsageError(f"--model {spec}: importing {name} failed: {_words(error)}") from None
     for part in attribute.split("."):
         if not hasattr(found, part):

@@ -13,7 +13,9 @@ EXAMPLES = ("schema remap > remap.schema.json",)
 
 def configure(parser: ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("name", metavar="NAME", help="which config, e.g. remap; an unknown name lists them all")
+    parser.add_argument(
+        "name", metavar="NAME", help="which config, e.g. remap; an unknown name lists them all"
+    )
 
 
 def run(arguments: Namespace) -> int:

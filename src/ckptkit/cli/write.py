@@ -17,7 +17,7 @@ from ..plans import Plan, make_plan
 from ..render import plan_view as view
 from ..sizes import parse_size
 from .deadline import regex_deadline
-from .output import print_json, print_note, progress, show
+from .output import OutputFailed, print_json, print_note, progress, show
 
 
 def carry_out(arguments: Namespace, config: RemapConfig) -> int:
@@ -43,13 +43,21 @@ def carry_out(arguments: Namespace, config: RemapConfig) -> int:
         if not fits:
             return _refuse(arguments, plan, problem)
         written = _write(arguments, checkpoint, plan, options)
+        _tell(arguments, checkpoint, plan, written)
+    return 0
+
+
+def _tell(arguments: Namespace, checkpoint: Checkpoint, plan: Plan, written: Written) -> None:
+    try:
         if arguments.json:
             print_json(_document(plan, written))
-            return 0
+            return
         show(view.summary(plan, written))
-        for note in (*checkpoint.source.notes, *written.notes):
-            print_note(note)
-    return 0
+    except OutputFailed as error:
+        where = arguments.source if arguments.in_place else arguments.target
+        raise OutputFailed(f"{error.message}; {where} itself is written and complete") from None
+    for note in (*checkpoint.source.notes, *written.notes):
+        print_note(note)
 
 
 def _options(arguments: Namespace) -> WriteOptions:
