@@ -16,6 +16,7 @@ from pathlib import Path
 from .model import DST, WORKER, Case, Contestant
 
 MB = 1e6
+BUSY = 0.15
 
 
 @dataclass
@@ -71,14 +72,49 @@ def timed(command: list[str]) -> float:
     return seconds
 
 
-def settle(output: Path) -> None:
-    """Remove what the last run wrote and let the disk finish, so that nobody pays for another's writes."""
+def settle(output: Path, patience: float = 0.0) -> None:
+    """Remove what the last run wrote and let the disk finish, so that nobody pays for another's writes.
+
+    Args:
+        output: what to remove.
+        patience: how many seconds to wait at most for other work on the machine to pause.
+    """
     remove(output)
     os.sync()
+    end = time.monotonic() + patience
+    while busy() > BUSY and time.monotonic() < end:
+        pass
 
 
-def measure(case: Case, folder: Path, rounds: int, say: Callable[[str], None]) -> list[Result]:
-    """Everything about one case; the limit is the first of the results."""
+def busy(seconds: float = 0.25) -> float:
+    """The share of all cores that was at work in the last moment; 0 where the system does not tell."""
+
+    def ticks() -> tuple[int, int]:
+        counts = [
+            int(n) for n in Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]
+        ]
+        return sum(counts), counts[3] + counts[4]
+
+    if sys.platform != "linux":
+        return 0.0
+    total, idle = ticks()
+    time.sleep(seconds)
+    total_now, idle_now = ticks()
+    return 1 - (idle_now - idle) / max(1, total_now - total)
+
+
+def measure(
+    case: Case, folder: Path, rounds: int, patience: float, say: Callable[[str], None]
+) -> list[Result]:
+    """Everything about one case; the limit is the first of the results.
+
+    Args:
+        case: what to run.
+        folder: for the outputs.
+        rounds: how often each contestant runs.
+        patience: how many seconds to wait before each run for other work on the machine to pause.
+        say: takes a line on what is going on.
+    """
     everyone = [Result(contestant) for contestant in (case.limit, *case.contestants)]
     outputs = {r.contestant.name: folder / f"out-{n}{r.contestant.suffix}" for n, r in enumerate(everyone)}
     say(f"{case.title}: once each, unmeasured")
@@ -93,9 +129,11 @@ def measure(case: Case, folder: Path, rounds: int, say: Callable[[str], None]) -
         say(f"{case.title}: round {number + 1} of {rounds}")
         for result in everyone:
             output = outputs[result.contestant.name]
+            settle(output, patience)
             result.seconds.append(timed(filled(result.contestant.command, output)))
-            settle(output)
             result.ratios.append(result.seconds[-1] / everyone[0].seconds[-1])
+    for output in outputs.values():
+        settle(output)
     for result in everyone:
         say(f"{case.title}: memory of {result.contestant.name}")
         result.memory = memory(result.contestant, folder)

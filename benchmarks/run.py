@@ -50,6 +50,12 @@ def main() -> None:
     parser.add_argument("--size", type=parse_size, default="1GB", help="of the weights (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="(%(default)s)")
     parser.add_argument(
+        "--patience",
+        type=float,
+        default=20,
+        help="seconds to wait before a run until the machine is idle (%(default)s)",
+    )
+    parser.add_argument(
         "--dir", type=Path, help="where to put the files, three times the size (the system's)"
     )
     parser.add_argument("--markdown", action="store_true", help="print Markdown")
@@ -66,7 +72,7 @@ def main() -> None:
         print(machine(describe(folder), as_markdown=arguments.markdown), flush=True)
         for module in arguments.cases or names:
             for case in importlib.import_module(f"benchmarks.cases.{module}").cases(workshop):
-                results = measure(case, folder, arguments.rounds, say)
+                results = measure(case, folder, arguments.rounds, arguments.patience, say)
                 print((markdown if arguments.markdown else plain)(case, results), flush=True)
 
 
