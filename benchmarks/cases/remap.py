@@ -5,7 +5,6 @@ from __future__ import annotations
 from ..fixtures import PREFIX
 from ..model import DST, Case, Workshop, copied, ours, peer
 
-
 LARGE = 10**9  # what the targets are for: below, the start of Python is most of the time
 
 
