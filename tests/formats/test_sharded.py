@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def test_shards_are_a_pure_function_of_sizes_and_none_is_needlessly_small(
     items = [Item(str(i), TensorInfo((size,), "uint8")) for i, size in enumerate(sizes)]
     shards = split_into_shards(items, limit)
     assert [item for shard in shards for item in shard] == items
-    for one, two in zip(shards, shards[1:], strict=False):
+    for one, two in pairwise(shards):
         assert sum(i.info.nbytes for i in one) <= limit or len(one) == 1
         assert sum(i.info.nbytes for i in one) + two[0].info.nbytes > limit
 

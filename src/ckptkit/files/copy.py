@@ -37,6 +37,7 @@ def copy_bytes(
     *,
     progress: Progress = None,
     crc: bool = False,
+    name: str | None = None,
 ) -> int | None:
     """Copy a run of bytes.
 
@@ -48,6 +49,7 @@ def copy_bytes(
         target_offset: where the first byte goes.
         progress: called with the number of bytes of each step.
         crc: also compute the zlib CRC-32 of what was copied.
+        name: what messages call a source given as a descriptor.
 
     Returns:
         The CRC-32 with `crc`, else None.
@@ -56,7 +58,7 @@ def copy_bytes(
         FormatError: the source ends before (it was cut meanwhile), or cannot be read.
         OSError: the target refuses (no space, a quota).
     """
-    name = source if isinstance(source, str) else f"descriptor {source}"
+    name = source if isinstance(source, str) else name or f"descriptor {source}"
     fd = open_fd(source) if isinstance(source, str) else source
     try:
         if crc and count >= _PARALLEL:

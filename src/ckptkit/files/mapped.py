@@ -9,7 +9,7 @@ from typing import Self
 
 from ..errors import FormatError
 from .copy import STEP
-from .regular import open_fd, read_exactly
+from .regular import open_fd, read_exactly, stamp
 
 
 class MappedFile:
@@ -30,7 +30,7 @@ class MappedFile:
         self.fd = fd
         status = os.fstat(self.fd)
         self.size = status.st_size
-        self._state = (status.st_size, status.st_mtime_ns)
+        self.stamp = stamp(status)
         self._map: mmap.mmap | None = None
 
     def check_unchanged(self) -> None:
@@ -45,9 +45,9 @@ class MappedFile:
         if self.fd < 0:
             raise FormatError(f"{self.path}: it was closed; open it again", file=self.path)
         status = os.fstat(self.fd)
-        if (status.st_size, status.st_mtime_ns) != self._state:
+        if stamp(status) != self.stamp:
             raise FormatError(
-                f"{self.path}: it changed while it was open ({self._state[0]} bytes then, {status.st_size} now); "
+                f"{self.path}: it changed while it was open ({self.size} bytes then, {status.st_size} now); "
                 "open it again",
                 file=self.path,
             )

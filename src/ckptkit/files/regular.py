@@ -48,6 +48,24 @@ def open_fd(path: str) -> int:
     return fd
 
 
+def stamp(status: os.stat_result) -> tuple[int, ...]:
+    """What tells whether a path still leads to the file that was opened, with the bytes it had."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def check_stamp(fd: int, path: str, expected: tuple[int, ...] | None) -> None:
+    """Compare an open file with the `stamp` that was taken before; None stands for any.
+
+    Raises:
+        FormatError: another file took its place, or it was written to.
+    """
+    if expected is not None and stamp(os.fstat(fd)) != expected:
+        raise FormatError(
+            f"{path}: was replaced or changed since it was opened; nothing of it is used, open it again",
+            file=path,
+        )
+
+
 def open_regular(path: str) -> io.FileIO:
     """As `open_fd`, as an unbuffered binary file object."""
     return io.FileIO(open_fd(path), "rb")

@@ -34,12 +34,14 @@ class Region:
         offset: first byte.
         nbytes: how many.
         crc: zlib CRC-32 that the file declares for exactly these bytes; None when it declares none.
+        stamp: `files.regular.stamp` of the file that was opened; who opens the path again compares it.
     """
 
     path: str
     offset: int
     nbytes: int
     crc: int | None = None
+    stamp: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ class SafetensorsSource(Source):
         name = self._alias.get(key, key)
         entry = self._header.entries[name]
         size = entry.stop - entry.start
-        region = Region(self.file.path, self._header.data + entry.start, size)
+        region = Region(self.file.path, self._header.data + entry.start, size, None, self.file.stamp)
         shape = entry.info.shape
         return View(
             Storage((self.file.path, name), size, region), 0, shape, row_major(shape), entry.info.dtype

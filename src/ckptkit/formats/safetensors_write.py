@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Hashable, Mapping, Sequence
+from typing import Self
 
 from ..dtypes import DTYPES
 from ..errors import FormatError, PlanError, WriteError
 from ..files.atomic import AtomicFile
 from ..files.copy import copy_bytes, write_all
 from ..files.mapped import OpenedFile
+from ..files.regular import check_stamp, open_fd
 from ..text import quote_list
 from .base import Item, Progress, Region, View, WriteRequest, Written, WrittenFile
 from .safetensors_header import check_fields, encode_header, layout, read_header
@@ -143,23 +145,22 @@ def write_shard(fd: int, items: Sequence[Item], metadata: Mapping[str, str], pro
     os.ftruncate(fd, total)
     write_all(fd, header, 0)
     by_key = {item.key: item for item in items}
-    run = _Run(fd, progress)
     verified: set[Hashable] = set()
-    for key, (start, stop) in places.items():
-        item, at = by_key[key], len(header) + start
-        view = item.view
-        if stop == start:
-            continue
-        if view is not None and view.contiguous and view.storage.region is not None:
-            verify_part(item, verified)
-            run.add(view, at, stop - start)
-            continue
-        run.flush()
-        for chunk in item_bytes(item):
-            write_all(fd, chunk, at)
-            at += len(chunk)
-            progress(len(chunk))
-    run.flush()
+    with _Run(fd, progress) as run:
+        for key, (start, stop) in places.items():
+            item, at = by_key[key], len(header) + start
+            view = item.view
+            if stop == start:
+                continue
+            if view is not None and view.contiguous and view.storage.region is not None:
+                verify_part(item, verified)
+                run.add(view, at, stop - start)
+                continue
+            run.flush()
+            for chunk in item_bytes(item):
+                write_all(fd, chunk, at)
+                at += len(chunk)
+                progress(len(chunk))
     return total
 
 
@@ -192,13 +193,50 @@ def damaged(region: Region, found: int) -> FormatError:
 
 
 class _Run:
-    """Copies that are neighbours in source and target, done as one."""
+    """Copies that are neighbours in source and target, done as one; a context manager.
+
+    The file that was copied from last stays open: after a rename, neighbours are often none any more, and a
+    hundred thousand small tensors would open it as often.
+    """
 
     def __init__(self, fd: int, progress: Progress) -> None:
         self.fd = fd
         self.progress = progress
-        self.path = ""
+        self.region: Region | None = None
+        self.file = -1
         self.source = self.target = self.count = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self.flush()
+                self._check()
+        finally:
+            self._close()
+
+    def _open(self, region: Region) -> None:
+        """Make the file of a region the open one."""
+        if self.region is not None and (self.region.path, self.region.stamp) == (region.path, region.stamp):
+            return
+        self._check()
+        self._close()
+        self.file = open_fd(region.path)
+        self.region = region
+        self._check()
+
+    def _check(self) -> None:
+        # Before and after copying: bytes of a file that somebody rewrites meanwhile are nobody's checkpoint.
+        if self.region is not None:
+            check_stamp(self.file, self.region.path, self.region.stamp)
+
+    def _close(self) -> None:
+        self.region = None
+        fd, self.file = self.file, -1
+        if fd >= 0:
+            os.close(fd)
 
     def add(self, view: View, target: int, count: int) -> None:
         """Copy the bytes of a contiguous view of a file, now or together with the next ones."""
@@ -207,24 +245,36 @@ class _Run:
         source = region.offset + view.offset * DTYPES[view.dtype].bits // 8
         if region.crc is not None and count == region.nbytes:
             self.flush()
-            found = copy_bytes(region.path, source, count, self.fd, target, progress=self.progress, crc=True)
+            self._open(region)
+            found = copy_bytes(
+                self.file, source, count, self.fd, target, progress=self.progress, crc=True, name=region.path
+            )
             if found != region.crc:
                 raise damaged(region, found or 0)
             return
-        neighbour = (region.path, source, target) == (
-            self.path,
-            self.source + self.count,
-            self.target + self.count,
+        here = self.region is not None and (region.path, region.stamp) == (
+            self.region.path,
+            self.region.stamp,
         )
-        if not neighbour:
+        if not here or (source, target) != (self.source + self.count, self.target + self.count):
             self.flush()
-            self.path, self.source, self.target = region.path, source, target
+            self._open(region)
+            self.source, self.target = source, target
         self.count += count
 
     def flush(self) -> None:
         """Do what was put off."""
         if self.count:
-            copy_bytes(self.path, self.source, self.count, self.fd, self.target, progress=self.progress)
+            assert self.region is not None
+            copy_bytes(
+                self.file,
+                self.source,
+                self.count,
+                self.fd,
+                self.target,
+                progress=self.progress,
+                name=self.region.path,
+            )
             self.count = 0
 
 
