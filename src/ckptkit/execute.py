@@ -129,10 +129,10 @@ def check_target(
 def _writer(
     source: Source, name: str, in_place: bool, options: WriteOptions
 ) -> Callable[[WriteRequest], Written]:
-    writer = writer_for(name)
     if in_place:
         _check_in_place(source, name)
-    else:
+    writer = writer_for(name)
+    if not in_place:
         _refuse_same(source, name)
     if options.max_shard_size is not None and not _is_folder(name):
         raise UsageError(
@@ -198,6 +198,16 @@ def _within(path: str, folder: str) -> bool:
 def _check_in_place(source: Source, target: str) -> None:
     if source.path is None:
         raise UsageError("a checkpoint in memory cannot be rewritten in place; give a target")
+    if target.lower().endswith(".index.json"):
+        raise UsageError(
+            f"{target}: an index cannot be rewritten without its shards; give the folder that holds them",
+            file=target,
+        )
+    if os.path.isfile(target) and not os.path.splitext(target)[1]:
+        raise UsageError(
+            f"{target}: has no suffix to say in which format to rewrite it; rename it ({source.format}), or give DST",
+            file=target,
+        )
     for path in {source.path, target, *source.files}:
         if os.path.islink(path):
             raise UsageError(

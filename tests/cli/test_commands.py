@@ -257,3 +257,70 @@ def test_a_closed_stdout_changes_nothing_about_the_output(shell: Shell) -> None:
     assert done.returncode == 2
     with ckptkit.open(shell.folder / "out.safetensors") as back:
         assert len(back) == len(state())
+
+
+def test_in_place_refuses_what_it_cannot_rewrite_and_says_when_the_format_changes(shell: Shell) -> None:
+    source = (shell.folder / "model.safetensors").read_bytes()
+    (shell.folder / "odd.bin").write_bytes(source)
+    (shell.folder / "noext").write_bytes(source)
+    ran = shell("remap", "odd.bin", "--in-place", "--strip-prefix", "module.")
+    assert "odd.bin was safetensors and is torch zip now" in ran.err
+    ran = shell("remap", "noext", "--in-place", "--strip-prefix", "module.")
+    assert (ran.code, (shell.folder / "noext").read_bytes()) == (2, source)
+    assert "noext: has no suffix to say in which format to rewrite it" in ran.err
+    assert shell("convert", "model.safetensors", "shards", "--max-shard-size", "200B").code == 0
+    ran = shell("remap", "shards/model.safetensors.index.json", "--in-place", "--strip-prefix", "module.")
+    assert (ran.code, "give the folder that holds them" in ran.err) == (2, True)
+
+
+DRY = {
+    "exists": (["model.safetensors"], "model.safetensors: exists already"),
+    "same": (["run.pt", "--overwrite"], "run.pt is the source itself"),
+    "suffix": (["x.h5"], "the suffix '.h5' stands for no format"),
+    "shards": (["x.pt", "--max-shard-size", "1GB"], "a single file is never sharded"),
+}
+
+
+@pytest.mark.parametrize("name", DRY)
+def test_a_dry_run_shows_the_plan_and_what_would_stop_it(shell: Shell, name: str) -> None:
+    argv, words = DRY[name]
+    before = {p.name: p.read_bytes() for p in shell.folder.iterdir()}
+    ran = shell("remap", "run.pt", *argv, "--strip-prefix", "module.", "--dry-run")
+    assert ran.code == 2
+    assert "rule 0 strip_prefix: touches 9 keys" in ran.out
+    assert words in ran.err
+    told = shell("remap", "run.pt", *argv, "--strip-prefix", "module.", "--dry-run", "--json")
+    assert words in told.document["message"]
+    assert {p.name: p.read_bytes() for p in shell.folder.iterdir()} == before
+
+
+def test_a_dry_run_finds_what_the_format_of_the_target_cannot_hold(tmp_path: Path) -> None:
+    torch.save({"c": torch.ones(1, dtype=torch.complex128)}, tmp_path / "c.pt")
+    ran = Shell(tmp_path)("remap", "c.pt", "c.safetensors", "--add-prefix", "x.", "--dry-run")
+    assert ran.code == 2
+    assert "safetensors has no complex128, the dtype of 'x.c'" in ran.err
+
+
+def test_several_keeps_in_a_row_are_one_rule_and_errors_name_the_options(shell: Shell) -> None:
+    argv = ["remap", "run.pt", "--keep", "*.step", "--keep", "*.head.*", "--dry-run", "--json"]
+    assert [o["key"] for o in shell(*argv).document["outputs"]] == ["module.step", "module.head.weight"]
+    (shell.folder / "r.yaml").write_text("rules:\n  - {op: strip_prefix, prefix: module.}\n")
+    ran = shell("remap", "run.pt", "--config", "r.yaml", "--drop", "stepp", "--dry-run")
+    assert ran.err.startswith(
+        "error: --drop stepp: the pattern 'stepp' matches no key; the nearest keys are 'step'"
+    )
+    (shell.folder / "r.yaml").write_text("rules:\n  - {op: strip_prefix, prefix: modul_}\n")
+    ran = shell("remap", "run.pt", "--config", "r.yaml", "--drop", "*.step", "--dry-run")
+    assert ran.err.startswith("error: rules.0 (strip_prefix): it touches no key")
+
+
+def test_a_pattern_that_backtracks_is_stopped(tmp_path: Path) -> None:
+    torch.save({"a" * 3000: torch.ones(1)}, tmp_path / "a.pt")
+    shell = Shell(tmp_path)
+    for argv in (
+        ["inspect", "a.pt", "--key", "re:a*a*a*a*a*[bc]"],
+        ["remap", "a.pt", "--dry-run", "--rename", "a*a*a*a*a*[bc]", "x"],
+    ):
+        ran = shell(*argv)
+        assert ran.code == 2
+        assert "backtracks" in ran.err

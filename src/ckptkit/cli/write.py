@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from ..checkpoint import Checkpoint
 from ..checkpoint import open as open_checkpoint
 from ..checkpoint import signature as signature_of
 from ..config import RemapConfig
-from ..errors import UsageError
+from ..errors import CkptkitError, UsageError
 from ..execute import check_target, write
 from ..fit import Fit, fit
 from ..formats.base import WriteOptions, Written
@@ -44,6 +46,8 @@ def carry_out(arguments: Namespace, config: RemapConfig) -> int:
             return _refuse(arguments, plan, problem)
         written = _write(arguments, checkpoint, plan, options)
         _tell(arguments, checkpoint, plan, written)
+        if arguments.in_place and not arguments.json:
+            _tell_format(arguments.source, checkpoint.source.format)
     return 0
 
 
@@ -70,8 +74,6 @@ def _options(arguments: Namespace) -> WriteOptions:
 
 
 def _write(arguments: Namespace, checkpoint: Checkpoint, plan: Plan, options: WriteOptions) -> Written:
-    from dataclasses import replace
-
     target = arguments.source if arguments.in_place else arguments.target
     with progress(plan.signature.nbytes, "writing") as advance:
         return write(
@@ -130,6 +132,13 @@ def _refuse(arguments: Namespace, plan: Plan, problem: Fit | None) -> int:
 
 def _target_name(arguments: Namespace) -> str:
     return str(arguments.like or arguments.model)
+
+
+def _tell_format(path: str, before: str) -> None:
+    """Say when a file that was named for another format has become what its name says."""
+    with suppress(CkptkitError), open_checkpoint(path, "auto") as again:
+        if again.source.format != before:
+            print_note(f"{path} was {before} and is {again.source.format} now, which its name stands for")
 
 
 def _document(plan: Plan, written: Written) -> dict[str, Any]:
