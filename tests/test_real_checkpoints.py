@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from real_models import import_transformers, packaged_checkpoints
 
 import ckptkit
 
 from .strategies import content
+from real_models import import_transformers, packaged_checkpoints
 
 FILES = packaged_checkpoints()
 

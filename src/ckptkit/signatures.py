@@ -119,8 +119,7 @@ class Signature(Mapping[str, TensorInfo]):
             "metadata": dict(self.metadata),
             "root": self.root,
             "roots": [
-                {"path": r.path, "kind": r.kind, "tensors": r.tensors, "chosen": r.chosen}
-                for r in self.roots
+                {"path": r.path, "kind": r.kind, "tensors": r.tensors, "chosen": r.chosen} for r in self.roots
             ],
         }
 

@@ -30,5 +30,7 @@ def parse_size(text: str) -> int:
     unit = _UNITS.get(match[2].upper()) if match else None
     size = int(float(match[1]) * unit) if match and unit else 0
     if size <= 0:
-        raise UsageError(f"{text!r} is no size; write a positive number with kB, MB, GB or KiB, MiB, GiB, e.g. 5GB")
+        raise UsageError(
+            f"{text!r} is no size; write a positive number with kB, MB, GB or KiB, MiB, GiB, e.g. 5GB"
+        )
     return size

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -14,6 +16,7 @@ import pytest
 import torch
 
 import ckptkit
+from ckptkit.__main__ import main
 
 
 @dataclass
@@ -28,18 +31,26 @@ class Ran:
 
 
 class Shell:
+    """Commands in a folder: called within this process, which is fast, or started as one of their own."""
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def __call__(self, *argv: str, **options: Any) -> Ran:
+    def __call__(self, *argv: str) -> Ran:
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.chdir(self.folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main(list(argv))
+        assert "a defect of ckptkit" not in err.getvalue(), err.getvalue()
+        return Ran(code, out.getvalue(), err.getvalue())
+
+    def process(self, *argv: str, env: dict[str, str] | None = None) -> Ran:
         done = subprocess.run(
             [sys.executable, "-m", "ckptkit", *argv],
             cwd=self.folder,
             capture_output=True,
             text=True,
             timeout=60,
-            env={**os.environ, **options.pop("env", {})},
-            **options,
+            env={**os.environ, **(env or {})},
         )
         assert "Traceback" not in done.stderr, done.stderr
         return Ran(done.returncode, done.stdout, done.stderr)

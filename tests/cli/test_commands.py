@@ -145,8 +145,8 @@ def test_a_model_is_built_on_the_meta_device_from_the_current_folder(shell: Shel
         "        self.a = torch.nn.Linear(2, 2)\n        assert self.a.weight.is_meta\n"
     )
     torch.save({"a.weight": torch.ones(2, 2), "a.bias": torch.ones(2)}, shell.folder / "net.pt")
-    assert shell("convert", "net.pt", "net.safetensors", "--model", "nets:Net").code == 0
-    ran = shell("convert", "net.pt", "n2.safetensors", "--model", "nets:Nett")
+    assert shell.process("convert", "net.pt", "net.safetensors", "--model", "nets:Net").code == 0
+    ran = shell.process("convert", "net.pt", "n2.safetensors", "--model", "nets:Nett")
     assert (ran.code, ran.err) == (2, "error: --model nets:Nett: nets has no 'Nett'; check the name\n")
 
 
@@ -321,6 +321,6 @@ def test_a_pattern_that_backtracks_is_stopped(tmp_path: Path) -> None:
         ["inspect", "a.pt", "--key", "re:a*a*a*a*a*[bc]"],
         ["remap", "a.pt", "--dry-run", "--rename", "a*a*a*a*a*[bc]", "x"],
     ):
-        ran = shell(*argv)
+        ran = shell.process(*argv)
         assert ran.code == 2
         assert "backtracks" in ran.err

@@ -130,7 +130,7 @@ def test_a_closed_stdout_does_not_end_up_in_the_file_that_is_opened_first(shell:
 
 def test_an_encoding_without_the_letters_of_a_key_escapes_them(tmp_path: Path) -> None:
     torch.save({"模型.weight": torch.ones(1)}, tmp_path / "a.pt")
-    ran = Shell(tmp_path)("inspect", "a.pt", env={"PYTHONIOENCODING": "ascii"})
+    ran = Shell(tmp_path).process("inspect", "a.pt", env={"PYTHONIOENCODING": "ascii"})
     assert ran.code == 0
     assert "\\u6a21\\u578b.weight  [1]  float32" in ran.out
 
@@ -149,7 +149,7 @@ def test_what_a_model_prints_does_not_get_into_the_document(shell: Shell) -> Non
     (shell.folder / "noisy.py").write_text(
         "import torch\nprint('importing')\n\ndef build():\n    print('building')\n    return torch.nn.Linear(2, 2)\n"
     )
-    ran = shell("remap", "run.pt", "--dry-run", "--json", "--model", "noisy:build")
+    ran = shell.process("remap", "run.pt", "--dry-run", "--json", "--model", "noisy:build")
     assert ran.code == 1
     assert ran.document["fit"]["missing"] == ["weight", "bias"]
     assert ran.err == "importing\nbuilding\n"

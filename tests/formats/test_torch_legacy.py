@@ -50,7 +50,7 @@ def test_legacy_files_read_as_torch_reads_them(parts: list[tuple[torch.dtype, in
             assert region is not None and region.crc is None
             raw = Path(path).read_bytes()[region.offset : region.offset + region.nbytes]
             assert raw == b"".join(bytes(c) for c in source.read(view.storage, 0, view.storage.nbytes))
-        groups = {g for g in source.signature.tied}
+        groups = set(source.signature.tied)
         for number, (_, numel, tied) in enumerate(parts):
             expected = {f"w{number}", f"tied{number}"} | ({f"half{number}"} if numel == 1 else set())
             assert not (tied and numel) or any(set(g) >= expected for g in groups)
