@@ -116,7 +116,7 @@ def test_what_cannot_be_read_is_called_what_it_is(name: str, suffix: str, tmp_pa
         assert f"is named {suffix}" in caught.value.message
 
 
-@given(st.binary(max_size=300))
+@given(raw=st.binary(max_size=300))
 def test_any_bytes_are_something_and_never_another_error(
     raw: bytes, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -128,11 +128,11 @@ def test_any_bytes_are_something_and_never_another_error(
             open_source(str(folder / name))
 
 
-@given(st.integers(0, 3), st.data())
+@given(which=st.integers(0, 2), data=st.data())
 def test_a_changed_file_is_read_or_one_error(
     which: int, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    raw = bytearray([SAFETENSORS, TORCH, LEGACY, SAFETENSORS][which])
+    raw = bytearray([SAFETENSORS, TORCH, LEGACY][which])
     for _ in range(data.draw(st.integers(1, 3))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     path = tmp_path_factory.mktemp("changed") / "a"

@@ -12,6 +12,8 @@ from .base import Source, WriteRequest, Written
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 _HEAD = 4096
+# How every stream that torch.save wrote before 1.6 begins: the pickled number 0x1950a86a20f9469cfc6c.
+_LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _ADVICE = {
     "a Git LFS pointer": "the real file was never fetched; run `git lfs pull`, or download the file itself",
     "an HTML page": "a download saved a web page instead of the file; download it again, logged in if need be",
@@ -69,9 +71,9 @@ def open_source(path: str, root: str = "auto") -> Source:
     suffix = os.path.splitext(path)[1].lower()
     promised = {".safetensors": "safetensors", ".json": "JSON"}.get(suffix)
     if promised == "safetensors" and kind != "safetensors" and not _may_be_broken_safetensors(kind):
-        raise FormatError(f"{path}: is named .safetensors and is {_describe(kind)}", file=path)
+        raise FormatError(f"{path}: is named .safetensors and is {_describe(kind, head)}", file=path)
     if promised == "JSON" and kind != "JSON":
-        raise FormatError(f"{path}: is named .json and is {_describe(kind)}", file=path)
+        raise FormatError(f"{path}: is named .json and is {_describe(kind, head)}", file=path)
     if kind == "safetensors" or promised == "safetensors":
         from .safetensors import SafetensorsSource
 
@@ -90,7 +92,7 @@ def open_source(path: str, root: str = "auto") -> Source:
 
         source = open_torch_legacy(path, root)
     else:
-        raise FormatError(f"{path}: is {_describe(kind)}", file=path)
+        raise FormatError(f"{path}: is {_describe(kind, head)}", file=path)
     expected = "safetensors" if suffix == ".safetensors" else "torch" if suffix in TORCH_SUFFIXES else None
     if expected is not None and not source.format.startswith(expected):
         source.notes = (*source.notes, f"the name ends in {suffix}, the content is {source.format}")
@@ -104,7 +106,9 @@ def _only_auto(path: str, root: str, what: str) -> None:
         )
 
 
-def _describe(kind: str) -> str:
+def _describe(kind: str, head: bytes) -> str:
+    if kind == "a torch legacy file" and not head.startswith(_LEGACY_MAGIC):
+        kind = "a tar archive" if head[257:262] == b"ustar" else "a pickle that torch did not write"
     kind = "a zip archive, as torch writes it" if kind == "a zip archive" else kind
     kind = "JSON text" if kind == "JSON" else kind
     advice = _ADVICE.get(kind)
