@@ -151,3 +151,43 @@ def test_extra_state_goes_through_torch_files_and_modules(tmp_path: Path) -> Non
     ckptkit.save(ckptkit.remap(ckptkit.open(one), [{"op": "add_prefix", "prefix": "m."}]), tmp_path / "a.pt")
     two.load_state_dict(ckptkit.remap(tmp_path / "a.pt", [{"op": "strip_prefix", "prefix": "m."}]))
     assert two.count == one.count
+
+
+def test_a_pickled_checkpoint_opens_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a worker process that was started elsewhere."""
+    ckptkit.save({"w": torch.ones(2)}, tmp_path / "a.safetensors")
+    monkeypatch.chdir(tmp_path)
+    raw = pickle.dumps(ckptkit.open("a.safetensors"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert pickle.loads(raw)["w"].tolist() == [1, 1]
+
+
+def test_checkpoints_compare_by_identity_and_can_be_kept_in_sets(tmp_path: Path) -> None:
+    ckptkit.save({"w": torch.ones(2)}, tmp_path / "a.safetensors")
+    one, two = (ckptkit.open(tmp_path / "a.safetensors") for _ in range(2))
+    assert one == one
+    assert one != two
+    assert len({one, two}) == 2
+
+
+def test_a_copy_is_a_plain_dict_with_the_versions_of_modules(tmp_path: Path) -> None:
+    ckptkit.save(net(), tmp_path / "a.pt")
+    copied: Any = ckptkit.open(tmp_path / "a.pt").copy()
+    assert isinstance(copied, dict)
+    assert copied._metadata["1"] == {"version": 2}
+    del copied["1.running_mean"]
+    assert "1.running_mean" in ckptkit.open(tmp_path / "a.pt")
+
+
+def test_shapes_that_torch_cannot_hold_are_listed_but_not_opened(tmp_path: Path) -> None:
+    header = b'{"a":{"dtype":"F32","shape":[0,9223372036854775808],"data_offsets":[0,0]}}'
+    (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    checkpoint = ckptkit.open(tmp_path / "a.safetensors")
+    assert checkpoint.signature["a"].shape == (0, 1 << 63)
+    with pytest.raises(
+        ckptkit.FormatError, match=r"'a' has the shape \[0, 9223372036854775808\], which torch cannot"
+    ):
+        checkpoint["a"]

@@ -136,3 +136,36 @@ def test_writing_into_the_folder_of_the_source_is_refused(tmp_path: Path) -> Non
                     checkpoint, str(tmp_path / target) + ("/" if target.endswith("/") else ""), overwrite=True
                 )
     assert (tmp_path / "m" / "model.safetensors").read_bytes() == before
+
+
+def test_files_behind_links_come_along_as_files(tmp_path: Path) -> None:
+    """Downloaded models are folders of relative links, which would lead nowhere from another place."""
+    blobs, model = tmp_path / "blobs", tmp_path / "snapshots"
+    blobs.mkdir()
+    model.mkdir()
+    (blobs / "1").write_text("{}")
+    (model / "config.json").symlink_to("../blobs/1")
+    ckptkit.save({"a": torch.ones(1)}, model / "model.safetensors")
+    (tmp_path / "far").mkdir()
+    ckptkit.save(ckptkit.open(model), tmp_path / "far" / "out")
+    assert not (tmp_path / "far" / "out" / "config.json").is_symlink()
+    assert (tmp_path / "far" / "out" / "config.json").read_text() == "{}"
+
+
+def test_checkpoints_that_were_passed_over_are_named(tmp_path: Path) -> None:
+    folder(tmp_path, {"a": ONE, "b": TWO}, {ONE: ["a"], TWO: ["b"]})
+    torch.save({"z": torch.ones(1)}, tmp_path / "pytorch_model.bin")
+    source = ckptkit.open(tmp_path).source
+    assert source.notes == (f"{INDEX} was taken; the folder also holds 'pytorch_model.bin'",)
+    os.unlink(tmp_path / "pytorch_model.bin")
+    assert ckptkit.open(tmp_path).source.notes == ()
+
+
+def test_a_folder_is_never_taken_for_a_file(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").symlink_to(".")
+    with pytest.raises(FormatError, match="the folder holds no checkpoint"):
+        ckptkit.open(tmp_path)
+    (tmp_path / "x.safetensors").mkdir()
+    safetensors.torch.save_file({"a": torch.ones(1)}, tmp_path / "x.safetensors" / "model.safetensors")
+    with pytest.raises(FormatError, match=r"the shard 'x.safetensors' is a directory"):
+        ckptkit.open(folder(tmp_path, {"a": "x.safetensors"}, {}))
