@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .api import plan, remap, save
     from .checkpoint import Checkpoint, open, signature
-    from .config import RemapConfig
+    from .config import LoadConfig, RemapConfig
     from .errors import (
         CkptkitError,
         ConfigError,
@@ -24,12 +24,20 @@ if TYPE_CHECKING:
         UsageError,
         WriteError,
     )
+    from .load_report import LoadReport
+    from .modules.checking import check
+    from .modules.loading import load, load_hook
     from .plans import Plan
     from .signatures import Signature, TensorInfo
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "LoadReport": "load_report",
+    "LoadConfig": "config",
+    "load_hook": "modules.loading",
+    "load": "modules.loading",
+    "check": "modules.checking",
     "Checkpoint": "checkpoint",
     "CkptkitError": "errors",
     "ConfigError": "errors",
@@ -59,6 +67,8 @@ __all__ = [
     "FormatError",
     "IncompatibleKeysError",
     "KeyNotFoundError",
+    "LoadConfig",
+    "LoadReport",
     "Plan",
     "PlanError",
     "Problem",
@@ -68,6 +78,9 @@ __all__ = [
     "TensorInfo",
     "UsageError",
     "WriteError",
+    "check",
+    "load",
+    "load_hook",
     "open",
     "plan",
     "remap",

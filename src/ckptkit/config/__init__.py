@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from .base import Config
+from .load import LoadConfig
 from .remap import RemapConfig
 
-CONFIGS: dict[str, type[Config]] = {"remap": RemapConfig}
+CONFIGS: dict[str, type[Config]] = {"remap": RemapConfig, "load": LoadConfig}
 
 
 def json_schema(name: str) -> dict[str, Any]:
     """The JSON Schema of a config.
 
     Args:
-        name: ``remap``.
+        name: ``remap`` or ``load``.
     """
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -22,4 +23,4 @@ def json_schema(name: str) -> dict[str, Any]:
     }
 
 
-__all__ = ["CONFIGS", "Config", "RemapConfig", "json_schema"]
+__all__ = ["CONFIGS", "Config", "LoadConfig", "RemapConfig", "json_schema"]

@@ -1,0 +1,67 @@
+"""``ckptkit check``: whether a checkpoint would load, and if not, why."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError
+from .output import print_json, print_text
+
+if TYPE_CHECKING:
+    from ..config import LoadConfig
+
+ABOUT = (
+    "Says whether a checkpoint would load into a model or in the place of another checkpoint: which keys are missing, "
+    "unexpected or of another shape, and the cause where there is one. Reads names, shapes and dtypes; changes nothing."
+)
+EXAMPLES = (
+    "check run.pt --model my_project.nets:build",
+    "check run.pt --like model.safetensors --config load.yaml",
+)
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("checkpoint", metavar="CKPT", help="a file, a sharded folder, an index, or a signature")
+    parser.add_argument("--model", metavar="MODULE:FACTORY", help="a class or function that builds the model")
+    parser.add_argument("--like", metavar="CKPT", help="a checkpoint in whose place it should load")
+    parser.add_argument("--config", metavar="FILE", help="a LoadConfig: root, rules, what may be missing, ...")
+    parser.add_argument("--root", metavar="PATH", help="where the weights lie: auto, none, or a dotted path")
+
+
+def run(arguments: Namespace) -> int:
+    """Carry the command out: 0 it fits, 1 it does not."""
+    if (arguments.model is None) == (arguments.like is None):
+        raise UsageError("check needs --model MODULE:FACTORY or --like CKPT, one of them, to know what must fit")
+    from ..checkpoint import open as open_checkpoint
+    from ..modules.checking import check
+    from .deadline import regex_deadline
+
+    config = _config(arguments)
+    with open_checkpoint(arguments.checkpoint, config.root) as checkpoint:
+        target = _target(arguments)
+        with regex_deadline(len(checkpoint.signature)):
+            report = check(target, checkpoint, config)
+    if arguments.json:
+        print_json(report.to_json())
+    else:
+        print_text(str(report))
+    return 0 if report.ok else 1
+
+
+def _target(arguments: Namespace) -> Any:
+    if arguments.model is not None:
+        from .model import build_model
+
+        return build_model(arguments.model)
+    from ..checkpoint import signature
+
+    return signature(arguments.like)
+
+
+def _config(arguments: Namespace) -> LoadConfig:
+    from ..config import LoadConfig
+
+    config = LoadConfig.from_file(arguments.config) if arguments.config is not None else LoadConfig()
+    return config if arguments.root is None else config.model_copy(update={"root": arguments.root})

@@ -1,0 +1,47 @@
+"""LoadConfig: how a checkpoint goes into a model."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, Field
+
+from ..rules import AnyRule
+from ..rules.base import Pattern
+from ..rules.tensors import check_dtype
+from .adapt import AdaptEntry
+from .base import Config
+
+
+def _policy(name: str) -> str:
+    return name if name in ("auto", "model", "checkpoint") else check_dtype(name)
+
+
+class LoadConfig(Config):
+    """How a checkpoint is loaded into a model.
+
+    Args:
+        root: where the weights lie in a nested checkpoint: ``auto``, ``none``, or a dotted path.
+        rules: a RemapConfig's rules, applied first.
+        strict: torch's meaning: missing and unexpected keys are errors.
+        allow_missing: patterns of target keys that may stay as they are.
+        allow_unexpected: patterns of source keys (after the rules) that may be left over.
+        on_mismatch: what to do where shapes differ and no adapt entry covers: ``error`` or ``skip``.
+        adapt: entries that bring tensors to the model's shape.
+        min_loaded: share of the model's parameters that must be filled; filling none is always an error.
+        assign: torch's meaning; what a meta-device model needs.
+        dtype: ``auto`` (the model's; with assign the checkpoint's), ``model``, ``checkpoint``, or a dtype's name.
+    """
+
+    _name: ClassVar[str] = "load"
+
+    root: Annotated[str, Field(min_length=1)] = "auto"
+    rules: list[AnyRule] = Field(default=[])
+    strict: bool = True
+    allow_missing: list[Pattern] = Field(default=[])
+    allow_unexpected: list[Pattern] = Field(default=[])
+    on_mismatch: Literal["error", "skip"] = "error"
+    adapt: list[AdaptEntry] = Field(default=[])
+    min_loaded: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    assign: bool = False
+    dtype: Annotated[str, AfterValidator(_policy)] = "auto"

@@ -1,0 +1,1 @@
+"""Checkpoints and more than one process: shards of DTensor parameters."""

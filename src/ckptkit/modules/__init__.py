@@ -1,0 +1,1 @@
+"""Checkpoints and live modules: load, check, freeze, parameter groups."""

@@ -1,0 +1,164 @@
+"""Whether a checkpoint fits a target, decided without changing or reading anything it need not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..checkpoint import open as open_checkpoint
+from ..checkpoint import signature as signature_of
+from ..config import LoadConfig, RemapConfig
+from ..diagnosis import diagnose
+from ..errors import FormatError
+from ..formats.base import Source
+from ..load_report import LoadReport
+from ..matching import Match, match, report
+from ..planned import PlannedSource
+from ..plans import make_plan
+from ..signatures import Signature
+from ..text import quote_list
+from .rehearsal import Rehearsal, rehearse
+from .settings import as_load_config
+from .targets import Target, describe
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that is known before a parameter changes.
+
+    Args:
+        match: which source key fills which target key.
+        rehearsal: what the modules' own hooks do to the keys.
+        report: the outcome.
+        withheld: keys (as the hooks leave them) that must not reach the modules.
+    """
+
+    match: Match
+    rehearsal: Rehearsal
+    report: LoadReport
+    withheld: tuple[str, ...]
+
+
+def prepare(target: Target, source: PlannedSource, config: LoadConfig) -> Prepared:
+    """Match a checkpoint (after the rules) with a live module.
+
+    Raises:
+        PlanError: an adapt entry does not suit.
+        IncompatibleKeysError: a module's own hook refuses.
+    """
+    rehearsal = rehearse(target.module, source.signature, source.state_metadata)
+    matched = match(source.signature, target.signature, config, rehearsal.names)
+    made = set(rehearsal.made)
+    matched.made = [key for key in matched.missing if key in made]
+    matched.missing = [key for key in matched.missing if key not in made]
+    notes = list(source.notes)
+    if rehearsal.overriding:
+        classes = sorted({cls for _, cls in rehearsal.overriding} - _STOCK)
+        if classes:
+            notes.append(
+                f"classes that load in their own way (kept aside and restored on error): {', '.join(classes)}"
+            )
+    if config.assign:
+        left = _left_on_meta(target, matched)
+        if left:
+            notes.append(
+                f"stay on the meta device, since the checkpoint does not fill them: {quote_list(left)}"
+            )
+    outcome = judged(source, target.signature, matched, config, target.what, notes)
+    withheld = (*(m.key for m in matched.mismatched), *matched.reinit)
+    return Prepared(matched, rehearsal, outcome, withheld)
+
+
+# torch's own classes whose overrides only migrate old layouts.
+_STOCK = {
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "SyncBatchNorm",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
+}
+
+
+def judged(
+    source: Source, target: Signature, matched: Match, config: LoadConfig, what: str, notes: list[str]
+) -> LoadReport:
+    """The report of a match, with findings when it does not fit."""
+    outcome = report(matched, target, config, what, equal=_equal(source), notes=notes)
+    if outcome.ok:
+        return outcome
+    return replace(outcome, findings=diagnose(outcome, source.signature, target))
+
+
+def _equal(source: Source) -> Callable[[str, str], bool | None]:
+    """Compares two tensors of a source by their bytes; None when it has no data."""
+
+    def equal(a: str, b: str) -> bool | None:
+        try:
+            one, other = source.tensor(a), source.tensor(b)
+        except FormatError:
+            return None
+        if one.shape != other.shape or one.dtype != other.dtype:
+            return False
+        import torch
+
+        left, right = (t.contiguous().reshape(-1).view(torch.uint8) for t in (one, other))
+        return torch.equal(left, right)
+
+    return equal
+
+
+def _left_on_meta(target: Target, matched: Match) -> list[str]:
+    tied = {key for key, _ in matched.tied}
+    kept = {*matched.fills, *tied}
+    every = [*target.module.named_parameters(), *target.module.named_buffers()]
+    return [name for name, value in every if value.is_meta and name not in kept]
+
+
+def check(target: Any, source: Any, config: LoadConfig | Mapping[str, Any] | None = None) -> LoadReport:
+    """Whether a checkpoint would load; changes nothing.
+
+    Args:
+        target: an `nn.Module` (on any device, meta included), a Signature, a Checkpoint, or a path.
+        source: a path, a mapping of tensors, a Checkpoint, a Signature, or an `nn.Module`.
+        config: a `LoadConfig` or its fields.
+
+    Returns:
+        The report that `load` would give; `ok` says whether it would load.
+
+    Raises:
+        PlanError: the rules cannot be carried out.
+        FormatError: a checkpoint is damaged.
+    """
+    settings = as_load_config(config)
+    rules = RemapConfig(root=settings.root, rules=list(settings.rules))
+    if isinstance(source, Signature):
+        base: Source = _Described(source)
+    else:
+        base = open_checkpoint(source, root=settings.root).source
+    planned = PlannedSource(base, make_plan(base.signature, rules))
+    if hasattr(target, "named_parameters") and hasattr(target, "state_dict"):
+        return prepare(describe(target), planned, settings).report
+    signature = signature_of(target)
+    matched = match(planned.signature, signature, settings)
+    return judged(planned, signature, matched, settings, "the target", list(planned.notes))
+
+
+class _Described(Source):
+    """A signature without data, where a source is wanted."""
+
+    format = "signature"
+
+    def __init__(self, signature: Signature) -> None:
+        self.signature = signature
+
+    def view(self, key: str) -> Any:
+        raise FormatError(f"{key!r} has no data: only a signature was given", key=key)
+
+    def read(self, storage: Any, start: int, stop: int) -> Any:
+        raise FormatError("only a signature was given, which has no data")
+
+    def tensor(self, key: str) -> Any:
+        raise FormatError(f"{key!r} has no data: only a signature was given", key=key)

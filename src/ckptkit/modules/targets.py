@@ -1,0 +1,80 @@
+"""A live module as the target of a load: its keys, its ties, and the wrappers around it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..checkpoint import Checkpoint
+from ..errors import UsageError
+from ..formats.memory import MemorySource, module_state
+from ..signatures import Signature
+from ..text import quote_list
+
+if TYPE_CHECKING:
+    import torch
+
+# Wrappers keep the module they wrap under one attribute, which shows up in every key.
+_INNER = {
+    "DataParallel": "module",
+    "DistributedDataParallel": "module",
+    "OptimizedModule": "_orig_mod",
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """A module to load into.
+
+    Args:
+        module: without its wrappers.
+        signature: of its state_dict: parameters, persistent buffers, extra state; ties by identity.
+        state: the state_dict itself, with the parameters and not copies of them.
+        what: its class, for messages.
+    """
+
+    module: torch.nn.Module
+    signature: Signature
+    state: Mapping[str, Any]
+    what: str
+
+
+def unwrap(module: torch.nn.Module) -> torch.nn.Module:
+    """The module inside DataParallel, DistributedDataParallel and torch.compile, however they nest."""
+    while (attribute := _INNER.get(type(module).__name__)) is not None and hasattr(module, attribute):
+        module = getattr(module, attribute)
+    return module
+
+
+def describe(model: torch.nn.Module) -> Target:
+    """Look at a module without changing it.
+
+    Raises:
+        UsageError: it has lazily initialised parameters, whose shapes nobody knows yet; names the modules.
+    """
+    import torch
+
+    module = unwrap(model)
+    lazy = [
+        name
+        for name, value in [*module.named_parameters(), *module.named_buffers()]
+        if torch.nn.parameter.is_lazy(value)
+    ]
+    if lazy:
+        raise UsageError(
+            f"{type(module).__name__} is not initialised yet: {quote_list(lazy)} have no shape; "
+            "run the model once on an example (lazy modules learn their shapes then), and load after that"
+        )
+    state = module_state(module)
+    source = MemorySource(state)
+    return Target(module, source.signature, state, type(module).__name__)
+
+
+def target_signature(target: Any) -> Signature | None:
+    """The signature of a target that is no live module; None for a module."""
+    if isinstance(target, Signature):
+        return target
+    if isinstance(target, Checkpoint):
+        return target.signature
+    return None
