@@ -169,3 +169,31 @@ def test_a_folder_is_never_taken_for_a_file(tmp_path: Path) -> None:
     safetensors.torch.save_file({"a": torch.ones(1)}, tmp_path / "x.safetensors" / "model.safetensors")
     with pytest.raises(FormatError, match=r"the shard 'x.safetensors' is a directory"):
         ckptkit.open(folder(tmp_path, {"a": "x.safetensors"}, {}))
+
+
+@given(
+    names=st.sets(
+        st.sampled_from(
+            [
+                "config.json",
+                "adapter.safetensors",
+                "training_args.bin",
+                "optimizer.pt",
+                "notes.txt",
+                "OLD.safetensors",
+            ]
+        )
+    )
+)
+def test_no_file_of_a_replaced_folder_goes_without_a_word(
+    names: set[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    out = tmp_path_factory.mktemp("replaced") / "out"
+    ckptkit.save({"a": torch.ones(1)}, out)
+    for name in names:
+        (out / name).write_bytes(b"x")
+    written = ckptkit.save({"b": torch.ones(1)}, out, overwrite=True)
+    assert list(ckptkit.open(out)) == ["b"]
+    told = {name for note in written.notes for name in note.partition(": ")[2].split(", ")}
+    assert told >= names
+    assert {p.name for p in out.iterdir()} <= {"model.safetensors", *names}

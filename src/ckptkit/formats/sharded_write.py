@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 
 from ..errors import WriteError
-from ..files.atomic_dir import AtomicDir, bring
+from ..files.atomic_dir import AtomicDir, bring, is_weight_file
 from .base import Item, WriteRequest, Written, WrittenFile
 from .safetensors_write import check_items, check_written, file_metadata, merge_ties, write_shard
 
@@ -28,6 +28,7 @@ def write_sharded(request: WriteRequest) -> Written:
     target = request.target.rstrip("/") or request.target
     files: list[WrittenFile] = []
     beside = [path for path in request.companions if not path.endswith("/")]
+    before = _names(target)
     with AtomicDir(target, overwrite=options.overwrite, fsync=options.fsync) as folder:
         weight_map: dict[str, str] = {}
         for number, shard in enumerate(shards, 1):
@@ -51,10 +52,21 @@ def write_sharded(request: WriteRequest) -> Written:
     notes = []
     if beside:
         notes.append(f"came along: {', '.join(os.path.basename(p) for p in beside)}")
+    # Shards and indexes are known to go; of any other file that went, a person should hear.
+    gone = sorted(name for name in before - _names(target) if not is_weight_file(name))
+    if gone:
+        notes.append(f"gone with the folder that was replaced: {', '.join(gone)}")
     if folder.carried:
         notes.append(f"kept from the folder that was replaced: {', '.join(folder.carried)}")
     folders = tuple(os.path.basename(p.rstrip("/")) + "/" for p in request.companions if p.endswith("/"))
     return Written(tuple(files), folders, tuple(notes))
+
+
+def _names(folder: str) -> set[str]:
+    try:
+        return set(os.listdir(folder))
+    except OSError:  # none yet; whether one can be written is decided elsewhere
+        return set()
 
 
 def split_into_shards(items: Sequence[Item], limit: int) -> list[list[Item]]:
