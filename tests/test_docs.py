@@ -186,7 +186,7 @@ def replay(page: Path) -> Iterator[Shown]:
         where = f"{page.name}:{block.line}"
         if block.name and block.language in ("yaml", "json", "toml"):
             Path(block.name).write_text(block.text, encoding="utf-8")
-            ckptkit.RemapConfig.from_file(block.name)
+            (ckptkit.LoadConfig if "load" in block.name else ckptkit.RemapConfig).from_file(block.name)
         elif block.language == "python":
             out = io.StringIO()
             with contextlib.redirect_stdout(out):
@@ -242,7 +242,7 @@ def test_the_key_tables_say_what_the_rules_above_them_do(page: Path) -> None:
         document = rules_of(block)
         if document is None:
             continue
-        config = ckptkit.RemapConfig.parse(document)
+        config = (ckptkit.RemapConfig if set(document) <= set(ckptkit.RemapConfig.model_fields) else ckptkit.LoadConfig).parse(document)
         if table is None:
             continue
         checked += 1

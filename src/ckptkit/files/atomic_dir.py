@@ -33,10 +33,15 @@ def is_weight_file(name: str) -> bool:
     return _SHARD.fullmatch(name) is not None
 
 
+def is_stale(name: str) -> bool:
+    """Whether a file of a replaced folder would be taken for weights of the new checkpoint beside it."""
+    return is_weight_file(name) or name.endswith(".safetensors")
+
+
 class AtomicDir:
     """A context manager whose folder gets its name at the end, and only if nothing went wrong.
 
-    An existing folder is replaced in one step by exchange. Its old weight files go; every other
+    An existing folder is replaced in one step by exchange. Its old weight files (every safetensors file too) go; every other
     file in it is carried over, unless the new folder has one of that name.
 
     Args:
@@ -139,7 +144,7 @@ class AtomicDir:
         carried = []
         for entry in sorted(os.scandir(self._final), key=lambda e: e.name):
             new = os.path.join(self.path, entry.name)
-            if is_weight_file(entry.name) or os.path.lexists(new):
+            if is_stale(entry.name) or os.path.lexists(new):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 shutil.copytree(entry.path, new, symlinks=True, copy_function=_move_over)
