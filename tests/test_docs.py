@@ -242,7 +242,11 @@ def test_the_key_tables_say_what_the_rules_above_them_do(page: Path) -> None:
         document = rules_of(block)
         if document is None:
             continue
-        config = (ckptkit.RemapConfig if set(document) <= set(ckptkit.RemapConfig.model_fields) else ckptkit.LoadConfig).parse(document)
+        config = (
+            ckptkit.RemapConfig
+            if set(document) <= set(ckptkit.RemapConfig.model_fields)
+            else ckptkit.LoadConfig
+        ).parse(document)
         if table is None:
             continue
         checked += 1

@@ -16,6 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import ckptkit
 from ckptkit.errors import FormatError, WriteError
 from ckptkit.formats.base import Item, Source, WriteOptions, WriteRequest, Written
 from ckptkit.formats.torch_legacy import open_torch_legacy
@@ -297,3 +298,18 @@ def test_zip64_records_are_read_by_every_reader(sizes: list[int], big: int) -> N
             assert [archive.read(n) for n in archive.namelist()] == [
                 bytes([i]) * s for i, s in enumerate(sizes)
             ]
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("target", ["out.pt", "out.safetensors"])
+def test_a_source_that_was_replaced_since_it_was_opened_is_refused(
+    tmp_path: Path, legacy: bool, target: str
+) -> None:
+    path = tmp_path / "a.pt"
+    torch.save({"w": torch.ones(300_000)}, path, _use_new_zipfile_serialization=not legacy)
+    checkpoint = ckptkit.open(path)
+    torch.save({"w": torch.zeros(300_000)}, tmp_path / "b.pt", _use_new_zipfile_serialization=not legacy)
+    (tmp_path / "b.pt").replace(path)
+    with pytest.raises(FormatError, match="replaced or changed since it was opened"):
+        ckptkit.save(checkpoint, tmp_path / target)
+    assert not (tmp_path / target).exists()

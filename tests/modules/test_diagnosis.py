@@ -12,11 +12,15 @@ import ckptkit
 
 
 class Vision(nn.Module):
-    def __init__(self, width: int = 16, classes: int = 10, channels: int = 3, side: int = 4, depth: int = 2) -> None:
+    def __init__(
+        self, width: int = 16, classes: int = 10, channels: int = 3, side: int = 4, depth: int = 2
+    ) -> None:
         super().__init__()
         self.stem = nn.Conv2d(channels, width, 4)
         self.pos_embed = nn.Parameter(torch.zeros(1, side * side + 1, width))
-        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(width, 4 * width), nn.LayerNorm(4 * width)) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, 4 * width), nn.LayerNorm(4 * width)) for _ in range(depth)
+        )
         self.head = nn.Linear(width, classes)
 
 
@@ -62,7 +66,9 @@ def test_the_cause_is_named(name: str) -> None:
     assert cause in causes
     (finding,) = [f for f in report.findings if f.cause == cause][:1]
     assert words in finding.title
-    assert set(finding.keys) <= {m.key for m in report.mismatched} | set(report.missing) | set(report.unexpected)
+    assert set(finding.keys) <= {m.key for m in report.mismatched} | set(report.missing) | set(
+        report.unexpected
+    )
     with pytest.raises(ckptkit.IncompatibleKeysError) as caught:
         report.raise_for_errors()
     assert caught.value.findings[causes.index(cause)]["cause"] == cause
@@ -90,6 +96,9 @@ def test_prefixes_of_either_side_are_found_and_their_rules_repair(side: str) -> 
     source, target = (wrapped, plain) if side == "source" else (plain, wrapped)
     report = ckptkit.check(ckptkit.signature(target), source)
     (finding,) = report.findings
-    assert (finding.cause, finding.confidence) == ("prefix_strip" if side == "source" else "prefix_add", "certain")
+    assert (finding.cause, finding.confidence) == (
+        "prefix_strip" if side == "source" else "prefix_add",
+        "certain",
+    )
     assert finding.fix is not None
     assert ckptkit.check(ckptkit.signature(target), source, {"rules": list(finding.fix.remap)}).ok

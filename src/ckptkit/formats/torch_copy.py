@@ -14,7 +14,7 @@ from typing import Self
 from ..errors import FormatError
 from ..files.copy import copy_bytes
 from ..files.positions import readv
-from ..files.regular import open_fd
+from ..files.regular import check_stamp, open_fd
 from .base import CHUNK, Progress, Region
 from .zip_write import ZipWriter
 
@@ -86,6 +86,7 @@ class Copier:
             self._pool = ThreadPoolExecutor(2, thread_name_prefix="ckptkit-copy")
         if part.path not in self._files:
             self._files[part.path] = open_fd(part.path)
+            check_stamp(self._files[part.path], part.path, part.stamp)
         fd = self._files[part.path]
         crc = self._pool.submit(self._sum, fd, part)
         copied = self._pool.submit(self._copy, fd, part, offset)

@@ -7,12 +7,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from struct import unpack
 from typing import Any, NoReturn
 
 from ..errors import FormatError
 from ..files.positions import pread
-from ..files.regular import open_fd, read_exactly
+from ..files.regular import open_fd, read_exactly, stamp
 from .base import CHUNK, Region, Source, Storage
 from .pickled import Opaque, StorageIds, load_prefix, no_persistent_ids, paused_gc
 from .torch_bytes import Bytes
@@ -165,7 +166,7 @@ class _Legacy:
                     f"it is cut: storage {ascii(key)[:60]} needs {nbytes} bytes from byte {at}, "
                     f"the file ends at {self.size}"
                 )
-            regions[key] = Region(self.path, at, nbytes)
+            regions[key] = Region(self.path, at, nbytes, stamp=stamp(os.fstat(self.fd)))
             at += nbytes
         if at != self.size:
             self.fail(f"{self.size - at} bytes follow the last storage")
@@ -179,4 +180,6 @@ class _Legacy:
             width = itemsize(node.dtype)
             if key in ids.storages or (offset + numel) * width > regions[whole].nbytes:
                 self.fail(f"storage view {ascii(key)[:60]} reaches outside its storage {ascii(whole)[:60]}")
-            regions[key] = Region(self.path, regions[whole].offset + offset * width, numel * width)
+            regions[key] = replace(
+                regions[whole], offset=regions[whole].offset + offset * width, nbytes=numel * width
+            )

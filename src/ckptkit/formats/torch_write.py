@@ -80,7 +80,9 @@ def _write(fd: int, pickle: bytes, storages: list[OutStorage], progress: Progres
             region = None if storage.storage is None else storage.storage.region
             if region is not None and storage.make is None:
                 declared = region.crc if _is_whole(storage) else None
-                part = Region(region.path, region.offset + storage.start, storage.nbytes, declared)
+                part = Region(
+                    region.path, region.offset + storage.start, storage.nbytes, declared, region.stamp
+                )
                 copier.copy(number, part, offset, storage.label)
             else:
                 out.seal(number, _stream(fd, offset, storage, progress))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 from ..errors import FormatError
-from ..files.regular import open_fd
+from ..files.regular import open_fd, stamp
 from .base import Region, Source, Storage
 from .pickled import StorageIds, StorageNode, load_pickle, paused_gc
 from .torch_bytes import Bytes
@@ -143,5 +143,7 @@ def _storage(archive: Archive, node: StorageNode, plain: bool) -> Storage | None
     if entry.method != STORED:
         archive.check_bound(entry)
     elif plain:
-        region = Region(archive.path, entry.offset, entry.usize, entry.crc or None)
+        region = Region(
+            archive.path, entry.offset, entry.usize, entry.crc or None, stamp(os.fstat(archive.fd))
+        )
     return Storage(node.key, entry.usize, region)
