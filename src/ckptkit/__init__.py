@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .api import plan, remap, save
     from .checkpoint import Checkpoint, open, signature
-    from .config import LoadConfig, RemapConfig
+    from .config import RemapConfig
+    from .config.load import LoadConfig
     from .errors import (
         CkptkitError,
         ConfigError,
@@ -34,7 +35,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "LoadReport": "load_report",
-    "LoadConfig": "config",
+    "LoadConfig": "config.load",
     "load_hook": "modules.loading",
     "load": "modules.loading",
     "check": "modules.checking",

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckptkit import RemapConfig
-from ckptkit.config import json_schema
 from ckptkit.config.documents import read_document
+from ckptkit.config.schemas import json_schema
 from ckptkit.errors import ConfigError
 
 

@@ -9,7 +9,7 @@ from ..errors import UsageError
 from .output import print_json, print_text
 
 if TYPE_CHECKING:
-    from ..config import LoadConfig
+    from ..config.load import LoadConfig
 
 ABOUT = (
     "Says whether a checkpoint would load into a model or in the place of another checkpoint: which keys are missing, "
@@ -23,17 +23,23 @@ EXAMPLES = (
 
 def configure(parser: ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("checkpoint", metavar="CKPT", help="a file, a sharded folder, an index, or a signature")
+    parser.add_argument(
+        "checkpoint", metavar="CKPT", help="a file, a sharded folder, an index, or a signature"
+    )
     parser.add_argument("--model", metavar="MODULE:FACTORY", help="a class or function that builds the model")
     parser.add_argument("--like", metavar="CKPT", help="a checkpoint in whose place it should load")
-    parser.add_argument("--config", metavar="FILE", help="a LoadConfig: root, rules, what may be missing, ...")
+    parser.add_argument(
+        "--config", metavar="FILE", help="a LoadConfig: root, rules, what may be missing, ..."
+    )
     parser.add_argument("--root", metavar="PATH", help="where the weights lie: auto, none, or a dotted path")
 
 
 def run(arguments: Namespace) -> int:
     """Carry the command out: 0 it fits, 1 it does not."""
     if (arguments.model is None) == (arguments.like is None):
-        raise UsageError("check needs --model MODULE:FACTORY or --like CKPT, one of them, to know what must fit")
+        raise UsageError(
+            "check needs --model MODULE:FACTORY or --like CKPT, one of them, to know what must fit"
+        )
     from ..checkpoint import open as open_checkpoint
     from ..modules.checking import check
     from .deadline import regex_deadline
@@ -61,7 +67,7 @@ def _target(arguments: Namespace) -> Any:
 
 
 def _config(arguments: Namespace) -> LoadConfig:
-    from ..config import LoadConfig
+    from ..config.load import LoadConfig
 
     config = LoadConfig.from_file(arguments.config) if arguments.config is not None else LoadConfig()
     return config if arguments.root is None else config.model_copy(update={"root": arguments.root})

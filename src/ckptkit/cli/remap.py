@@ -75,8 +75,9 @@ def run(arguments: Namespace) -> int:
 
 def read_config(path: str) -> tuple[str, list[Any]]:
     """Root and rules of a RemapConfig, or of a LoadConfig, whose other fields are named and left aside."""
-    from ..config import CONFIGS, RemapConfig
+    from ..config import RemapConfig
     from ..config.documents import read_document
+    from ..config.schemas import CONFIGS
 
     document = read_document(path)
     load_config = CONFIGS.get("load")

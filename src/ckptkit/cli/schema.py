@@ -22,7 +22,7 @@ def run(arguments: Namespace) -> int:
     """Carry the command out."""
     import json
 
-    from ..config import CONFIGS, json_schema
+    from ..config.schemas import CONFIGS, json_schema
     from ..errors import UsageError
 
     if arguments.name not in CONFIGS:

@@ -1,26 +1,8 @@
-"""The configs users write, and their JSON Schemas."""
+"""The configs users write. A remap needs only its own, so the others are imported from their modules."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from .base import Config
-from .load import LoadConfig
 from .remap import RemapConfig
 
-CONFIGS: dict[str, type[Config]] = {"remap": RemapConfig, "load": LoadConfig}
-
-
-def json_schema(name: str) -> dict[str, Any]:
-    """The JSON Schema of a config.
-
-    Args:
-        name: ``remap`` or ``load``.
-    """
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **CONFIGS[name].model_json_schema(),
-    }
-
-
-__all__ = ["CONFIGS", "Config", "LoadConfig", "RemapConfig", "json_schema"]
+__all__ = ["Config", "RemapConfig"]

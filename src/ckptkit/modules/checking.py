@@ -8,7 +8,8 @@ from typing import Any
 
 from ..checkpoint import open as open_checkpoint
 from ..checkpoint import signature as signature_of
-from ..config import LoadConfig, RemapConfig
+from ..config import RemapConfig
+from ..config.load import LoadConfig
 from ..diagnosis import diagnose
 from ..errors import FormatError
 from ..formats.base import Source

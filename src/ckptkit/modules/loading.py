@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..api import as_config, remap
 from ..checkpoint import open as open_checkpoint
-from ..config import LoadConfig, RemapConfig
+from ..config import RemapConfig
+from ..config.load import LoadConfig
 from ..errors import CkptkitError, IncompatibleKeysError, UsageError
 from ..expr import evaluate
 from ..formats.base import Source

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..config import LoadConfig
+from ..config.load import LoadConfig
 from ..errors import UsageError
 
 
