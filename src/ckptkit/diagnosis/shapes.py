@@ -73,7 +73,9 @@ def _transposed(left: Sequence[Mismatch], target: Signature) -> Finding | None:
         _example(found[0]),
         _keys(found),
         "likely",
-        Fix("transpose them; square weights beside them fit as they are and need it too, so look at their siblings"),
+        Fix(
+            "transpose them; square weights beside them fit as they are and need it too, so look at their siblings"
+        ),
     )
 
 
@@ -124,7 +126,11 @@ def _positions(left: Sequence[Mismatch], target: Signature) -> Finding | None:
         _example(m),
         _keys([m for m, _ in found]),
         "likely",
-        _leave([m for m, _ in found], target, f"interpolate the checkpoint's grid{_grid(a)} to the model's{_grid(b)}"),
+        _leave(
+            [m for m, _ in found],
+            target,
+            f"interpolate the checkpoint's grid{_grid(a)} to the model's{_grid(b)}",
+        ),
     )
 
 
