@@ -43,7 +43,7 @@ def shard(model: nn.Module) -> dict[str, torch.Tensor]:
 MLP = nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 8))
 
 CASES: dict[str, tuple[nn.Module, Any, str, str]] = {
-    "classes": (Vision(classes=5), Vision(), "head_mismatch", "the output layer head has 10 classes in the checkpoint and 5 in the model"),
+    "classes": (Vision(classes=5), Vision(), "head_mismatch", "head has 10 classes in the checkpoint and 5 in the model"),
     "channels": (Vision(channels=1), Vision(), "input_channels", "takes 1 input channels, the checkpoint's took 3"),
     "positions": (Vision(side=6), Vision(), "pos_embed", "has 17 positions in the checkpoint and 37 in the model"),
     "width": (Vision(width=32), Vision(), "arch_mismatch", "the model's sizes are 2 of the checkpoint's"),
