@@ -104,6 +104,19 @@ def test_conjugated_and_negated_tensors_are_written_as_the_values_they_show(
         assert torch.equal(back["n"], tensor.conj().imag)
 
 
+@pytest.mark.parametrize("target", ["b.pt", "b.safetensors"])
+def test_lazily_conjugated_tensors_of_a_torch_file_are_rewritten_as_their_values(
+    tmp_path: Path, target: str
+) -> None:
+    tensor = torch.tensor([1 + 2j, 3 - 4j])
+    torch.save({"c": tensor.conj(), "n": tensor.clone().conj().imag, "plain": tensor}, tmp_path / "a.pt")
+    ckptkit.save(ckptkit.remap(tmp_path / "a.pt", [{"op": "add_prefix", "prefix": "m."}]), tmp_path / target)
+    with ckptkit.open(tmp_path / target) as back:
+        assert content(back) == content(
+            {"m.c": tensor.conj().resolve_conj(), "m.n": tensor.conj().imag.clone(), "m.plain": tensor}
+        )
+
+
 WRONG: dict[str, tuple[Any, str]] = {
     "list": ([1], "not a list"),
     "key": ({3: torch.ones(1)}, "a state_dict has string keys; this one has '3' of int"),

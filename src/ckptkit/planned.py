@@ -90,8 +90,14 @@ def _item(source: Source, key: str, tie: int | None) -> Item:
         if not isinstance(expr, Read):
             return Item(key, info, make=partial(_computed, holder, name), tie=tie)
         holder, name = holder.base, expr.key
+    if holder.lazy(name):
+        return Item(key, info, make=partial(_resolved, holder, name), tie=tie)
     return Item(key, info, source=holder, view=holder.view(name), tie=tie)
 
 
 def _computed(source: Source, key: str) -> torch.Tensor:
     return source.tensor(key).contiguous()
+
+
+def _resolved(source: Source, key: str) -> torch.Tensor:
+    return source.tensor(key).resolve_conj().resolve_neg().contiguous()

@@ -122,6 +122,10 @@ class Source(ABC):
             FormatError: the tensor has no plain data (meta, sparse, quantised), named.
         """
 
+    def lazy(self, key: str) -> bool:
+        """Whether a tensor is lazily conjugated or negated, so that its bytes are not its values."""
+        return False
+
     @abstractmethod
     def read(self, storage: Storage, start: int, stop: int) -> Iterator[Buffer]:
         """The little-endian bytes ``start:stop`` of a storage, in chunks of at most `CHUNK`."""

@@ -211,6 +211,10 @@ class TorchSource(Source):
             )
         return view
 
+    def lazy(self, key: str) -> bool:
+        node = self.node(key)
+        return node.conj or node.neg
+
     def read(self, storage: Storage, start: int, stop: int) -> Iterator[Buffer]:
         return self.data.read(storage, start, stop)
 
