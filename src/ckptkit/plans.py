@@ -139,12 +139,11 @@ def _make(source: Signature, rules: Sequence[Rule], config: RemapConfig | None) 
     uses = []
     for index, rule in enumerate(rules):
         state.index = index
-        before = state.entries
         op: str = getattr(rule, "op", type(rule).__name__)
         try:
             matched = rule.apply(state)
             if not matched and rule.required:
-                raise PlanError(untouched(rule, before))
+                raise PlanError(untouched(rule, state.keys))
         except PlanError as error:
             raise _located(error, index, op) from None
         uses.append(RuleUse(index, op, matched))

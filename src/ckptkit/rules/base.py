@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
@@ -65,19 +65,47 @@ class Entry:
     rules: tuple[int, ...] = ()
 
 
-@dataclass(slots=True)
 class State:
     """Everything between two rules. Rules replace `entries`, they never change an `Entry`.
 
+    Renames keep every key in its place, so they are noted at the touched places only: a list of
+    rules costs what the rules touch, not the number of rules times the number of keys.
+
     Args:
         entries: the keys in state_dict order.
+
+    Attributes:
         index: the number of the rule at work.
         dropped: (key, rule index) of what was dropped so far.
     """
 
-    entries: dict[str, Entry]
-    index: int = 0
-    dropped: list[tuple[str, int]] = field(default_factory=list)
+    def __init__(self, entries: dict[str, Entry]) -> None:
+        self.index = 0
+        self.dropped: list[tuple[str, int]] = []
+        self._entries: dict[str, Entry] | None
+        self._keys: list[str]
+        self._slots: list[Entry]
+        self._places: dict[str, int] | None
+        self.entries = entries
+
+    @property
+    def entries(self) -> dict[str, Entry]:
+        """Key to entry, in state_dict order. Replace it as a whole; what is changed inside is lost."""
+        if self._entries is None:
+            self._entries = dict(zip(self._keys, self._slots, strict=True))
+        return self._entries
+
+    @entries.setter
+    def entries(self, entries: dict[str, Entry]) -> None:
+        self._entries = entries
+        self._keys = list(entries)
+        self._slots = list(entries.values())
+        self._places = None
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys in state_dict order, as they are called now."""
+        return list(self._keys)
 
     def move(self, renames: Mapping[str, str]) -> None:
         """Rename keys, all at once, each keeping its place.
@@ -88,20 +116,27 @@ class State:
         Raises:
             PlanError: two keys would end on one name, or a new name cannot be a key.
         """
-        entries, index = self.entries, self.index
-        fresh = {renames.get(key, key): entry for key, entry in entries.items()}
-        if len(fresh) != len(entries):
+        if self._places is None:
+            self._places = {key: place for place, key in enumerate(self._keys)}
+        places = self._places
+        stay = [new for new in renames.values() if new in places and new not in renames]
+        if stay or len(set(renames.values())) < len(renames):
             raise self._collision(renames)
         for key, new in renames.items():
             if new != key:
                 check_key(new, key)
-            entry = entries[key]
-            fresh[new] = Entry(entry.expr, entry.info, (*entry.rules, index))
-        self.entries = fresh
+        # All old names go before the first new one comes: in a swap the two are the same.
+        moved = [(places.pop(key), new) for key, new in renames.items()]
+        for place, new in moved:
+            entry = self._slots[place]
+            self._slots[place] = Entry(entry.expr, entry.info, (*entry.rules, self.index))
+            self._keys[place] = new
+            places[new] = place
+        self._entries = None
 
     def _collision(self, renames: Mapping[str, str]) -> PlanError:
         origin: dict[str, str] = {}
-        for key in self.entries:
+        for key in self._keys:
             new = renames.get(key, key)
             if new in origin:
                 return collision(origin[new], key, new)

@@ -40,7 +40,7 @@ class StripPrefix(Rule):
     def apply(self, state: State) -> int:
         size = len(self.prefix)
         renames = {
-            key: key[size:] for key in self.selected(self.keys, state.entries) if key.startswith(self.prefix)
+            key: key[size:] for key in self.selected(self.keys, state.keys) if key.startswith(self.prefix)
         }
         if renames:
             state.move(renames)
@@ -60,7 +60,7 @@ class AddPrefix(Rule):
     keys: Keys | None = None
 
     def apply(self, state: State) -> int:
-        renames = {key: self.prefix + key for key in self.selected(self.keys, state.entries)}
+        renames = {key: self.prefix + key for key in self.selected(self.keys, state.keys)}
         if renames:
             state.move(renames)
         return len(renames)
@@ -110,7 +110,7 @@ class Rename(Rule):
         return [(self.pattern or "", self.replacement or "")]
 
     def apply(self, state: State) -> int:
-        candidates = self.selected(self.keys, state.entries)
+        candidates = self.selected(self.keys, state.keys)
         renames: dict[str, str] = {}
         for pattern, replacement in self.rewrites:
             literal, subn = required_literal(pattern), compile_regex(pattern).subn
@@ -157,7 +157,7 @@ class Renumber(Rule):
     def apply(self, state: State) -> int:
         literal, regex = required_literal(self.pattern), compile_regex(self.pattern)
         renames: dict[str, str] = {}
-        for key in self.selected(self.keys, state.entries):
+        for key in self.selected(self.keys, state.keys):
             match = regex.search(key) if literal in key else None
             if match is None or match.group("index") is None:
                 continue
@@ -195,8 +195,8 @@ class Keep(Rule):
     keys: Keys
 
     def apply(self, state: State) -> int:
-        chosen = set(self.selected(list(self.keys), state.entries))
-        state.remove([key for key in state.entries if key not in chosen])
+        chosen = set(self.selected(list(self.keys), state.keys))
+        state.remove([key for key in state.keys if key not in chosen])
         state.touch(chosen)
         return len(chosen)
 
@@ -212,6 +212,6 @@ class Drop(Rule):
     keys: Keys
 
     def apply(self, state: State) -> int:
-        gone = self.selected(list(self.keys), state.entries)
+        gone = self.selected(list(self.keys), state.keys)
         state.remove(gone)
         return len(gone)

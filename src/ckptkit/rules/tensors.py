@@ -49,7 +49,7 @@ class Cast(Rule):
     keys: Keys | None = None
 
     def apply(self, state: State) -> int:
-        every = list(state.entries)
+        every = state.keys
         patterns = ["*"] if self.keys is None else list(self.keys)
         found = select(patterns, every)
         if found.unmatched and self.required:
@@ -124,12 +124,12 @@ class Copy(Rule):
             if self.key in state.entries:
                 return {self.key: self.into}
             if self.required:
-                raise PlanError(no_match(self.key, "key", state.entries), key=self.key)
+                raise PlanError(no_match(self.key, "key", state.keys), key=self.key)
             return {}
         assert self.pattern is not None
         literal, regex = required_literal(self.pattern), compile_regex(self.pattern)
         copies = {}
-        for key in state.entries:
+        for key in state.keys:
             match = regex.fullmatch(key) if literal in key else None
             if match is not None:
                 copies[key] = match.expand(self.into)
