@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from . import dtypes
 from .errors import PlanError
+from .resize import Args, check_dtype, freeze, resolve
+from .resize.methods import resize
 from .signatures import TensorInfo
 
 if TYPE_CHECKING:
@@ -108,6 +110,43 @@ class Cast(Expr):
         return {"dtype": self.dtype}
 
 
+@dataclass(frozen=True, slots=True)
+class Resize(Expr):
+    """Another shape by one of the shape adapters.
+
+    Args:
+        method: one of `resize.METHODS`.
+        shape: the shape of the result.
+        args: what `resize.resolve` gives, sorted by name.
+        of: the input.
+    """
+
+    method: str
+    shape: tuple[int, ...]
+    args: Args
+    of: tuple[Expr, ...]
+    op: ClassVar[str] = "resize"
+
+    def infer(self, inputs: tuple[TensorInfo, ...]) -> TensorInfo:
+        (source,) = inputs
+        try:
+            check_dtype(source.dtype, dict(self.args).get("fill"))
+            resolve(self.method, source.shape, self.shape, dict(self.args))
+        except PlanError as error:
+            change = f"{self.method} from {list(source.shape)} to {list(self.shape)}"
+            raise PlanError(f"resize by {change}: {error.message}") from None
+        return TensorInfo(self.shape, source.dtype)
+
+    def compute(self, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        (tensor,) = inputs
+        args = resolve(self.method, tuple(tensor.shape), self.shape, dict(self.args))
+        return resize(tensor, self.method, self.shape, dict(args))
+
+    def arguments(self) -> dict[str, Any]:
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in self.args}
+        return {"method": self.method, "shape": list(self.shape), "args": plain}
+
+
 def infer(expr: Expr, source: Mapping[str, TensorInfo]) -> TensorInfo:
     """Shape and dtype of an expression's result.
 
@@ -139,7 +178,17 @@ def evaluate(expr: Expr, read: Callable[[str], torch.Tensor]) -> torch.Tensor:
 
 _OPS: dict[str, Callable[[dict[str, Any], tuple[Expr, ...]], Expr]] = {
     "cast": lambda a, of: Cast(a["dtype"], of),
+    "resize": lambda a, of: _resize(a["method"], a["shape"], a["args"], of),
 }
+
+
+def _resize(method: Any, shape: Any, args: Any, of: tuple[Expr, ...]) -> Resize:
+    sizes = isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape)
+    if not isinstance(method, str) or not sizes or not isinstance(args, dict) or len(of) != 1:
+        raise PlanError(
+            "a resize in a plan needs a method, a shape of sizes, args as a mapping, and one input"
+        )
+    return Resize(method, tuple(shape), freeze(args), of)
 
 
 def from_json(document: Any) -> Expr:

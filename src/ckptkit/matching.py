@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from .config.adapt import AdaptEntry
+from .config.adapt import AdaptEntry, adapt_expr
 from .config.load import LoadConfig
 from .errors import PlanError
 from .expr import Expr, Read
@@ -67,6 +67,11 @@ def match(
         entry = entries.get(key)
         if entry is not None and entry.method == "reinit":
             result.reinit.append(key)
+        elif entry is not None:
+            expr = adapt_expr(entry, key, found, wanted, Read(old))
+            result.fills[key] = expr
+            if not isinstance(expr, Read):
+                result.adapted.append(Adapted(key, found.shape, wanted.shape, entry.method))
         elif fits(found, wanted):
             result.fills[key] = Read(old)
         else:

@@ -2,22 +2,66 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from ..errors import PlanError
+from ..expr import Expr, Resize
+from ..resize import check_dtype, resolve
+from ..resize.fields import ResizeFields
 from ..rules.base import Pattern
+from ..signatures import TensorInfo
 
 
-class AdaptEntry(BaseModel):
-    """One entry.
+class AdaptEntry(ResizeFields):
+    """One entry; besides `keys` and `method` it takes the arguments of its method.
 
     Args:
         keys: patterns of the target keys it is for.
-        method: ``reinit`` keeps the model's own values.
+        method: a shape adapter, or ``reinit``, which keeps the model's own values.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    _unsized: ClassVar[frozenset[str]] = frozenset({"reinit"})
 
     keys: Annotated[list[Pattern], Field(min_length=1)]
-    method: Literal["reinit"]
+    method: Literal[
+        "interpolate", "rel_pos_table", "crop", "pad", "repeat", "input_channels", "inflate", "reinit"
+    ]
+
+
+def adapt_expr(entry: AdaptEntry, key: str, source: TensorInfo, target: TensorInfo, expr: Expr) -> Expr:
+    """The expression that brings a tensor to the target's shape; its dtype stays.
+
+    Args:
+        entry: what to do; any method but ``reinit``.
+        key: the target's key, for messages.
+        source: shape and dtype of the checkpoint's tensor.
+        target: those of the model's.
+        expr: how the checkpoint's tensor is made.
+
+    Returns:
+        A `Resize` with everything it needs to know, or `expr` where the shapes are equal and the
+        entry states no change of the grid.
+
+    Raises:
+        PlanError: the adapter does not apply, or something that it needs can neither be proved nor
+            was stated; names the key, both shapes and what to give.
+    """
+    given = entry.given
+    regrid = "grid" in given and "target_grid" in given and given["grid"] != given["target_grid"]
+    if source == target or (source.shape == target.shape and source.kind == target.kind):
+        if not regrid or source.kind == "object":
+            return expr
+    try:
+        if source.kind == "object" or target.kind == "object":
+            raise PlanError("an entry that is no tensor cannot be resized; leave it out of keys")
+        check_dtype(source.dtype, given.get("fill"))
+        args = resolve(entry.method, source.shape, target.shape, given)
+    except PlanError as error:
+        raise PlanError(
+            f"{key!r} cannot be adapted by {entry.method} from {list(source.shape)} in the checkpoint to "
+            f"{list(target.shape)} in the model: {error.message}",
+            key=key,
+        ) from None
+    return Resize(entry.method, target.shape, args, (expr,))
