@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -151,6 +151,49 @@ class State:
             expr, info = make(key, entry)
             fresh[key] = Entry(expr, info, (*entry.rules, self.index))
         self.entries = fresh
+
+    def rebuild(self, made: Mapping[str, Sequence[tuple[str, Entry]]], gone: Iterable[str] = ()) -> None:
+        """Put new keys where old ones stand, all at once.
+
+        Args:
+            made: old key to what stands in its place, which may hold the old key again.
+            gone: other keys that have become part of something.
+
+        Raises:
+            PlanError: two keys would end on one name, or a new name cannot be a key.
+        """
+        away = set(gone)
+        fresh: dict[str, Entry] = {}
+        origin: dict[str, str] = {}
+        for key, entry in self.entries.items():
+            if key in away and key not in made:
+                continue
+            for name, value in made.get(key, ((key, entry),)):
+                if name in fresh:
+                    raise collision(origin[name], key, name)
+                if name != key:
+                    check_key(name, key)
+                fresh[name] = value
+                origin[name] = key
+        self.entries = fresh
+
+    def made(self, expr: Expr, key: str, *parts: Entry) -> Entry:
+        """An entry that the rule at work makes of others.
+
+        Args:
+            expr: over the expressions of `parts`.
+            key: the key it is made from, for messages.
+            parts: what goes into it.
+
+        Raises:
+            PlanError: shapes or dtypes do not suit; names the key.
+        """
+        try:
+            info = expr.infer(tuple(part.info for part in parts))
+        except PlanError as error:
+            raise PlanError(f"{key!r}: {error.message}", key=key) from None
+        rules = {number for part in parts for number in part.rules}
+        return Entry(expr, info, (*sorted(rules - {self.index}), self.index))
 
     def remove(self, keys: Iterable[str]) -> None:
         """Drop keys and remember which rule did it."""
