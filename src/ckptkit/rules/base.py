@@ -188,8 +188,13 @@ class State:
         Raises:
             PlanError: shapes or dtypes do not suit; names the key.
         """
+        known = {id(part.expr): part.info for part in parts}
+
+        def info_of(node: Expr) -> TensorInfo:
+            return known.get(id(node)) or node.infer(tuple(info_of(e) for e in node.of))
+
         try:
-            info = expr.infer(tuple(part.info for part in parts))
+            info = info_of(expr)
         except PlanError as error:
             raise PlanError(f"{key!r}: {error.message}", key=key) from None
         rules = {number for part in parts for number in part.rules}
