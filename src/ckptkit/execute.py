@@ -18,7 +18,7 @@ from .formats.safetensors_write import check_items, merge_ties, write_safetensor
 from .formats.sharded_write import write_sharded
 from .planned import PlannedSource, described, items
 from .plans import Plan, signature_hash
-from .text import quote_list
+from .text import folded, quote_list
 
 DEFAULT_OPTIONS = WriteOptions()
 
@@ -105,7 +105,25 @@ def write_source(
             *notes,
             "the optimizer state beside the weights was kept as it is and is stale: it still follows the old parameters",
         )
-    return replace(written, left_out=left_out, notes=notes)
+    return replace(written, left_out=left_out, notes=(*notes, *_lost(source)))
+
+
+def _lost(source: Source) -> list[str]:
+    """One line for each thing that casts did to values."""
+    if not isinstance(source, PlannedSource):
+        return []
+    lines = []
+    for what, counts in (
+        ("overflowed", {key: lost.overflowed for key, lost in source.losses.items() if lost.overflowed}),
+        ("became zero", {key: lost.vanished for key, lost in source.losses.items() if lost.vanished}),
+    ):
+        if counts:
+            total = sum(counts.values())
+            lines.append(
+                f"casting: {total} value{'' if total == 1 else 's'} {what} in {len(counts)} "
+                f"tensor{'' if len(counts) == 1 else 's'} ({folded(counts, 3)})"
+            )
+    return lines
 
 
 def check_target(

@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import expr as expressions
 from .collector import gc_paused
 from .config import RemapConfig
 from .errors import PlanError, Problem
-from .expr import Expr, Read
+from .expr import Expr, Read, with_reads
 from .rules import Entry, Rule, State, untouched
 from .signatures import Signature, TensorInfo, tied_groups
 from .text import fold, human_bytes, human_count, one_line
@@ -166,11 +165,7 @@ def _located(error: PlanError, index: int, op: str) -> PlanError:
 
 def _canonical(expr: Expr, group_of: Mapping[str, str]) -> Expr:
     """The expression with every tied key replaced by its group's first one."""
-    if isinstance(expr, Read):
-        return Read(group_of.get(expr.key, expr.key))
-    document = expr.to_json()
-    of = [_canonical(e, group_of).to_json() for e in expr.of]
-    return expressions.from_json({**document, "of": of})
+    return with_reads(expr, lambda key: Read(group_of.get(key, key)))
 
 
 def signature_hash(signature: Signature) -> str:

@@ -6,7 +6,7 @@ and is done by `evaluate`, which asks for source tensors one at a time.
 
 from __future__ import annotations
 
-from .base import Expr, Read, evaluate, infer
+from .base import Expr, Read, evaluate, infer, with_reads
 from .documents import from_json
 from .joins import Concat, Stack
 from .values import Cast, Resize
@@ -27,4 +27,5 @@ __all__ = [
     "evaluate",
     "from_json",
     "infer",
+    "with_reads",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -106,6 +107,14 @@ def evaluate(expr: Expr, read: Callable[[str], torch.Tensor]) -> torch.Tensor:
     if isinstance(expr, Read):
         return read(expr.key)
     return expr.compute(tuple(evaluate(e, read) for e in expr.of))
+
+
+def with_reads(expr: Expr, replace: Callable[[str], Expr]) -> Expr:
+    """The expression with other expressions in the place of what it reads."""
+    if isinstance(expr, Read):
+        return replace(expr.key)
+    of = tuple(with_reads(e, replace) for e in expr.of)
+    return expr if of == expr.of else dataclasses.replace(expr, of=of)  # type: ignore[type-var]
 
 
 def workable(info: TensorInfo, op: str) -> TensorInfo:

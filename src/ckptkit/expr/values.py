@@ -11,6 +11,7 @@ from ..resize import Args, check_dtype, resolve
 from ..resize.methods import resize
 from ..signatures import TensorInfo
 from .base import Expr
+from .casting import cast
 
 if TYPE_CHECKING:
     import torch
@@ -41,10 +42,7 @@ class Cast(Expr):
         return TensorInfo(source.shape, self.dtype)
 
     def compute(self, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        import torch
-
-        dtype: torch.dtype = getattr(torch, self.dtype)
-        return inputs[0].to(dtype)
+        return cast(inputs[0], self.dtype, self.allow_overflow)
 
     def arguments(self) -> dict[str, Any]:
         return {"dtype": self.dtype} | ({"allow_overflow": True} if self.allow_overflow else {})

@@ -154,7 +154,8 @@ class Item:
         source: where `view` points into.
         view: the tensor as it stands in `source`: copied as bytes, strided ones made contiguous
             by formats that hold contiguous tensors only.
-        make: computes the tensor; the result has `info`'s shape and dtype, is contiguous, on the CPU.
+        make: computes the tensor; gives its little-endian bytes in row-major order, in chunks, each of
+            which is used before the next one is asked for.
         value: plain data of a key of kind ``object``.
         tie: items with an equal, non-None `tie` are one tensor.
     """
@@ -163,7 +164,7 @@ class Item:
     info: TensorInfo
     source: Source | None = None
     view: View | None = None
-    make: Callable[[], torch.Tensor] | None = None
+    make: Callable[[], Iterator[Buffer]] | None = None
     value: Any = None
     tie: Hashable = None
 
