@@ -61,6 +61,8 @@ class _Reader:
         return runs(expr, self.source.signature, self._whole)
 
     def _whole(self, key: str) -> bool:
+        if self.source.signature[key].kind == "object":
+            return False
         return not self.source.lazy(key) and self.source.view(key).contiguous
 
     def tensor(self, key: str) -> torch.Tensor:

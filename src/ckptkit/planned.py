@@ -102,7 +102,11 @@ def _item(source: Source, key: str, tie: int | None) -> Item:
 
 def settled(source: Source, key: str) -> tuple[Expr, Source]:
     """How a key is made of the keys of the opened source below any number of plans."""
-    expr: Expr = Read(key)
+    return settled_expr(Read(key), source)
+
+
+def settled_expr(expr: Expr, source: Source) -> tuple[Expr, Source]:
+    """An expression over the keys of the opened source below any number of plans, and that source."""
     while isinstance(source, PlannedSource):
         holder = source
         expr = with_reads(expr, lambda name: holder.output(name).expr)  # noqa: B023 - used up in this turn

@@ -114,6 +114,11 @@ class Source(ABC):
     companions: tuple[str, ...] = ()
     surroundings: tuple[str, ...] = ()
 
+    @property
+    def layout(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """(file name, its keys) of each file, when several files share the keys."""
+        return ()
+
     @abstractmethod
     def view(self, key: str) -> View:
         """Where the bytes of a tensor lie.
@@ -178,12 +183,14 @@ class WriteOptions:
         fsync: make the output durable before it gets its name.
         max_shard_size: bytes per shard for directories; None for the default of 5 GB
             (a single file is never sharded).
+        layout: (file name, its keys) for directories: which key goes where; it counts when it has every key.
         progress: called with the number of bytes just written.
     """
 
     overwrite: bool = False
     fsync: bool = True
     max_shard_size: int | None = None
+    layout: tuple[tuple[str, tuple[str, ...]], ...] = ()
     progress: Progress = no_progress
 
 

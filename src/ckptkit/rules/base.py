@@ -76,12 +76,12 @@ class State:
 
     Attributes:
         index: the number of the rule at work.
-        dropped: (key, rule index) of what was dropped so far.
+        dropped: (key, rule index, expression) of what was dropped so far.
     """
 
     def __init__(self, entries: dict[str, Entry]) -> None:
         self.index = 0
-        self.dropped: list[tuple[str, int]] = []
+        self.dropped: list[tuple[str, int, Expr]] = []
         self._entries: dict[str, Entry] | None
         self._keys: list[str]
         self._slots: list[Entry]
@@ -203,7 +203,9 @@ class State:
     def remove(self, keys: Iterable[str]) -> None:
         """Drop keys and remember which rule did it."""
         gone = set(keys)
-        self.dropped.extend((key, self.index) for key in self.entries if key in gone)
+        self.dropped.extend(
+            (key, self.index, entry.expr) for key, entry in self.entries.items() if key in gone
+        )
         self.entries = {key: entry for key, entry in self.entries.items() if key not in gone}
 
     def touch(self, keys: Iterable[str]) -> None:
