@@ -89,7 +89,7 @@ def state_dicts(
 
 def bits(tensor: torch.Tensor) -> bytes:
     """The exact bytes of a tensor in row-major order."""
-    flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+    flat = tensor.detach().contiguous().as_strided((tensor.numel(),), (1,)).view(torch.uint8)
     return bytes(flat.tolist())
 
 

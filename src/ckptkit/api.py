@@ -108,7 +108,8 @@ def _in_memory(plan: Plan, state: Mapping[str, Any]) -> dict[str, Any]:
     for output in plan.outputs:
         group = group_of.get(output.key)
         shared = made.get(group) if group is not None else None
-        if isinstance(output.expr, Read) and output.expr.key not in seen:
+        own = isinstance(output.expr, Read) and output.expr.key not in seen
+        if isinstance(output.expr, Read) and own and (shared is None or plan.restores is None):
             value = state[output.expr.key]
             seen.add(output.expr.key)
         elif shared is not None:
@@ -126,10 +127,16 @@ def _in_memory(plan: Plan, state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _evaluated(output: Output, state: Mapping[str, Any]) -> Any:
+    """A computed output with a storage of its own: parts of one tensor must not change together."""
+    import torch
+
     try:
-        return evaluate(output.expr, state.__getitem__)
+        value = evaluate(output.expr, state.__getitem__).contiguous()
     except CastError as error:
         raise CastError(f"{output.key!r}: {error.message}", key=output.key) from None
+    place = value.untyped_storage().data_ptr()
+    shares = any(state[key].untyped_storage().data_ptr() == place for key in output.expr.reads())
+    return value.clone(memory_format=torch.contiguous_format) if shares else value
 
 
 def save(

@@ -61,9 +61,18 @@ def tensor_bytes(tensor: torch.Tensor) -> Iterator[Buffer]:
 
     if not tensor.numel():
         return
-    flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    flat = flat_bytes(tensor)
     buffer = bytearray(min(CHUNK, flat.numel()))
     for at in range(0, flat.numel(), CHUNK):
         part = memoryview(buffer)[: min(CHUNK, flat.numel() - at)]
         torch.frombuffer(part, dtype=torch.uint8).copy_(flat[at : at + len(part)])
         yield part
+
+
+def flat_bytes(tensor: torch.Tensor) -> torch.Tensor:
+    """The bytes of a tensor in row-major order as one run of ``uint8``; a view where it is contiguous."""
+    import torch
+
+    # A single element counts as contiguous whatever its stride, and cannot be viewed as bytes then.
+    flat = tensor.detach().cpu().contiguous().as_strided((tensor.numel(),), (1,))
+    return flat.view(torch.uint8)

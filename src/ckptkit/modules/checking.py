@@ -13,6 +13,7 @@ from ..config.load import LoadConfig
 from ..diagnosis import diagnose
 from ..errors import FormatError
 from ..formats.base import Source
+from ..formats.tensor_bytes import flat_bytes
 from ..load_report import LoadReport
 from ..matching import Match, match, report
 from ..planned import PlannedSource
@@ -105,7 +106,7 @@ def _equal(source: Source) -> Callable[[str, str], bool | None]:
             return False
         import torch
 
-        left, right = (t.contiguous().reshape(-1).view(torch.uint8) for t in (one, other))
+        left, right = (flat_bytes(t) for t in (one, other))
         return torch.equal(left, right)
 
     return equal
