@@ -105,7 +105,7 @@ def _output(entry: Mapping[str, Any], source: Signature) -> Output:
             f"the output {key[:120]!r} is declared as {list(declared.shape)} {declared.dtype}, but its expression gives "
             f"{list(found.shape)} {found.dtype}"
         )
-    return Output(key, found, expr, tuple(_count(n) for n in entry["rules"]))
+    return Output(key, found, expr, tuple(_count(n) for n in entry["rules"]), entry.get("tie", False) is True)
 
 
 def _layout(entries: Any) -> Layout:

@@ -75,7 +75,7 @@ def one_rule(draw: Any) -> dict[str, Any]:
         {"op": "resize", "keys": ["*.norm"], "shape": [6], "method": "pad", "fill": "zero"},
         {"op": "resize", "keys": ["embed"], "shape": [-1, 4, -1], "method": "repeat", "dims": [1]},
         {"op": "copy", "pattern": r"(.*)\.norm", "into": r"\1.twin"},
-        {"op": "copy", "key": "out", "into": "again"},
+        {"op": "copy", "key": "out", "into": "again", "tie": draw(st.booleans())},
         {"op": "rename", "pattern": r"^h\.", "replacement": "layers."},
         {"op": "drop", "keys": draw(st.sampled_from([["out"], ["*.b"], ["embed"]]))},
     ]  # fmt: skip
@@ -306,3 +306,23 @@ def test_a_group_that_lacks_a_part_is_an_error_that_names_it(
         ckptkit.plan({key: torch.ones(3) for key in keys}, [rule])
     assert text in caught.value.message
     assert caught.value.message.startswith(f"rules.0 ({rule['op']}): ")
+
+
+@pytest.mark.parametrize("target", ["b.pt", "b.safetensors", "folder"])
+def test_a_copy_can_be_tied_and_stays_one_tensor_in_every_format(tmp_path: Path, target: str) -> None:
+    rule = {"op": "copy", "key": "embed.weight", "into": "head.weight", "tie": True}
+    state = {"embed.weight": torch.randn(3, 2), "norm": torch.ones(2)}
+    made = ckptkit.remap(state, [rule, {"op": "rename", "pattern": "^", "replacement": "m."}])
+    assert made["m.embed.weight"] is made["m.head.weight"]
+    ckptkit.save(ckptkit.remap(ckptkit.open(state), [rule]), tmp_path / target)
+    with ckptkit.open(tmp_path / target) as back:
+        assert back.signature.tied == (("embed.weight", "head.weight"),)
+
+
+def test_ties_that_a_rule_takes_apart_are_reported() -> None:
+    weight = torch.randn(3, 2)
+    plan = ckptkit.plan({"embed": weight, "head": weight}, [{"op": "transpose", "keys": ["head"]}])
+    assert plan.untied == (("embed", "head"),)
+    assert str(plan).endswith("no longer tied, each with a copy of its own:\n  embed, head")
+    both = ckptkit.plan({"embed": weight, "head": weight}, [{"op": "transpose", "keys": ["*"]}])
+    assert (both.untied, both.ties) == ((), (("embed", "head"),))

@@ -25,12 +25,14 @@ class Output:
         info: its shape and dtype.
         expr: how it is made from source keys.
         rules: indices of the rules that touched it.
+        tie: whether a rule made it one tensor with the other such outputs of an equal expression.
     """
 
     key: str
     info: TensorInfo
     expr: Expr
     rules: tuple[int, ...] = ()
+    tie: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +106,36 @@ class Plan:
 
     @property
     def ties(self) -> tuple[tuple[str, ...], ...]:
-        """Output keys that are one tensor, since their source keys are. Copies made by a rule are not."""
+        """Output keys that are one tensor, since their source keys are, or since a rule ties them."""
         if self.restores is not None:
             return self.restores.tied
-        if not self.source.tied:
+        if not self.source.tied and not any(output.tie for output in self.outputs):
             return ()
         group_of = {key: group[0] for group in self.source.tied for key in group}
         seen: set[Expr] = set()
         pairs: list[tuple[str, object]] = []
         for output in self.outputs:
             reads = output.expr.reads()
-            if output.expr not in seen and any(key in group_of for key in reads):
+            if output.tie or (output.expr not in seen and any(key in group_of for key in reads)):
                 pairs.append((output.key, _canonical(output.expr, group_of)))
             seen.add(output.expr)
         return tied_groups(pairs)
+
+    @property
+    def untied(self) -> tuple[tuple[str, ...], ...]:
+        """Output keys that are no longer one tensor, since rules did different things to them."""
+        if not self.source.tied:
+            return ()
+        tie_of = {key: number for number, group in enumerate(self.ties) for key in group}
+        apart = []
+        for group in self.source.tied:
+            made = {
+                o.expr: o.key for o in reversed(self.outputs) if o.expr.reads() and o.expr.reads()[0] in group
+            }
+            keys = list(made.values())[::-1]
+            if len({tie_of.get(key, key) for key in keys}) > 1:
+                apart.append(tuple(keys))
+        return tuple(apart)
 
     def to_json(self) -> dict[str, Any]:
         """The ``ckptkit.plan`` document."""
@@ -131,6 +149,7 @@ class Plan:
                     "dtype": o.info.dtype,
                     "expr": o.expr.to_json(),
                     "rules": list(o.rules),
+                    **({"tie": True} if o.tie else {}),
                 }
                 for o in self.outputs
             ],

@@ -36,6 +36,9 @@ def describe(plan: Plan) -> str:
     if result.tied:
         lines.append("tied:")
         lines.extend(f"  {' = '.join(map(one_line, group))}" for group in result.tied)
+    if plan.untied:
+        lines.append("no longer tied, each with a copy of its own:")
+        lines.extend(f"  {', '.join(map(one_line, group))}" for group in plan.untied)
     return "\n".join(lines)
 
 

@@ -42,7 +42,7 @@ def _make(source: Signature, rules: Sequence[Rule], config: RemapConfig | None) 
         except PlanError as error:
             raise _located(error, index, op) from None
         uses.append(RuleUse(index, op, matched))
-    outputs = tuple(Output(key, e.info, e.expr, e.rules) for key, e in state.entries.items())
+    outputs = tuple(Output(key, e.info, e.expr, e.rules, e.tie) for key, e in state.entries.items())
     return Plan(
         outputs,
         tuple(Dropped(key, rule, expr) for key, rule, expr in state.dropped),

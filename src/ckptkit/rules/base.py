@@ -58,11 +58,13 @@ class Entry:
         expr: how it is made from source keys.
         info: its shape and dtype now.
         rules: indices of the rules that touched it.
+        tie: whether it is one tensor with the other tied entries of an equal expression.
     """
 
     expr: Expr
     info: TensorInfo
     rules: tuple[int, ...] = ()
+    tie: bool = False
 
 
 class State:
@@ -129,7 +131,7 @@ class State:
         moved = [(places.pop(key), new) for key, new in renames.items()]
         for place, new in moved:
             entry = self._slots[place]
-            self._slots[place] = Entry(entry.expr, entry.info, (*entry.rules, self.index))
+            self._slots[place] = Entry(entry.expr, entry.info, (*entry.rules, self.index), entry.tie)
             self._keys[place] = new
             places[new] = place
         self._entries = None
@@ -149,7 +151,7 @@ class State:
         for key in keys:
             entry = fresh[key]
             expr, info = make(key, entry)
-            fresh[key] = Entry(expr, info, (*entry.rules, self.index))
+            fresh[key] = Entry(expr, info, (*entry.rules, self.index), entry.tie)
         self.entries = fresh
 
     def rebuild(self, made: Mapping[str, Sequence[tuple[str, Entry]]], gone: Iterable[str] = ()) -> None:
@@ -198,7 +200,7 @@ class State:
         except PlanError as error:
             raise PlanError(f"{key!r}: {error.message}", key=key) from None
         rules = {number for part in parts for number in part.rules}
-        return Entry(expr, info, (*sorted(rules - {self.index}), self.index))
+        return Entry(expr, info, (*sorted(rules - {self.index}), self.index), all(part.tie for part in parts))
 
     def remove(self, keys: Iterable[str]) -> None:
         """Drop keys and remember which rule did it."""

@@ -76,7 +76,7 @@ class Cast(Rule):
 
 
 class Copy(Rule):
-    r"""Give a tensor a second key with a copy of its own.
+    r"""Give a tensor a second key, with a copy of its own or tied to the first.
 
     Either `key` with a plain `into`, or `pattern` with a template `into` (siamese towers).
 
@@ -84,12 +84,14 @@ class Copy(Rule):
         key: the key to copy.
         pattern: a regular expression that must match the whole key.
         into: the new key; with `pattern` a template with ``\1`` and ``\g<name>``.
+        tie: whether the two keys are one tensor, as an embedding and an output layer that shares it.
     """
 
     op: Literal["copy"] = "copy"
     key: Text | None = None
     pattern: Regex | None = None
     into: Annotated[Text, Field(min_length=1)]
+    tie: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -107,7 +109,7 @@ class Copy(Rule):
         made: dict[str, list[tuple[str, Entry]]] = {}
         for key, new in copies.items():
             entry = state.entries[key]
-            touched = Entry(entry.expr, entry.info, (*entry.rules, state.index))
+            touched = Entry(entry.expr, entry.info, (*entry.rules, state.index), entry.tie or self.tie)
             made[key] = [(key, touched), (new, touched)]
         state.rebuild(made)
         return len(copies)
