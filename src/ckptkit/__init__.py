@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .api import plan, remap, save
     from .checkpoint import Checkpoint, open, signature
     from .config import RemapConfig
+    from .config.freeze import FreezeConfig
     from .config.load import LoadConfig
     from .errors import (
         CkptkitError,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "FreezeConfig": "config.freeze",
     "LoadReport": "load_report",
     "LoadConfig": "config.load",
     "load_hook": "modules.loading",
@@ -66,6 +68,7 @@ __all__ = [
     "CkptkitError",
     "ConfigError",
     "FormatError",
+    "FreezeConfig",
     "IncompatibleKeysError",
     "KeyNotFoundError",
     "LoadConfig",
