@@ -26,8 +26,10 @@ if TYPE_CHECKING:
         UsageError,
         WriteError,
     )
+    from .freeze_report import FreezeReport
     from .load_report import LoadReport
     from .modules.checking import check
+    from .modules.freezing import freeze, unfreeze
     from .modules.loading import load, load_hook
     from .plans import Plan
     from .signatures import Signature, TensorInfo
@@ -36,6 +38,9 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "FreezeConfig": "config.freeze",
+    "FreezeReport": "freeze_report",
+    "freeze": "modules.freezing",
+    "unfreeze": "modules.freezing",
     "LoadReport": "load_report",
     "LoadConfig": "config.load",
     "load_hook": "modules.loading",
@@ -69,6 +74,7 @@ __all__ = [
     "ConfigError",
     "FormatError",
     "FreezeConfig",
+    "FreezeReport",
     "IncompatibleKeysError",
     "KeyNotFoundError",
     "LoadConfig",
@@ -83,6 +89,7 @@ __all__ = [
     "UsageError",
     "WriteError",
     "check",
+    "freeze",
     "load",
     "load_hook",
     "open",
@@ -90,6 +97,7 @@ __all__ = [
     "remap",
     "save",
     "signature",
+    "unfreeze",
 ]
 
 

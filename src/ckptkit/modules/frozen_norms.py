@@ -72,7 +72,7 @@ def has_statistics(module: torch.nn.Module) -> bool:
     calls them, or buffers in a class without children whose name, or a base's, says that it is a norm (spectral
     norm keeps its vectors so). LayerNorm and its like have no buffers, and behave alike in both modes.
     """
-    own = [name for name, buffer in module.named_buffers(recurse=False) if buffer is not None]
+    own = [name for name, _ in module.named_buffers(recurse=False)]
     if any(name.startswith("running_") for name in own):
         return True
     names = [cls.__name__.lower() for cls in type(module).__mro__ if cls.__module__ != "builtins"]
