@@ -136,7 +136,7 @@ class FreezeReport:
         lines = self._table()
         if self.eval_modules:
             names = [name or "the model itself" for name in self.eval_modules]
-            lines.append(f"stay in eval mode: {len(names)} norm layers: {folded(names)}")
+            lines.append(f"stay in eval mode: {len(names)} {_norms(len(names), ' layer')}: {folded(names)}")
         for c in self.tied_conflicts:
             lines.append(
                 f"tied: {quote_list(c.frozen)} is frozen and {quote_list(c.trainable)} is not, but they are one tensor; "
@@ -159,7 +159,7 @@ class FreezeReport:
                 words.append("tied, counted elsewhere")
             held = sum(any(_inside(name, key) for key in group.keys) for name in self.eval_modules)
             if held:
-                words.append(f"{held} norms in eval")
+                words.append(f"{held} {_norms(held)} in eval")
             cells.append(
                 [
                     group.label or "(the model itself)",
@@ -176,6 +176,10 @@ class FreezeReport:
             f'<div style="font-family:monospace"><div style="font-weight:bold">{escape(head)}</div>'
             f'<pre style="margin:0">{escape(chr(10).join(body))}</pre></div>'
         )
+
+
+def _norms(count: int, what: str = "") -> str:
+    return f"norm{what}" + ("s" if count != 1 else "")
 
 
 def _inside(name: str, module: str) -> bool:
