@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -152,12 +153,13 @@ class FreezeReport:
         # Blocks of a stack fold into one line when their counts agree; the line has the sum.
         by_name = {row.module: row for row in rows}
         marks = [(r.frozen, r.trainable, r.state, r.tied) for r in rows]
+        inside = Counter(part for name in self.eval_modules for part in _around(name))
         for group in fold(by_name, marks):
             first, count = by_name[group.keys[0]], len(group.keys)
             words = [first.state]
             if first.tied:
                 words.append("tied, counted elsewhere")
-            held = sum(any(_inside(name, key) for key in group.keys) for name in self.eval_modules)
+            held = sum(inside[key] for key in group.keys)
             if held:
                 words.append(f"{held} {_norms(held)} in eval")
             cells.append(
@@ -182,8 +184,10 @@ def _norms(count: int, what: str = "") -> str:
     return f"norm{what}" + ("s" if count != 1 else "")
 
 
-def _inside(name: str, module: str) -> bool:
-    return name == module or (bool(module) and name.startswith(f"{module}."))
+def _around(name: str) -> list[str]:
+    """A module's name and those of the modules around it, as rows show them; the model itself has no row for all."""
+    parts = name.split(".")
+    return [one_line(".".join(parts[:count])) for count in range(1, len(parts) + 1)]
 
 
 def _rows(name: str, depth: int, weights: Sequence[Weight]) -> list[ModuleRow]:

@@ -154,6 +154,17 @@ def test_freezing_one_by_one_is_freezing_at_once(patterns: list[str]) -> None:
     assert modes(one) == modes(other)
 
 
+@given(st.permutations(["*.weight", "*.bias", "*.running_*", "*.num_batches_tracked"]))
+def test_parts_of_a_norm_that_are_frozen_one_by_one_make_a_frozen_norm(patterns: list[str]) -> None:
+    model = Net()
+    for pattern in patterns:
+        report = ckptkit.freeze(model, {"freeze": [pattern]})
+    assert report.eval_modules == ("stem.1", "blocks.0.1", "blocks.1.1")
+    ckptkit.unfreeze(model)
+    assert all(gradients(model).values())
+    assert all(modes(model).values())
+
+
 def through_pickle(model: nn.Module) -> nn.Module:
     copied: nn.Module = pickle.loads(pickle.dumps(model))
     return copied

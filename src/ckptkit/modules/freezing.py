@@ -147,10 +147,11 @@ def _decide(target: Target, config: FreezeConfig) -> _Decision:
     conflicts, spread = _settle_ties(target, chosen)
     everywhere = chosen | spread
     tensors = {id(tensors_of[key]): tensors_of[key] for key in tensors_of if key in everywhere}
+    spared = carved - everywhere
     still = [
         key
         for key in tensors_of
-        if key in carved - everywhere and _is_parameter(tensors_of[key]) and not tensors_of[key].requires_grad
+        if key in spared and _is_parameter(tensors_of[key]) and not tensors_of[key].requires_grad
     ]
     if still:
         notes.append(
