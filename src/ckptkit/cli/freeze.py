@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
-from ..errors import UsageError
+from ..errors import ConfigError, Problem, UsageError
 from .output import print_json, print_text
 
 if TYPE_CHECKING:
@@ -70,4 +71,17 @@ def _config(arguments: Namespace) -> FreezeConfig:
         return FreezeConfig.from_file(arguments.config)
     if not arguments.freeze:
         raise UsageError("freeze needs --freeze PATTERN or --config FILE, to know what to freeze")
-    return FreezeConfig(freeze=arguments.freeze, unfreeze=arguments.unfreeze)
+    try:
+        return FreezeConfig(freeze=arguments.freeze, unfreeze=arguments.unfreeze)
+    except ConfigError as error:
+        raise _in_options_words(error, arguments) from None
+
+
+def _in_options_words(error: ConfigError, arguments: Namespace) -> ConfigError:
+    """The error with the options that were written, in the place of numbers that nobody wrote."""
+    problems = []
+    for problem in error.problems:
+        field, _, number = problem.location.partition(".")
+        pattern = getattr(arguments, field)[int(number)]
+        problems.append(Problem(shlex.join([f"--{field}", pattern]), problem.message))
+    return ConfigError("\n".join(f"{p.location}: {p.message}" for p in problems), problems=problems)
