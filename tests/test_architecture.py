@@ -24,6 +24,7 @@ LINES = (
     "errors collector dtypes sizes regexes text patterns signatures resize expr rules config plans",
     "signatures files formats checkpoint",
     "files config",
+    "text freeze_report modules",
     "text findings load_report matching diagnosis modules",
     "plans checkpoint state_metadata computed planned plan_file execute api roundtrips fit",
     "config fit matching diagnosis report verify diff infer explain",

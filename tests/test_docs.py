@@ -2,7 +2,8 @@
 
 How a page is read, from top to bottom, in a folder of its own with the files of `make_files`:
 
-- a block ``yaml NAME`` (or json, toml) is written to the file NAME and must be a valid config;
+- a block ``yaml NAME`` (or json, toml) is written to the file NAME and must be a valid config, of the kind that the
+  name contains (``freeze.yaml``; a RemapConfig when it contains none);
 - ``python`` blocks share one namespace; a ``text`` block right after one is what it prints;
 - in ``console`` blocks a line ``$ ckptkit ...`` is run, the lines below are its output, and
   ``$ echo $?`` is the exit code; in all output ``...`` stands for any text;
@@ -33,6 +34,7 @@ from safetensors.torch import save_file
 
 import ckptkit
 from ckptkit.__main__ import main
+from ckptkit.config.schemas import CONFIGS
 from ckptkit.plans import make_plan
 from ckptkit.rules import AnyRule
 
@@ -186,7 +188,8 @@ def replay(page: Path) -> Iterator[Shown]:
         where = f"{page.name}:{block.line}"
         if block.name and block.language in ("yaml", "json", "toml"):
             Path(block.name).write_text(block.text, encoding="utf-8")
-            (ckptkit.LoadConfig if "load" in block.name else ckptkit.RemapConfig).from_file(block.name)
+            kind = next((name for name in CONFIGS if name in block.name), "remap")
+            CONFIGS[kind].from_file(block.name)
         elif block.language == "python":
             out = io.StringIO()
             with contextlib.redirect_stdout(out):

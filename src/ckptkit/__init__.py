@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .api import plan, remap, save
     from .checkpoint import Checkpoint, open, signature
     from .config import RemapConfig
+    from .config.freeze import FreezeConfig
     from .config.load import LoadConfig
     from .errors import (
         CastError,
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
         UsageError,
         WriteError,
     )
+    from .freeze_report import FreezeReport
     from .load_report import LoadReport
     from .modules.checking import check
+    from .modules.freezing import freeze, unfreeze
     from .modules.loading import load, load_hook
     from .plan_file import load_plan, save_plan
     from .plans import Plan
@@ -42,6 +45,10 @@ _HOMES = {
     "load_plan": "plan_file",
     "save_plan": "plan_file",
     "verify_roundtrip": "roundtrips",
+    "FreezeConfig": "config.freeze",
+    "FreezeReport": "freeze_report",
+    "freeze": "modules.freezing",
+    "unfreeze": "modules.freezing",
     "LoadReport": "load_report",
     "LoadConfig": "config.load",
     "load_hook": "modules.loading",
@@ -75,6 +82,8 @@ __all__ = [
     "CkptkitError",
     "ConfigError",
     "FormatError",
+    "FreezeConfig",
+    "FreezeReport",
     "IncompatibleKeysError",
     "KeyNotFoundError",
     "LoadConfig",
@@ -90,6 +99,7 @@ __all__ = [
     "UsageError",
     "WriteError",
     "check",
+    "freeze",
     "load",
     "load_hook",
     "load_plan",
@@ -99,6 +109,7 @@ __all__ = [
     "save",
     "save_plan",
     "signature",
+    "unfreeze",
     "verify_roundtrip",
 ]
 

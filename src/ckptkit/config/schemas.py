@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from .base import Config
+from .freeze import FreezeConfig
 from .load import LoadConfig
 from .remap import RemapConfig
 
-CONFIGS: dict[str, type[Config]] = {"remap": RemapConfig, "load": LoadConfig}
+CONFIGS: dict[str, type[Config]] = {"remap": RemapConfig, "load": LoadConfig, "freeze": FreezeConfig}
 
 
 def json_schema(name: str) -> dict[str, Any]:

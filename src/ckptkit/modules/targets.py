@@ -64,7 +64,7 @@ def describe(model: torch.nn.Module) -> Target:
     if lazy:
         raise UsageError(
             f"{type(module).__name__} is not initialised yet: {quote_list(lazy)} have no shape; "
-            "run the model once on an example (lazy modules learn their shapes then), and load after that"
+            "run the model once on an example (lazy modules learn their shapes then), and try again after that"
         )
     state = module_state(module)
     source = MemorySource(state)

@@ -1,0 +1,27 @@
+"""FreezeConfig: which parts of a model do not train."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from ..rules.base import Pattern
+from .base import Config
+
+
+class FreezeConfig(Config):
+    """Which parameters stay as they are during training; the order of the patterns means nothing.
+
+    Args:
+        freeze: patterns of state_dict keys to freeze.
+        unfreeze: patterns of keys that are taken out of `freeze` again; never more than that.
+        batch_norm: ``eval``: a norm layer whose parameters and buffers are all frozen keeps its
+            statistics through ``model.train()``; ``leave``: norm layers are untouched.
+    """
+
+    _name: ClassVar[str] = "freeze"
+
+    freeze: list[Pattern] = Field(default=[])
+    unfreeze: list[Pattern] = Field(default=[])
+    batch_norm: Literal["eval", "leave"] = "eval"
