@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .dtypes import DTYPES
@@ -10,8 +12,8 @@ from .errors import CastError
 from .expr import Expr
 from .expr.casting import Losses
 from .expr.runs import Run, runs
-from .expr.streams import pieces
-from .formats.base import Buffer, Source
+from .expr.streams import Load, pieces
+from .formats.base import CHUNK, Buffer, Source, View
 from .formats.tensor_bytes import tensor_bytes
 
 if TYPE_CHECKING:
@@ -42,12 +44,26 @@ def computed_bytes(key: str, expr: Expr, source: Source, losses: dict[str, Losse
         return
     lost = Losses()
     try:
-        for piece in pieces(expr, source.signature, reader.tensor, lost, reader.elements):
-            yield from tensor_bytes(piece)
+        with _one_thread():
+            for piece in pieces(expr, source.signature, reader.tensor, lost, reader.loads):
+                yield from tensor_bytes(piece)
     except CastError as error:
         raise CastError(f"{key!r}: {error.message}", key=key) from None
     if lost:
         losses[key] = lost
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Small pieces are not shared out: on a busy machine torch's threads wait for each other a hundred times longer."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Reader:
@@ -72,30 +88,40 @@ class _Reader:
         view = self.source.view(run.key)
         width = DTYPES[view.dtype].bits // 8
         start = (view.offset + run.start) * width
-        stop = start + run.count * width
-        region = view.storage.region
-        part = (start, stop) != (0, view.storage.nbytes)
-        if part and region is not None and region.crc is not None and view.storage.id not in self.verified:
-            for _ in self.source.read(view.storage, 0, view.storage.nbytes):
-                pass  # reading all of a storage compares its checksum
-            self.verified.add(view.storage.id)
-        yield from self.source.read(view.storage, start, stop)
+        if run.count * width < view.storage.nbytes:
+            self._verify(view)
+        yield from self.source.read(view.storage, start, start + run.count * width)
 
-    def elements(self, expr: Expr) -> Iterator[torch.Tensor] | None:
+    def _verify(self, view: View) -> None:
+        """Compare the declared checksum of a storage that is read in parts: reading all of it does."""
+        storage = view.storage
+        if storage.region is not None and storage.region.crc is not None and storage.id not in self.verified:
+            for _ in self.source.read(storage, 0, storage.nbytes):
+                pass
+            self.verified.add(storage.id)
+
+    def loads(self, expr: Expr) -> Iterator[Load] | None:
         found = self.runs(expr)
-        return None if found is None else self._elements(found)
+        return None if found is None else self._loads(found)
 
-    def _elements(self, found: list[Run]) -> Iterator[torch.Tensor]:
+    def _loads(self, found: list[Run]) -> Iterator[Load]:
+        for run in found:
+            view = self.source.view(run.key)
+            self._verify(view)
+            # What is inflated or swapped is read from its start each time, so it is read once.
+            step = (
+                CHUNK * 8 // DTYPES[view.dtype].bits if view.storage.region is not None else max(run.count, 1)
+            )
+            for start in range(run.start, run.start + run.count, step):
+                yield partial(self._load, view, start, min(step, run.start + run.count - start))
+
+    def _load(self, view: View, start: int, count: int) -> torch.Tensor:
         import torch
 
-        for run in found:
-            name = self.source.signature[run.key].dtype
-            dtype: torch.dtype = getattr(torch, name)
-            width = DTYPES[name].bits // 8
-            rest = bytearray()
-            for chunk in self.bytes(run):
-                rest += chunk
-                whole = len(rest) // width * width
-                data, rest = (rest, bytearray()) if whole == len(rest) else (rest[:whole], rest[whole:])
-                if whole:
-                    yield torch.frombuffer(data, dtype=dtype)
+        width = DTYPES[view.dtype].bits // 8
+        first = (view.offset + start) * width
+        data = bytearray()
+        for chunk in self.source.read(view.storage, first, first + count * width):
+            data += chunk
+        dtype: torch.dtype = getattr(torch, view.dtype)
+        return torch.frombuffer(data, dtype=dtype)

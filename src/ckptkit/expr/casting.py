@@ -60,7 +60,7 @@ def cast(tensor: torch.Tensor, name: str, allow_overflow: bool, losses: Losses |
     if losses is not None:
         losses.overflowed += overflowed
         if dtypes.is_floating(name) and tensor.is_floating_point():
-            losses.vanished += int(torch.count_nonzero(tensor)) - int(torch.count_nonzero(_plain(result)))
+            losses.vanished += _vanished(tensor, result)
     return result
 
 
@@ -119,6 +119,16 @@ def _limit(name: str) -> str:
         if dtype.is_floating_point or dtype.is_complex
         else f"{torch.iinfo(dtype).max}"
     )
+
+
+def _vanished(tensor: torch.Tensor, result: torch.Tensor) -> int:
+    import torch
+
+    limits = torch.finfo(result.dtype)
+    # Whatever is no smaller than the smallest subnormal number stays; most tensors need no count.
+    if float(_plain(tensor).abs().min()) >= limits.smallest_normal * limits.eps:
+        return 0
+    return int(torch.count_nonzero(_plain(tensor))) - int(torch.count_nonzero(_plain(result)))
 
 
 def _overflowed(tensor: torch.Tensor, result: torch.Tensor) -> int:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from ..signatures import TensorInfo
@@ -15,7 +18,9 @@ from .views import Reshape
 if TYPE_CHECKING:
     import torch
 
-PIECE = 1 << 18  # elements cast at a time: input and output stay in the processor's cache
+PIECE = 1 << 16  # elements cast at a time: input and output stay in the processor's cache
+_AHEAD = 6  # chunks that are read and cast while earlier ones are written
+Load = Callable[[], "torch.Tensor"]
 
 
 def pieces(
@@ -23,7 +28,7 @@ def pieces(
     source: Mapping[str, TensorInfo],
     read: Callable[[str], torch.Tensor],
     losses: Losses,
-    elements: Callable[[Expr], Iterator[torch.Tensor] | None],
+    loads: Callable[[Expr], Iterator[Load] | None],
 ) -> Iterator[torch.Tensor]:
     """Tensors whose elements, one after the other in row-major order, are those of the result.
 
@@ -32,22 +37,54 @@ def pieces(
         source: the signature it reads from.
         read: gives the tensor of a source key.
         losses: where casts count what they lose.
-        elements: one-dimensional pieces of an expression that is made of whole runs of stored bytes;
-            None for another one.
+        loads: for an expression that is made of whole runs of stored bytes, functions that read its
+            one-dimensional pieces, in any thread and order; None for another one.
     """
-    stored = elements(expr)
+    stored = loads(expr)
     if stored is not None:
-        yield from stored
+        for load in stored:
+            yield load()
     elif isinstance(expr, Cast):
-        for piece in pieces(expr.of[0], source, read, losses, elements):
-            flat = piece.reshape(-1)
-            for start in range(0, flat.numel(), PIECE):
-                yield cast(flat[start : start + PIECE], expr.dtype, expr.allow_overflow, losses)
+        stored = loads(expr.of[0])
+        if stored is not None:
+            yield from _cast_ahead(expr, stored, losses)
+            return
+        for piece in pieces(expr.of[0], source, read, losses, loads):
+            yield from _cast_parts(expr, piece, losses)
     elif isinstance(expr, Reshape) or (isinstance(expr, Concat | Stack) and _outermost(expr, source)):
         for e in expr.of:
-            yield from pieces(e, source, read, losses, elements)
+            yield from pieces(e, source, read, losses, loads)
     else:
         yield evaluate(expr, read)
+
+
+def _cast_parts(expr: Cast, piece: torch.Tensor, losses: Losses) -> Iterator[torch.Tensor]:
+    flat = piece.reshape(-1)
+    for start in range(0, flat.numel(), PIECE):
+        yield cast(flat[start : start + PIECE], expr.dtype, expr.allow_overflow, losses)
+
+
+def _cast_ahead(expr: Cast, stored: Iterator[Load], losses: Losses) -> Iterator[torch.Tensor]:
+    """Read and cast in two threads, while who takes the results writes them."""
+
+    def work(load: Load) -> tuple[list[torch.Tensor], Losses]:
+        own = Losses()
+        return list(_cast_parts(expr, load(), own)), own
+
+    with ThreadPoolExecutor(2, thread_name_prefix="ckptkit-cast") as pool:
+        jobs: deque[Future[tuple[list[torch.Tensor], Losses]]] = deque()
+        try:
+            while True:
+                jobs.extend(pool.submit(work, load) for load in islice(stored, _AHEAD - len(jobs)))
+                if not jobs:
+                    return
+                parts, lost = jobs.popleft().result()
+                losses.overflowed += lost.overflowed
+                losses.vanished += lost.vanished
+                yield from parts
+        finally:
+            for job in jobs:
+                job.cancel()
 
 
 def _outermost(expr: Concat | Stack, source: Mapping[str, TensorInfo]) -> bool:
