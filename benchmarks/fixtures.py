@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,12 +36,39 @@ def transformer(size: int) -> dict[str, Tensor]:
     return {f"{PREFIX}{key}": torch.rand(shape) for key, shape in shapes.items()}
 
 
+def experts(size: int) -> dict[str, Tensor]:
+    """About `size` bytes of a mixture of experts in two layers, every expert's three matrices apart."""
+    import torch
+
+    torch.manual_seed(0)
+    wide, narrow = (2048, 1024) if size >= 256 << 20 else (32, 16)
+    count = max(size // (2 * 3 * wide * narrow * 4), 2)
+    return {
+        f"layers.{layer}.experts.{expert}.{name}.weight": torch.rand(shape)
+        for layer in range(2)
+        for expert in range(count)
+        for name, shape in (("w1", (wide, narrow)), ("w3", (wide, narrow)), ("w2", (narrow, wide)))
+    }
+
+
+FUSE = [
+    {
+        "op": "concat",
+        "patterns": [r"(.*)\.w1\.weight", r"(.*)\.w3\.weight"],
+        "into": r"\1.w13",
+    },
+    {"op": "stack", "pattern": r"(.*)\.experts\.(?P<index>\d+)\.w13", "into": r"\1.gate_up"},
+    {"op": "stack", "pattern": r"(.*)\.experts\.(?P<index>\d+)\.w2\.weight", "into": r"\1.down"},
+]
+
+
 def make(kind: str, path: Path, size: int) -> None:
     """Write one fixture.
 
     Args:
         kind: ``weights`` (a transformer's), ``headers`` (300 tensors, little data), ``keys`` (100000 small
-            tensors; 1000 when `size` is at most 1 MiB), ``rules`` (a config of 20 rules for ``keys``).
+            tensors; 1000 when `size` is at most 1 MiB), ``rules`` (a config of 20 rules for ``keys``),
+            ``experts`` (a mixture of experts), ``fuse`` (a config that stacks them).
         path: its suffix decides the format; in a torch file the tensors are nested beside an epoch.
         size: in bytes; about.
     """
@@ -50,8 +78,13 @@ def make(kind: str, path: Path, size: int) -> None:
     if kind == "rules":
         path.write_text(rules_text(), encoding="utf-8")
         return
+    if kind == "fuse":
+        path.write_text(json.dumps({"version": 1, "rules": FUSE}, indent=1), encoding="utf-8")
+        return
     if kind == "weights":
         state = transformer(size)
+    elif kind == "experts":
+        state = experts(size)
     elif kind == "headers":
         state = {f"layers.{i // 6}.part{i % 6}.weight": torch.rand(64, 64) for i in range(300)}
     else:
@@ -88,8 +121,6 @@ def replacements() -> list[tuple[str, str]]:
 
 def rules_text() -> str:
     """The renames as a config of ckptkit (JSON)."""
-    import json
-
     rules = [
         {"op": "rename", "pattern": pattern, "replacement": replacement, "required": False}
         for pattern, replacement in replacements()

@@ -56,6 +56,23 @@ def cast_safetensors(src: str, dst: str) -> None:
     save_file(state, dst, metadata={"format": "pt"})
 
 
+def fuse_experts(src: str, dst: str) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    state = load_file(src)
+    fused = {}
+    for layer in range(2):
+        stem = f"layers.{layer}.experts"
+        count = sum(key.startswith(stem) for key in state) // 3
+        pairs = [[state.pop(f"{stem}.{e}.{name}.weight") for name in ("w1", "w3")] for e in range(count)]
+        fused[f"layers.{layer}.gate_up"] = torch.stack([torch.cat(pair) for pair in pairs])
+        fused[f"layers.{layer}.down"] = torch.stack(
+            [state.pop(f"{stem}.{e}.w2.weight") for e in range(count)]
+        )
+    save_file(fused, dst, metadata={"format": "pt"})
+
+
 def list_safetensors(src: str) -> None:
     from safetensors import safe_open
 

@@ -24,6 +24,7 @@ def cases(workshop: Workshop) -> list[Case]:
                     *("remap", str(source), DST, "--cast", "bfloat16"),
                     warm=("remap", str(small), DST, "--cast", "bfloat16"),
                     suffix=suffix,
+                    most_ratio=3.0,
                     most_memory=150,
                 ),
                 peer(

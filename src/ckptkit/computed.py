@@ -66,6 +66,18 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def byte_parts(expr: Expr, source: Source) -> tuple[View, ...]:
+    """The contiguous views of files whose bytes, one after the other, are an expression's result; none else."""
+    found = _Reader(source).runs(expr) or []
+    parts = []
+    for run in found:
+        view = source.view(run.key)
+        if view.storage.region is None:
+            return ()
+        parts.append(View(view.storage, view.offset + run.start, (run.count,), (1,), view.dtype))
+    return tuple(parts)
+
+
 class _Reader:
     """What `computed_bytes` reads, and which checksums it has compared."""
 

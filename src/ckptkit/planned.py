@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .computed import computed_bytes
+from .computed import byte_parts, computed_bytes
 from .errors import CastError, FormatError
 from .expr import Expr, Read, evaluate, with_reads
 from .expr.casting import Losses
@@ -94,7 +94,8 @@ def _item(source: Source, key: str, tie: int | None) -> Item:
     expr, holder = settled(source, key)
     if not isinstance(expr, Read):
         losses = source.losses if isinstance(source, PlannedSource) else {}
-        return Item(key, info, make=partial(computed_bytes, key, expr, holder, losses), tie=tie)
+        make = partial(computed_bytes, key, expr, holder, losses)
+        return Item(key, info, source=holder, make=make, parts=byte_parts(expr, holder), tie=tie)
     if holder.lazy(expr.key):
         return Item(key, info, make=partial(_resolved, holder, expr.key), tie=tie)
     return Item(key, info, source=holder, view=holder.view(expr.key), tie=tie)

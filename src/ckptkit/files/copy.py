@@ -126,6 +126,27 @@ def start_writeback(target: int, offset: int, count: int) -> None:
             pass  # advice only
 
 
+class Writeback:
+    """Starts the disk on what is written in small steps, a larger part at a time.
+
+    Args:
+        target: the file.
+    """
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self._start = self._end = 0
+
+    def wrote(self, offset: int, count: int) -> None:
+        """Note bytes that were just written; steps follow one another."""
+        if offset != self._end:
+            self._start = offset
+        self._end = offset + count
+        if self._end - self._start >= _KERNEL_STEP:
+            start_writeback(self.target, self._start, self._end - self._start)
+            self._start = self._end
+
+
 def _step_copy(
     fd: int,
     name: str,

@@ -161,6 +161,8 @@ class Item:
             by formats that hold contiguous tensors only.
         make: computes the tensor; gives its little-endian bytes in row-major order, in chunks, each of
             which is used before the next one is asked for.
+        parts: with `make`, contiguous views of files in `source` whose bytes, one after the other, are the
+            same: for formats that copy them without a look.
         value: plain data of a key of kind ``object``.
         tie: items with an equal, non-None `tie` are one tensor.
     """
@@ -170,6 +172,7 @@ class Item:
     source: Source | None = None
     view: View | None = None
     make: Callable[[], Iterator[Buffer]] | None = None
+    parts: tuple[View, ...] = ()
     value: Any = None
     tie: Hashable = None
 

@@ -10,11 +10,11 @@ from typing import Self
 from ..dtypes import DTYPES
 from ..errors import FormatError, PlanError, WriteError
 from ..files.atomic import AtomicFile
-from ..files.copy import copy_bytes, write_all
+from ..files.copy import Writeback, copy_bytes, write_all
 from ..files.mapped import OpenedFile
 from ..files.regular import check_stamp, open_fd
 from ..text import quote_list
-from .base import Item, Progress, Region, View, WriteRequest, Written, WrittenFile
+from .base import Item, Progress, Region, Source, View, WriteRequest, Written, WrittenFile
 from .safetensors_header import check_fields, encode_header, layout, read_header
 from .tensor_bytes import item_bytes
 
@@ -146,31 +146,49 @@ def write_shard(fd: int, items: Sequence[Item], metadata: Mapping[str, str], pro
     write_all(fd, header, 0)
     by_key = {item.key: item for item in items}
     verified: set[Hashable] = set()
+    behind = Writeback(fd)
     with _Run(fd, progress) as run:
         for key, (start, stop) in places.items():
             item, at = by_key[key], len(header) + start
             view = item.view
             if stop == start:
                 continue
+            parts = item.parts
             if view is not None and view.contiguous and view.storage.region is not None:
-                verify_part(item, verified)
-                run.add(view, at, stop - start)
+                parts = (view,)
+            if parts and item.source is not None:
+                for part in parts:
+                    size = DTYPES[part.dtype].bits * _elements(part) // 8
+                    verify_part(item.source, part, size, verified)
+                    run.add(part, at, size)
+                    at += size
                 continue
             run.flush()
             for chunk in item_bytes(item):
                 write_all(fd, chunk, at)
+                behind.wrote(at, len(chunk))
                 at += len(chunk)
                 progress(len(chunk))
     return total
 
 
-def verify_part(item: Item, verified: set[Hashable]) -> None:
-    """Check the CRC of a storage of which only a part is copied; a whole one is checked while it is copied."""
-    source, view = item.source, item.view
-    assert source is not None
-    assert view is not None
+def _elements(view: View) -> int:
+    count = 1
+    for size in view.shape:
+        count *= size
+    return count
+
+
+def verify_part(source: Source, view: View, size: int, verified: set[Hashable]) -> None:
+    """Check the CRC of a storage of which only a part is copied; a whole one is checked while it is copied.
+
+    Args:
+        source, view: what is copied.
+        size: its bytes.
+        verified: storages that were checked before.
+    """
     storage = view.storage
-    if storage.region is None or storage.region.crc is None or item.info.nbytes == storage.region.nbytes:
+    if storage.region is None or storage.region.crc is None or size == storage.region.nbytes:
         return
     mark = (id(source), storage.id)
     if mark in verified:

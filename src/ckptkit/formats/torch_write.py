@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from ..errors import FormatError, WriteError
 from ..files.atomic import AtomicFile
-from ..files.copy import write_all
+from ..files.copy import Writeback, write_all
 from .base import Buffer, Progress, Region, Source, Storage, WriteRequest, Written, WrittenFile
 from .pickled.writer import PickleWriter
 from .torch_copy import Copier, compare_crc
@@ -134,8 +134,10 @@ def _small(out: OutStorage) -> bytes:
 def _stream(fd: int, offset: int, out: OutStorage, progress: Progress) -> int:
     """Put bytes that are computed, inflated or swapped at their place; returns their CRC."""
     crc, at = 0, 0
+    behind = Writeback(fd)
     for chunk in _computed(out) if out.make is not None else _read(out):
         write_all(fd, chunk, offset + at)
+        behind.wrote(offset + at, len(chunk))
         crc = zlib.crc32(chunk, crc)
         at += len(chunk)
         progress(len(chunk))
