@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .checkpoint import Checkpoint, open, signature
     from .config import RemapConfig
     from .config.freeze import FreezeConfig
+    from .config.groups import GroupsConfig
     from .config.load import LoadConfig
     from .errors import (
         CastError,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .load_report import LoadReport
     from .modules.checking import check
     from .modules.freezing import freeze, unfreeze
+    from .modules.groups import param_groups
     from .modules.loading import load, load_hook
     from .plan_file import load_plan, save_plan
     from .plans import Plan
@@ -46,6 +48,8 @@ _HOMES = {
     "save_plan": "plan_file",
     "verify_roundtrip": "roundtrips",
     "FreezeConfig": "config.freeze",
+    "GroupsConfig": "config.groups",
+    "param_groups": "modules.groups",
     "FreezeReport": "freeze_report",
     "freeze": "modules.freezing",
     "unfreeze": "modules.freezing",
@@ -84,6 +88,7 @@ __all__ = [
     "FormatError",
     "FreezeConfig",
     "FreezeReport",
+    "GroupsConfig",
     "IncompatibleKeysError",
     "KeyNotFoundError",
     "LoadConfig",
@@ -104,6 +109,7 @@ __all__ = [
     "load_hook",
     "load_plan",
     "open",
+    "param_groups",
     "plan",
     "remap",
     "save",

@@ -6,10 +6,16 @@ from typing import Any
 
 from .base import Config
 from .freeze import FreezeConfig
+from .groups import GroupsConfig
 from .load import LoadConfig
 from .remap import RemapConfig
 
-CONFIGS: dict[str, type[Config]] = {"remap": RemapConfig, "load": LoadConfig, "freeze": FreezeConfig}
+CONFIGS: dict[str, type[Config]] = {
+    "remap": RemapConfig,
+    "load": LoadConfig,
+    "freeze": FreezeConfig,
+    "groups": GroupsConfig,
+}
 
 
 def json_schema(name: str) -> dict[str, Any]:
