@@ -156,9 +156,9 @@ def test_wrappers_are_seen_through() -> None:
 
 
 WRONG: list[tuple[Any, type[Exception], str]] = [
-    ({"groups": [{"keys": ["hed.*"], "lr": 1.0}]}, PlanError, "the pattern 'hed.*' matches no parameter that trains; the nearest keys are 'head"),
-    ({"no_decay": ["nrom.*"]}, PlanError, "no_decay: the pattern 'nrom.*' matches no parameter that trains"),
-    ({"layer_decay": 0.5, "blocks": r"^layers\.(?P<index>\d+)"}, PlanError, "matches no key; the nearest keys are"),
+    ({"groups": [{"keys": ["hed.*"], "lr": 1.0}]}, PlanError, "'hed.*' matches no parameter that trains; the nearest keys"),
+    ({"no_decay": ["nrom.*"]}, PlanError, "no_decay: the pattern 'nrom.*' matches"),
+    ({"layer_decay": 0.5, "blocks": r"^layers\.(?P<index>\d+)"}, PlanError, "matches no key"),
     ({"blocks": "blocks"}, ConfigError, "blocks needs a group named index"),
     ({"layer_decay": 1.5}, ConfigError, "less than or equal to 1"),
     ({"lr": float("nan")}, ConfigError, "finite"),
