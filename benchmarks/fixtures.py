@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,10 @@ PREFIX = "module._orig_mod."
 MANY_KEYS = 100_000
 
 
-def transformer(size: int) -> dict[str, Tensor]:
-    """About `size` bytes of float32 weights under the keys of a transformer in its training wrappers."""
-    import torch
-
-    torch.manual_seed(0)
+def shapes(size: int) -> dict[str, tuple[int, ...]]:
+    """The keys of a transformer with about `size` bytes of float32 weights."""
     width = 1024 if size >= 256 << 20 else 64
-    shapes: dict[str, tuple[int, ...]] = {"embed.weight": (256, width)}
+    found: dict[str, tuple[int, ...]] = {"embed.weight": (256, width)}
     total, layer = 256 * width * 4, 0
     while total < size:
         for name, shape in (
@@ -30,10 +28,18 @@ def transformer(size: int) -> dict[str, Tensor]:
             ("mlp.down.weight", (width, 4 * width)),
             ("norm.weight", (width,)),
         ):
-            shapes[f"blocks.{layer}.{name}"] = shape
-            total += 4 * torch.Size(shape).numel()
+            found[f"blocks.{layer}.{name}"] = shape
+            total += 4 * prod(shape)
         layer += 1
-    return {f"{PREFIX}{key}": torch.rand(shape) for key, shape in shapes.items()}
+    return found
+
+
+def transformer(size: int) -> dict[str, Tensor]:
+    """The weights of `shapes`, in the transformer's training wrappers."""
+    import torch
+
+    torch.manual_seed(0)
+    return {f"{PREFIX}{key}": torch.rand(shape) for key, shape in shapes(size).items()}
 
 
 def experts(size: int) -> dict[str, Tensor]:

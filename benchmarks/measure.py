@@ -156,7 +156,8 @@ def memory(contestant: Contestant, folder: Path) -> float | None:
     measured = json.loads(report.read_text(encoding="ascii"))
     for path in (report, small, large):
         settle(path)
-    return max(0.0, float(measured["peak"] - measured["before"]) / MB)
+    kind = "anonymous_" if contestant.anonymous else ""
+    return max(0.0, float(measured[f"{kind}peak"] - measured[f"{kind}before"]) / MB)
 
 
 def imports_torch(contestant: Contestant) -> bool:

@@ -27,6 +27,7 @@ class Contestant:
         most_seconds: target for the whole process.
         most_memory: target in MB, beyond the process after its imports.
         without_torch: target: the process never imports torch.
+        anonymous: memory means anonymous memory: mapped files, which the system may take back, do not count.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Contestant:
     most_seconds: float | None = None
     most_memory: float | None = None
     without_torch: bool = False
+    anonymous: bool = False
 
 
 def ours(
