@@ -26,7 +26,9 @@ LINES = (
     "files config",
     "text findings load_report matching diagnosis modules",
     "plans checkpoint state_metadata planned execute api fit",
-    "config fit matching diagnosis report verify diff infer explain",
+    "config fit matching diagnosis report verify infer explain",
+    "checkpoint planned content comparison cli",
+    "text diff_report comparison cli",
     "explain distributed modules render cli __main__",
     "checkpoint stats render",
 )
