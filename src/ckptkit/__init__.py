@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .api import plan, remap, save
     from .checkpoint import Checkpoint, open, signature
+    from .comparison.comparing import diff
     from .config import RemapConfig
     from .config.load import LoadConfig
+    from .diff_report import DiffReport
     from .errors import (
         CkptkitError,
         ConfigError,
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "diff": "comparison.comparing",
+    "DiffReport": "diff_report",
     "LoadReport": "load_report",
     "LoadConfig": "config.load",
     "load_hook": "modules.loading",
@@ -65,6 +69,7 @@ __all__ = [
     "Checkpoint",
     "CkptkitError",
     "ConfigError",
+    "DiffReport",
     "FormatError",
     "IncompatibleKeysError",
     "KeyNotFoundError",
@@ -80,6 +85,7 @@ __all__ = [
     "UsageError",
     "WriteError",
     "check",
+    "diff",
     "load",
     "load_hook",
     "open",
