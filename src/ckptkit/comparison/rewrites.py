@@ -130,16 +130,14 @@ def _candidates(old: str, new: str) -> Iterator[Rewrite]:
         else:
             pattern, replacement = _template(head_a, head_b)
             yield Rewrite(f"^{pattern}\\.", f"{replacement}.")
-        if middle_a and start:
-            pattern, replacement = _template(middle_a, middle_b)
-            if middle_b:
-                yield Rewrite(f"(?<![^.]){pattern}(?![^.])", replacement)
-            else:
-                yield Rewrite(f"(?<![^.]){pattern}\\.", "")
-    elif middle_a and middle_b:
+    if start and middle_a:
+        # After a dot, and before one or at the end: whole segments only.
         pattern, replacement = _template(middle_a, middle_b)
-        if start:
-            yield Rewrite(f"(?<![^.]){pattern}$", replacement)
+        replacement = f".{replacement}" if middle_b else ""
+        if end:
+            yield Rewrite(f"\\.{pattern}\\.", f"{replacement}.")
+        elif middle_b:
+            yield Rewrite(f"\\.{pattern}$", replacement)
     pattern, replacement = _template(a, b)
     yield Rewrite(f"^{pattern}$", replacement)
 
