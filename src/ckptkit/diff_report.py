@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any, Literal
@@ -169,7 +169,7 @@ class DiffReport:
         if not changed:
             return []
         changed.sort(key=_worst_first)
-        rows = [["", "max abs", "rel L2", "cosine", "NaN", "Inf"]]
+        rows = [["", "max abs", "rel L2", "cosine", "NaN A|B", "Inf A|B"]]
         for c in changed[:SHOWN]:
             figures = [_shown(c.max_abs), _shown(c.rel_l2), _shown(c.cosine), _pair(c.nan), _pair(c.inf)]
             rows.append([one_line(c.key), *figures])
@@ -203,7 +203,7 @@ def _shown(value: float | None) -> str:
 def _pair(counts: tuple[int, int] | None) -> str:
     if counts is None or counts == (0, 0):
         return "-"
-    return f"{counts[0]} | {counts[1]}"
+    return f"{counts[0]}|{counts[1]}"
 
 
 def _worst_first(change: ValueChange) -> tuple[bool, float]:
@@ -240,13 +240,13 @@ def _without_numbers(key: str) -> str:
 
 def _rule(rule: dict[str, Any]) -> list[str]:
     """A rename rule as YAML."""
-    quoted: Callable[[str], str] = _quoted
     if "pairs" not in rule:
-        pattern, replacement = quoted(rule["pattern"]), quoted(rule["replacement"])
+        pattern, replacement = _quoted(rule["pattern"]), _quoted(rule["replacement"])
         return [f"  - {{op: rename, pattern: {pattern}, replacement: {replacement}}}"]
     lines = ["  - op: rename", "    pairs:"]
     lines += [
-        f"    - [{quoted(pattern)}, {quoted(replacement)}]" for pattern, replacement in rule["pairs"][:SHOWN]
+        f"    - [{_quoted(pattern)}, {_quoted(replacement)}]"
+        for pattern, replacement in rule["pairs"][:SHOWN]
     ]
     if len(rule["pairs"]) > SHOWN:
         lines.append(f"    # and {len(rule['pairs']) - SHOWN} more; --json lists all")
