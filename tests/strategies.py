@@ -89,7 +89,7 @@ def state_dicts(
 
 def bits(tensor: torch.Tensor) -> bytes:
     """The exact bytes of a tensor in row-major order."""
-    flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+    flat = tensor.detach().clone(memory_format=torch.contiguous_format).reshape(-1).view(torch.uint8)
     return bytes(flat.tolist())
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import ckptkit
 from ckptkit.content import blocks, object_hash, row_major_bytes, state_hash, tensor_hash
+from ckptkit.formats.tensor_bytes import tensor_bytes
 
 from ..strategies import IN_SAFETENSORS, IN_TORCH, bits, content, state_dicts
 
@@ -78,6 +79,12 @@ def test_a_planned_a_conjugated_and_a_stored_tensor_of_equal_values_have_one_has
     )
     cast = ckptkit.remap(tmp_path / "lazy.pt", [{"op": "cast", "dtype": "bfloat16", "keys": ["h"]}]).source
     assert tensor_hash(cast, "h") == tensor_hash(ckptkit.open({"h": torch.ones(2).bfloat16()}).source, "h")
+
+
+def test_the_bytes_of_one_element_with_a_stride_are_those_of_the_element() -> None:
+    lone = torch.arange(2.0)[1::2].unsqueeze(0)
+    assert lone.stride()[-1] == 2
+    assert b"".join(bytes(part) for part in tensor_bytes(lone)) == bits(torch.ones(1))
 
 
 @given(chunks=st.lists(st.binary(max_size=9)), size=st.integers(1, 7))

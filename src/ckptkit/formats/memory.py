@@ -11,7 +11,7 @@ from ..errors import FormatError, UsageError
 from ..signatures import OBJECT, Signature, TensorInfo, tied_groups
 from .base import Buffer, Source, Storage, View
 from .strides import row_major
-from .tensor_bytes import tensor_bytes
+from .tensor_bytes import raw_bytes, tensor_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -89,7 +89,7 @@ class MemorySource(Source):
 
         tensor = self.tensor(self._holders[storage.id])
         if tensor.device.type != "cpu" or _lazy(tensor):
-            flat = tensor.resolve_conj().resolve_neg().cpu().contiguous().reshape(-1).view(torch.uint8)
+            flat = raw_bytes(tensor.resolve_conj().resolve_neg())
         else:
             flat = torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage())
         yield from tensor_bytes(flat[start:stop])

@@ -62,9 +62,20 @@ def tensor_bytes(tensor: torch.Tensor) -> Iterator[Buffer]:
 
     if not tensor.numel():
         return
-    flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    flat = raw_bytes(tensor)
     buffer = bytearray(min(CHUNK, flat.numel()))
     for at in range(0, flat.numel(), CHUNK):
         part = memoryview(buffer)[: min(CHUNK, flat.numel() - at)]
         torch.frombuffer(part, dtype=torch.uint8).copy_(flat[at : at + len(part)])
         yield part
+
+
+def raw_bytes(tensor: torch.Tensor) -> torch.Tensor:
+    """The bytes of a tensor in row-major order, as a flat uint8 tensor on the CPU."""
+    import torch
+
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    if flat.numel() == 1:  # any stride counts as contiguous then, but torch lets no other dtype look at it
+        flat = flat.clone(memory_format=torch.contiguous_format)
+    raw: torch.Tensor = flat.view(torch.uint8)
+    return raw
