@@ -41,7 +41,7 @@ def diff(a: Any, b: Any, values: bool = False, *, progress: Progress = no_progre
         UsageError: with `values` one has no values to compare.
     """
     with ExitStack() as stack:
-        sides = (stack.enter_context(_opened(a, "A")), stack.enter_context(_opened(b, "B")))
+        sides = (stack.enter_context(_opened(a)), stack.enter_context(_opened(b)))
         if values:
             for side in sides:
                 side.check_values()
@@ -66,13 +66,13 @@ class _Side:
 
 
 @contextmanager
-def _opened(given: Any, letter: str) -> Iterator[_Side]:
+def _opened(given: Any) -> Iterator[_Side]:
     if isinstance(given, Signature):
-        yield _Side(letter, given, None)
+        yield _Side(type(given).__name__, given, None)
         return
     checkpoint = open_checkpoint(given)
     try:
-        where = checkpoint.source.path or (letter if given is checkpoint else type(given).__name__)
+        where = checkpoint.source.path or f"{type(given).__name__} in memory"
         yield _Side(where, checkpoint.signature, checkpoint.source)
     finally:
         if not isinstance(given, Checkpoint):  # the caller's own stays open

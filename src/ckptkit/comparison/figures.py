@@ -207,7 +207,7 @@ class Figures:
         if gap == 0 and not isnan(self.max_abs):
             rel = 0.0
         elif a == 0:
-            rel = inf
+            rel = nan if isnan(gap) else inf
         else:
             rel = _times_power(gap / a, self.scale[2] - self.scale[0])
         if rel == 0 == self.max_abs:
