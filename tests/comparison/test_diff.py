@@ -137,6 +137,25 @@ def test_names_decide_between_equal_tensors_and_the_report_says_so() -> None:
     assert all(a.split(".")[2] == b.split(".")[2] for a, b in ckptkit.diff(only_zeros, shuffled).renamed)
 
 
+def test_large_tensors_that_differ_at_their_end_only_are_no_rename() -> None:
+    large = torch.zeros(1 << 19)
+    other = large.clone()
+    other[-1] = 1
+    report = ckptkit.diff({"a": large, "b": other}, {"x": other.clone(), "y": large + 0, "z": other + large})
+    assert set(report.renamed) == {("a", "y"), ("b", "x")}
+    assert ckptkit.diff({"a": large}, {"x": other}).renamed == ()
+
+
+def test_renames_without_any_system_are_offered_one_by_one() -> None:
+    old, new = (
+        [f"m.{i}.{i * 7919 % 997}.w" for i in range(300)],
+        [f"{i * 6151 % 991}.n{i}" for i in range(300)],
+    )
+    found = rewrites(list(zip(old, new, strict=True)), old, new)
+    assert len(found) == 300
+    assert [found[i].apply(old[i]) for i in range(300)] == new
+
+
 def test_more_keys_of_one_content_than_the_other_side_has_stay_removed() -> None:
     report = ckptkit.diff({"a.w": torch.ones(2), "b.w": torch.ones(2)}, {"c.b.w": torch.ones(2)})
     assert (report.renamed, report.removed) == ((("b.w", "c.b.w"),), ("a.w",))

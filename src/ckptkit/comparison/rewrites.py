@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import ConfigError
 from ..regexes import MAX_LENGTH, compile_regex, required_literal
 
-MOST_WORK = 3_000_000  # applications of candidates to keys; what is left then is renamed key by key
+MOST_WORK = 1_000_000  # applications of candidates to keys; what is left then is renamed key by key
 _UNNAMEABLE = ("", "__metadata__")  # names that no rule may give
 Pair = tuple[str, str]
 Segments = list[str]
@@ -78,8 +78,10 @@ def rewrites(
         # A more general one that was wrong about these keys may be right about the others.
         waiting.remove(candidate)
         at = 0
-    exact = (Rewrite(f"^{re.escape(old)}\\Z", _literal(new)) for old, new in left.items())
-    return (*chosen, *(_plain_end(r, (*removed, *stay)) for r in exact if len(r.pattern) <= MAX_LENGTH))
+    # `$` is the end that people know; it also matches before a last line feed, so such keys need the other.
+    end = "\\Z" if any(key.endswith("\n") for key in (*removed, *stay)) else "$"
+    exact = (Rewrite(f"^{re.escape(old)}{end}", _literal(new)) for old, new in left.items())
+    return (*chosen, *(each for each in exact if len(each.pattern) <= MAX_LENGTH))
 
 
 def as_rules(found: Sequence[Rewrite]) -> tuple[dict[str, Any], ...]:
@@ -161,13 +163,6 @@ def _template(old: Segments, new: Segments) -> tuple[str, str]:
         taken[position] = f"\\{order[place]}"
     pattern = "\\.".join(r"(\d+)" if i in groups else re.escape(segment) for i, segment in enumerate(old))
     return pattern, ".".join(taken)
-
-
-def _plain_end(rewrite: Rewrite, keys: Sequence[str]) -> Rewrite:
-    """``$`` for the end, which people know, unless a key ends in a line feed, before which it matches too."""
-    if any(key.endswith("\n") for key in keys):
-        return rewrite
-    return Rewrite(f"{rewrite.pattern[:-2]}$", rewrite.replacement)
 
 
 def _is_number(segment: str) -> bool:
