@@ -27,7 +27,9 @@ LINES = (
     "text freeze_report modules",
     "text findings load_report matching diagnosis modules",
     "plans checkpoint state_metadata computed planned plan_file execute api roundtrips fit",
-    "config fit matching diagnosis report verify diff infer explain",
+    "config fit matching diagnosis report verify infer explain",
+    "checkpoint planned content comparison cli",
+    "text diff_report comparison cli",
     "explain distributed modules render cli __main__",
     "checkpoint stats render",
 )

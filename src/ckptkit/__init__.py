@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .api import plan, remap, save
     from .checkpoint import Checkpoint, open, signature
+    from .comparison.comparing import diff
     from .config import RemapConfig
     from .config.freeze import FreezeConfig
     from .config.groups import GroupsConfig
     from .config.load import LoadConfig
+    from .diff_report import DiffReport
     from .errors import (
         CastError,
         CkptkitError,
@@ -53,6 +55,8 @@ _HOMES = {
     "FreezeReport": "freeze_report",
     "freeze": "modules.freezing",
     "unfreeze": "modules.freezing",
+    "diff": "comparison.comparing",
+    "DiffReport": "diff_report",
     "LoadReport": "load_report",
     "LoadConfig": "config.load",
     "load_hook": "modules.loading",
@@ -85,6 +89,7 @@ __all__ = [
     "Checkpoint",
     "CkptkitError",
     "ConfigError",
+    "DiffReport",
     "FormatError",
     "FreezeConfig",
     "FreezeReport",
@@ -104,6 +109,7 @@ __all__ = [
     "UsageError",
     "WriteError",
     "check",
+    "diff",
     "freeze",
     "load",
     "load_hook",

@@ -78,7 +78,7 @@ def items(source: Source) -> list[Item]:
         FormatError: a tensor has no plain data (meta, sparse, quantised); names it.
     """
     tie_of = {key: number for number, group in enumerate(source.signature.tied) for key in group}
-    return [_item(source, key, tie_of.get(key)) for key in source.signature]
+    return [item(source, key, tie_of.get(key)) for key in source.signature]
 
 
 def described(source: Source) -> list[Item]:
@@ -87,7 +87,8 @@ def described(source: Source) -> list[Item]:
     return [Item(key, info, tie=tie_of.get(key)) for key, info in source.signature.tensors.items()]
 
 
-def _item(source: Source, key: str, tie: int | None) -> Item:
+def item(source: Source, key: str, tie: int | None = None) -> Item:
+    """One entry, ready for a writer; arguments and errors as for `items`, `tie` is the number of its group."""
     info = source.signature[key]
     if info.kind == "object":
         return Item(key, info, value=source.value(key))

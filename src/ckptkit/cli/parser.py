@@ -15,6 +15,7 @@ COMMANDS = {
     "inspect": "show keys, shapes, dtypes, ties and roots of a checkpoint",
     "remap": "rename, keep, drop, cast and copy keys by rules, and write the result",
     "convert": "write the same tensors in another format",
+    "diff": "say what differs between two checkpoints, and which keys were only renamed",
     "check": "say whether a checkpoint would load, and if not, why",
     "freeze": "show what of a model a freeze keeps and what trains",
     "schema": "print the JSON Schema of a config",

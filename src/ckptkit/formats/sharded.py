@@ -90,6 +90,9 @@ class ShardedSource(Source):
         storage = Storage((name, view.storage.id), view.storage.nbytes, view.storage.region)
         return View(storage, view.offset, view.shape, view.stride, view.dtype)
 
+    def lazy(self, key: str) -> bool:
+        return self._shard(key).lazy(key)
+
     def read(self, storage: Storage, start: int, stop: int) -> Iterator[Buffer]:
         assert isinstance(storage.id, tuple)
         name, inner = storage.id

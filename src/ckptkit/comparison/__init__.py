@@ -1,0 +1,1 @@
+"""What differs between two checkpoints: `comparing.diff`, and what it is made of."""
