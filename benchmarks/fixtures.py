@@ -7,6 +7,8 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .seven import write as write_seven
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -74,7 +76,8 @@ def make(kind: str, path: Path, size: int) -> None:
     Args:
         kind: ``weights`` (a transformer's), ``headers`` (300 tensors, little data), ``keys`` (100000 small
             tensors; 1000 when `size` is at most 1 MiB), ``rules`` (a config of 20 rules for ``keys``),
-            ``experts`` (a mixture of experts), ``fuse`` (a config that stacks them).
+            ``experts`` (a mixture of experts), ``fuse`` (a config that stacks them), ``seven`` (an index of 7
+            billion parameters).
         path: its suffix decides the format; in a torch file the tensors are nested beside an epoch.
         size: in bytes; about.
     """
@@ -83,6 +86,9 @@ def make(kind: str, path: Path, size: int) -> None:
 
     if kind == "rules":
         path.write_text(rules_text(), encoding="utf-8")
+        return
+    if kind == "seven":
+        write_seven(path)
         return
     if kind == "fuse":
         path.write_text(json.dumps({"version": 1, "rules": FUSE}, indent=1), encoding="utf-8")

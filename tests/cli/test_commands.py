@@ -324,3 +324,26 @@ def test_a_pattern_that_backtracks_is_stopped(tmp_path: Path) -> None:
         ran = shell.process(*argv)
         assert ran.code == 2
         assert "backtracks" in ran.err
+
+
+def test_a_model_is_built_without_the_compiler_that_random_numbers_on_meta_bring(shell: Shell) -> None:
+    (shell.folder / "nets.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.embed = torch.nn.Embedding(4, 2)\n"
+        "        self.own = torch.nn.Parameter(torch.empty(3).normal_())\n"
+        "        torch.nn.init.trunc_normal_(self.own)\n"
+        "        torch.nn.init.constant_(self.own, 1.0)\n"
+    )
+    ckptkit.save({"embed.weight": torch.ones(4, 2), "own": torch.ones(3)}, shell.folder / "net.safetensors")
+    code = (
+        "import sys; from ckptkit.__main__ import main\n"
+        "code = main(['check', 'net.safetensors', '--model', 'nets:Net'])\n"
+        "assert not code, code\n"
+        "assert 'torch' in sys.modules\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], cwd=shell.folder, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr

@@ -35,7 +35,7 @@ def build_model(spec: str) -> Any:
     with contextlib.redirect_stdout(sys.stderr):
         factory = _find(spec, name, attribute)
         try:
-            with torch.device("meta"):
+            with torch.device("meta"), _no_random_values():
                 model = factory()
         except (Exception, SystemExit) as first:  # the user's code may fail on meta in any way
             print_note(f"{spec} cannot be built on the meta device ({_words(first)}); building it on the CPU")
@@ -46,6 +46,37 @@ def build_model(spec: str) -> Any:
     if not isinstance(model, torch.nn.Module):
         raise UsageError(f"--model {spec}: gives a {type(model).__name__}, not an nn.Module")
     return model
+
+
+def _no_random_values() -> contextlib.AbstractContextManager[Any]:
+    """Initialisation does nothing on the meta device, but the first random number there makes torch import its
+    compiler, which takes longer than building a large model does.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    names = (
+        "normal_",
+        "uniform_",
+        "exponential_",
+        "cauchy_",
+        "log_normal_",
+        "geometric_",
+        "bernoulli_",
+        "random_",
+    )
+    random = {getattr(torch.Tensor, name) for name in names}
+
+    class Mode(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            arguments = kwargs or {}
+            if func in random or getattr(func, "__module__", "") == "torch.nn.init":
+                tensor = args[0] if args else arguments.get("tensor")
+                if getattr(tensor, "is_meta", False):
+                    return tensor
+            return func(*args, **arguments)
+
+    return Mode()
 
 
 def _find(spec: str, name: str, attribute: str) -> Any:
