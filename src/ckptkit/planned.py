@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,9 @@ class PlannedSource(Source):
             return evaluate(self._outputs[key].expr, self.base.tensor)
         except CastError as error:
             raise CastError(f"{key!r}: {error.message}", key=key) from None
+
+    def verify(self, keys: Iterable[str]) -> None:
+        self.base.verify(dict.fromkeys(read for key in keys for read in self._outputs[key].expr.reads()))
 
     def value(self, key: str) -> Any:
         (source_key,) = self._outputs[key].expr.reads()

@@ -7,7 +7,7 @@ A format knows bytes, never rules. Bytes are described by `Storage` (a run of by
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -138,6 +138,15 @@ class Source(ABC):
     @abstractmethod
     def tensor(self, key: str) -> torch.Tensor:
         """The tensor, on the CPU: a read-only look into the mapped file where possible."""
+
+    def verify(self, keys: Iterable[str]) -> None:
+        """Find damage before anything is used: checksums of all that the keys read are compared.
+
+        Raises:
+            FormatError: names file and key.
+        """
+        for key in keys:
+            self.tensor(key)
 
     def value(self, key: str) -> Any:
         """The value of a key of kind ``object``: plain Python data."""

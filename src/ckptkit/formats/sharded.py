@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FormatError
@@ -100,6 +100,13 @@ class ShardedSource(Source):
 
     def tensor(self, key: str) -> torch.Tensor:
         return self._shard(key).tensor(key)
+
+    def verify(self, keys: Iterable[str]) -> None:
+        of: dict[str, list[str]] = {}
+        for key in keys:
+            of.setdefault(self._home[key], []).append(key)
+        for name, own in of.items():
+            self.shards[name].verify(own)
 
     def value(self, key: str) -> Any:
         return self._shard(key).value(key)

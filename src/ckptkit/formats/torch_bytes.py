@@ -6,11 +6,12 @@ import mmap
 import os
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import FormatError
-from .base import CHUNK, Buffer, Storage
+from .base import CHUNK, Buffer, Region, Storage
 
 if TYPE_CHECKING:
     import torch
@@ -132,6 +133,34 @@ class Bytes(ABC):
                 )
             self._last = (key, copy)
         return self._last[1]
+
+    def verify(self, storages: Iterable[Storage]) -> None:
+        """Compare the declared checksums of mapped storages, two at a time: zlib leaves the interpreter to others.
+
+        Raises:
+            FormatError: one is damaged.
+        """
+        mapped = self._mapped()
+        if mapped is None:
+            return
+        self.check_unchanged()
+        every = {
+            str(s.id): s.region
+            for s in storages
+            if s.region is not None and s.region.crc is not None and str(s.id) not in self._verified
+        }
+
+        def checksum(region: Region) -> int:
+            found = 0
+            for at in range(region.offset, region.offset + region.nbytes, CHUNK):
+                found = zlib.crc32(view[at : min(at + CHUNK, region.offset + region.nbytes)], found)
+            return found
+
+        with memoryview(mapped) as view, ThreadPoolExecutor(2, thread_name_prefix="ckptkit-crc") as pool:
+            for (key, region), found in zip(every.items(), pool.map(checksum, every.values()), strict=True):
+                if found != region.crc:
+                    self.bad_crc(key, region.crc or 0, found)
+                self._verified.add(key)
 
     def _mapped(self) -> mmap.mmap | None:
         """The whole file, copy-on-write: a tensor that is written to changes its own pages, never the file.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import FormatError
@@ -210,6 +210,11 @@ class TorchSource(Source):
                 key=key,
             )
         return view
+
+    def verify(self, keys: Iterable[str]) -> None:
+        keys = list(keys)
+        self.data.verify(self.view(key).storage for key in keys)
+        super().verify(keys)
 
     def lazy(self, key: str) -> bool:
         node = self.node(key)

@@ -76,10 +76,8 @@ def _refuse_meta(target: Target, config: LoadConfig) -> None:
 
 def _verify(source: Source, prepared: Prepared) -> None:
     """Open every tensor once, so that damage is found (checksums are compared) while nothing is changed."""
-    for expr in prepared.match.fills.values():
-        for key in expr.reads():
-            if source.signature[key].kind == "tensor":
-                source.tensor(key)
+    keys = dict.fromkeys(key for expr in prepared.match.fills.values() for key in expr.reads())
+    source.verify(key for key in keys if source.signature[key].kind == "tensor")
 
 
 def _execute(target: Target, source: PlannedSource, prepared: Prepared, config: LoadConfig) -> None:
