@@ -83,6 +83,14 @@ def make_files(folder: Path) -> None:
         gpt[f"layers.{i}.norm.weight"] = torch.ones(8)
     gpt["head.weight"] = torch.randn(32, 8)
     save_file(gpt, folder / "gpt.safetensors", metadata={"format": "pt"})
+    moe = {"embed.weight": torch.randn(16, 4)}
+    for layer in range(2):
+        at = f"layers.{layer}.block_sparse_moe"
+        moe[f"{at}.gate.weight"] = torch.randn(3, 4)
+        for expert in range(3):
+            moe |= {f"{at}.experts.{expert}.{n}.weight": torch.randn(6, 4) for n in ("w1", "w3")}
+            moe[f"{at}.experts.{expert}.w2.weight"] = torch.randn(4, 6)
+    save_file(moe, folder / "moe.safetensors", metadata={"format": "pt"})
     conv = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Conv2d(4, 4, 3))
     torch.save(conv.state_dict(), folder / "conv.pth")
     towers = {

@@ -50,9 +50,7 @@ def changes(plan: Plan) -> list[str]:
             groups.setdefault(_shape_of_change(output), []).append(output)
     lines = []
     for outputs in groups.values():
-        before = " + ".join(
-            _label([o.expr.reads()[i] for o in outputs]) for i in range(len(outputs[0].expr.reads()))
-        )
+        before = _sources(outputs)
         after = _label([o.key for o in outputs])
         info = outputs[0].info
         note = "" if isinstance(outputs[0].expr, Read) else f"  ({operation(outputs[0].expr)})"
@@ -60,6 +58,15 @@ def changes(plan: Plan) -> list[str]:
         what = "object" if info.kind == "object" else f"{list(info.shape)} {info.dtype}"
         lines.append(f"{before} -> {after}  {what}{note}{count}")
     return lines
+
+
+def _sources(outputs: list[Output]) -> str:
+    """What outputs of one kind are made of: part by part, or folded where the parts are many (experts)."""
+    count = len(outputs[0].expr.reads())
+    if count <= 3:
+        return " + ".join(_label([o.expr.reads()[i] for o in outputs]) for i in range(count))
+    folds = fold(dict.fromkeys(key for o in outputs for key in o.expr.reads()))
+    return " + ".join(f.label for f in folds[:4]) + (f" + {len(folds) - 4} more" if len(folds) > 4 else "")
 
 
 def operation(expr: Expr) -> str:
