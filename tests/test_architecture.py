@@ -30,7 +30,8 @@ LINES = (
     "config fit matching diagnosis report verify infer explain",
     "checkpoint planned content comparison cli",
     "text diff_report comparison cli",
-    "explain distributed modules render cli __main__",
+    "text patterns resize findings explanation cli",
+    "distributed modules render cli __main__",
     "checkpoint stats render",
 )
 APART = {"formats": {"rules", "plans", "infer"}, "files": {"rules", "plans", "infer"}, "rules": {"formats"}}

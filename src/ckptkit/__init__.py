@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         UsageError,
         WriteError,
     )
+    from .explanation import Explanation, explain
     from .freeze_report import FreezeReport
     from .load_report import LoadReport
     from .modules.checking import check
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Explanation": "explanation",
+    "explain": "explanation",
     "CastError": "errors",
     "RoundTrip": "roundtrips",
     "load_plan": "plan_file",
@@ -90,6 +93,7 @@ __all__ = [
     "CkptkitError",
     "ConfigError",
     "DiffReport",
+    "Explanation",
     "FormatError",
     "FreezeConfig",
     "FreezeReport",
@@ -110,6 +114,7 @@ __all__ = [
     "WriteError",
     "check",
     "diff",
+    "explain",
     "freeze",
     "load",
     "load_hook",

@@ -17,6 +17,7 @@ COMMANDS = {
     "convert": "write the same tensors in another format",
     "diff": "say what differs between two checkpoints, and which keys were only renamed",
     "check": "say whether a checkpoint would load, and if not, why",
+    "explain": "name the cause of a pasted load error, and write the fix",
     "freeze": "show what of a model a freeze keeps and what trains",
     "schema": "print the JSON Schema of a config",
 }

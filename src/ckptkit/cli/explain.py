@@ -1,0 +1,70 @@
+"""``ckptkit explain``: from a pasted error to its cause and the config that repairs it."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+from .output import print_json, print_note, print_text
+
+ABOUT = """\
+Name the cause of a failure to load a checkpoint from the text of the error, and write the rules or the
+load settings that repair it. Reads a file, or standard input; cut, wrapped and quoted text is fine."""
+EXAMPLES = ("explain error.txt", "explain - -o fix.yaml", "explain error.txt --json")
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument(
+        "file", metavar="FILE", nargs="?", default="-", help="the text; standard input without, or with -"
+    )
+    parser.add_argument("-o", "--output", metavar="CONFIG", help="write the fix as a load config (YAML)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing CONFIG")
+
+
+def run(arguments: Namespace) -> int:
+    """Carry the command out; 1 when nothing was found."""
+    from ..explanation import explain
+
+    explanation = explain(_text(arguments.file))
+    if arguments.output is not None and explanation.findings:
+        _save(explanation.findings, arguments.output, arguments.overwrite)
+    if arguments.json:
+        print_json(explanation.to_json())
+    else:
+        print_text(str(explanation))
+        if explanation.parsed.truncated and explanation.findings:
+            print_note(
+                "the text is cut; with all of it, or with the checkpoint and the model (ckptkit check), more can be said"
+            )
+    return 0 if explanation.findings else 1
+
+
+def _text(path: str) -> str:
+    if path == "-":
+        return sys.stdin.buffer.read(1 << 24).decode("utf-8", errors="replace")
+    from ..files.regular import open_regular
+
+    with open_regular(path) as file:
+        return bytes(file.read(1 << 24)).decode("utf-8", errors="replace")
+
+
+def _save(findings: Any, path: str, overwrite: bool) -> None:
+    """The first finding's fix, and those of the same kind of evidence behind it, as one LoadConfig."""
+    from ..config.load import LoadConfig
+    from ..files.atomic import AtomicFile
+    from ..files.copy import write_all
+
+    fix = findings[0].fix
+    if fix is None or not (fix.remap or fix.load):
+        raise UsageError(
+            f"there is no config that repairs this: {findings[0].title}"
+            + (f"; {fix.advice}" if fix is not None else "")
+        )
+    config = LoadConfig.parse({"description": findings[0].title, **fix.load, "rules": list(fix.remap)})
+    with AtomicFile(path, overwrite=overwrite, fsync=True) as file:
+        write_all(file.fd, config.to_yaml().encode(), 0)
+    print_note(f"wrote {Path(path)}; next: python -m ckptkit remap CHECKPOINT FIXED --config {path}")

@@ -1,0 +1,8 @@
+"""From the text of a load failure to its cause, its evidence and the rules that repair it."""
+
+from __future__ import annotations
+
+from .explaining_text import Explanation, explain
+from .parsed import Parsed, ShapeMismatch
+
+__all__ = ["Explanation", "Parsed", "ShapeMismatch", "explain"]

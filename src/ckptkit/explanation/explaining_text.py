@@ -1,0 +1,101 @@
+"""From a pasted error to causes and fixes, best first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..findings import Finding
+from .messages import message_findings
+from .one_sided import buffers, cut_keys, fused, nesting, old_names, quantised, surplus_modules, tied
+from .pairing import pairing_findings
+from .parsed import Parsed
+from .reading import read_text
+from .shapes import shape_findings
+from .special import special_findings
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a text says, and why it happened.
+
+    Args:
+        parsed: class, keys and shapes of the text.
+        findings: causes, best first; none when the text is no load failure.
+    """
+
+    parsed: Parsed
+    findings: tuple[Finding, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The ``ckptkit.explanation`` document."""
+        return {
+            "format": "ckptkit.explanation",
+            "version": 1,
+            "parsed": self.parsed.to_json(),
+            "findings": [finding.to_json() for finding in self.findings],
+        }
+
+    def __str__(self) -> str:
+        if not self.findings:
+            return "Nothing here looks like a failure to load a checkpoint."
+        return "\n".join(line for number, f in enumerate(self.findings) for line in _lines(f, number))
+
+
+def _lines(finding: Finding, number: int) -> Iterator[str]:
+    yield f"{number + 1}. {finding.title}  ({finding.cause}, {finding.confidence})"
+    if finding.evidence:
+        yield f"   seen in: {finding.evidence}"
+    if finding.fix is not None:
+        yield f"   fix: {finding.fix.advice}"
+        for rule in finding.fix.remap:
+            yield (
+                "     - {"
+                + ", ".join(f"{key}: {value!r}" for key, value in rule.items() if key != "required")
+                + "}"
+            )
+        for key, value in finding.fix.load.items():
+            yield f"     {key}: {value!r}"
+
+
+def explain(text: str) -> Explanation:
+    """Name the cause of a load failure, and what repairs it.
+
+    Args:
+        text: an error message, a warning or a log as it was pasted, cut or wrapped as it may be.
+    """
+    parsed = read_text(text)
+    found: dict[str, Finding] = {}
+    for finding in _findings(parsed):
+        found.setdefault(finding.cause, finding)
+    return Explanation(parsed, tuple(found.values())[:6])
+
+
+def _findings(parsed: Parsed) -> Iterator[Finding]:
+    """The causes in the order in which they are believed."""
+    if not (parsed.missing or parsed.unexpected or parsed.mismatched):
+        yield from message_findings(parsed.text)
+    special = list(special_findings(parsed))
+    yield from special
+    yield from nesting(parsed)
+    explained = {key for finding in special for key in finding.keys}
+    rest = replace(
+        parsed,
+        missing=[key for key in parsed.missing if key not in explained],
+        unexpected=[key for key in parsed.unexpected if key not in explained],
+    )
+    pairs: list[Finding] = []
+    if rest.missing and rest.unexpected:
+        pairs = list(pairing_findings(rest.missing, rest.unexpected, rest.truncated))
+    yield from pairs
+    yield from quantised(rest)
+    yield from fused(rest)
+    yield from shape_findings(rest)
+    if not pairs:
+        yield from tied(rest)
+        yield from old_names(rest)
+        yield from cut_keys(rest)
+        yield from buffers(rest)
+        yield from surplus_modules(rest)
+    yield from message_findings(parsed.text)

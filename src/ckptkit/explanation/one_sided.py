@@ -1,0 +1,438 @@
+"""Keys that only one side has: a root, buffers, whole modules, a tied output, a quantised or a wrapped file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from ..findings import Confidence, Finding, Fix
+from ..text import folded
+from .names import (
+    HEADS,
+    HOLDERS,
+    QUANTISED,
+    ROOTS,
+    TOP_NAMES,
+    common_wrapper,
+    is_buffer,
+    is_parameter,
+    leaf,
+    modules,
+    patterns,
+)
+from .parsed import Parsed
+
+_OUTPUTS = re.compile(
+    r"(?:^|\.)(?:lm_head|output|output_projection|embed_out|proj_out|predictions\.decoder|cls\.predictions\.decoder)\.weight$"
+)
+
+
+def nesting(parsed: Parsed) -> Iterator[Finding]:
+    """The weights lie one level deeper."""
+    tops = [key for key in parsed.unexpected if "." not in key and key in TOP_NAMES]
+    if {"state", "param_groups"} <= set(parsed.unexpected):
+        yield Finding(
+            "wrong_object",
+            "this is an optimizer's state_dict, not a model's",
+            "its keys are 'state' and 'param_groups'",
+            ("state", "param_groups"),
+            "certain",
+            Fix("load the file, or the part of it, that holds the model"),
+        )
+        return
+    loose = [key for key in parsed.loose if key in TOP_NAMES or key.endswith("state_dict")]
+    if tops:
+        root = next((name for name in ROOTS if name in tops), None)
+        fix = Fix("open the part that holds the weights", load={"root": root}) if root else None
+        yield Finding(
+            "nesting",
+            f"a whole training file was loaded: the weights lie under {root!r}"
+            if root
+            else "a whole training file was loaded",
+            f"unexpected: {folded(tops, 6)}",
+            tuple(tops),
+            "certain" if root else "likely",
+            fix,
+        )
+    elif loose:
+        yield Finding(
+            "nesting",
+            f"the file has nothing under {loose[0]!r}, where the script looks for the weights",
+            f"KeyError: {loose[0]!r}",
+            tuple(loose),
+            "likely",
+            Fix(
+                "let ckptkit find the weights; python -m ckptkit inspect FILE shows what there is",
+                load={"root": "auto"},
+            ),
+        )
+
+
+def quantised(parsed: Parsed) -> Iterator[Finding]:
+    """Packed weights and their scales on one side only."""
+    keys = [key for key in (*parsed.unexpected, *parsed.missing) if QUANTISED.search(key)]
+    if not keys:
+        return
+    where = "checkpoint" if set(keys) & set(parsed.unexpected) else "model"
+    yield Finding(
+        "quantized",
+        f"the {where} is quantised, the other side is not",
+        f"{len(keys)} entries such as {keys[0]}",
+        tuple(keys),
+        "certain",
+        Fix(
+            "build the model with the same quantisation, or take the weights before it; renaming cannot unpack them"
+        ),
+    )
+
+
+def fused(parsed: Parsed) -> Iterator[Finding]:
+    """q, k, v or experts, apart on one side and together on the other."""
+    both = [*parsed.missing, *parsed.unexpected, *parsed.loose]
+    parts = re.compile(r"(?:^|[._])(?:q|k|v|query|key|value)(?:_proj|_lin)?\.(?:weight|bias)$")
+    whole = re.compile(
+        r"(?:^|[._])(?:qkv|query_key_value|in_proj|c_attn|Wqkv|qkv_proj|to_qkv)[._]?(?:weight|bias)$"
+    )
+    apart = re.compile(r"\.(?:local_)?experts\.\d+\.")
+    stacked = re.compile(r"\.experts\.(?!\d)[\w.]+$")
+    if (any(map(parts.search, parsed.missing)) and any(map(whole.search, parsed.unexpected))) or (
+        any(map(whole.search, parsed.missing)) and any(map(parts.search, parsed.unexpected))
+    ):
+        what, how = "query, key and value", "split or concat"
+    elif any(map(apart.search, both)) and any(map(stacked.search, both)):
+        what, how = "the experts", "stack or unstack (after a concat of what is fused)"
+    elif any(map(stacked.search, parsed.missing)) or (len(both) >= 2 and all(map(apart.search, both))):
+        what, how = "the experts", "stack or unstack (after a concat of what is fused)"
+    elif parsed.loose and any(map(parts.search, parsed.loose)):
+        what, how = "query, key and value", "concat all parts, over all shards"
+    else:
+        return
+    yield Finding(
+        "fused_split",
+        f"{what} are in one tensor on one side and apart on the other",
+        folded(both, 3),
+        tuple(both),
+        "likely",
+        Fix(
+            f"{how}: python -m ckptkit infer CHECKPOINT MODEL writes the rules when it sees the shapes of both"
+        ),
+    )
+
+
+def old_names(parsed: Parsed) -> Iterator[Finding]:
+    """Only missing keys, all of a kind that had another name before: norms, attention projections."""
+    keys = parsed.missing
+    if not keys or parsed.unexpected or parsed.mismatched:
+        return
+    norms = all(re.search(r"(?i)(?:layer_?norm|\.ln_?\w*)\.(?:weight|bias)$", key) for key in keys)
+    attention = all(re.search(r"\.to_(?:q|k|v|out\.0)\.(?:weight|bias)$", key) for key in keys)
+    if len(keys) < 2 or not (norms or attention):
+        return
+    if norms:
+        pairs = [
+            (r"(?i)(layer_?norm\w*|ln_?\w*)\.gamma$", r"\1.weight"),
+            (r"(?i)(layer_?norm\w*|ln_?\w*)\.beta$", r"\1.bias"),
+        ]
+        title = "only norms are missing: old checkpoints call their weight and bias gamma and beta"
+    else:
+        pairs = [
+            (rf"\.{old}\.", f".{new}.")
+            for old, new in (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0"))
+        ]
+        title = "only attention projections are missing: older checkpoints call them query, key, value and proj_attn"
+    yield Finding(
+        "rename",
+        title,
+        f"{folded(keys, 2)}; the unexpected keys are not in the text",
+        tuple(keys),
+        "guess",
+        Fix(
+            "rename them, and look whether the checkpoint has those names (python -m ckptkit inspect FILE)",
+            tuple(
+                {"op": "rename", "pattern": old, "replacement": new, "required": False} for old, new in pairs
+            ),
+        ),
+    )
+
+
+def cut_keys(parsed: Parsed) -> Iterator[Finding]:
+    """The text breaks off inside its first key, and that begins with a wrapper's name."""
+    if parsed.missing or parsed.unexpected or not parsed.cut or not parsed.headed:
+        return
+    first = parsed.cut[0].split(".")[0]
+    if first in HOLDERS and "." in parsed.cut[0]:
+        yield Finding(
+            "prefix_strip",
+            f"the checkpoint's keys carry the prefix {first + '.'!r}",
+            f"the text breaks off in {parsed.cut[0]!r}",
+            (),
+            "likely" if first in ("module", "_orig_mod") else "guess",
+            Fix(
+                f"strip {first + '.'!r}, and check against the model",
+                ({"op": "strip_prefix", "prefix": f"{first}."},),
+            ),
+        )
+
+
+def tied(parsed: Parsed) -> Iterator[Finding]:
+    """One output weight that is the embedding."""
+    for keys, surplus in ((parsed.missing, False), (parsed.unexpected, True), (parsed.loose, True)):
+        weights = [key for key in keys if _OUTPUTS.search(key)]
+        if not weights or len(keys) > len(weights) or (parsed.missing and parsed.unexpected):
+            continue
+        fix = (
+            Fix(
+                f"leave it out: the model uses its embedding for {weights[0]}",
+                ({"op": "drop", "keys": weights},),
+            )
+            if surplus
+            else Fix(
+                f"{weights[0]} is the embedding where the model ties them: call tie_weights() after loading; else "
+                "that one tensor stays new and must be trained",
+                load={"allow_missing": weights},
+            )
+        )
+        yield Finding(
+            "tied_weights",
+            "the output weight is tied to the embedding on one side and written out on the other",
+            f"only {weights[0]}",
+            tuple(weights),
+            "likely",
+            fix,
+        )
+        return
+
+
+def buffers(parsed: Parsed) -> Iterator[Finding]:
+    """Entries that the model computes itself."""
+    running = "running stats buffer" in parsed.text
+    surplus = [key for key in parsed.unexpected if is_buffer(key) or running or not is_parameter(key)]
+    rest = [key for key in parsed.unexpected if key not in set(surplus)]
+    odd = [key for key in parsed.mismatched if is_buffer(key.key)]
+    if odd and len(odd) == len(parsed.mismatched) and not parsed.missing:
+        keys = [m.key for m in odd]
+        yield Finding(
+            "extra_buffers",
+            f"only derived buffers differ in their shape: {folded(keys, 2)}",
+            f"{odd[0].key}: the model computes it for its own size",
+            tuple(keys),
+            "likely",
+            Fix(
+                "leave them out and let the model compute its own: no learned weight stays new",
+                ({"op": "drop", "keys": patterns(keys)},),
+                {"allow_missing": patterns(keys)},
+            ),
+        )
+    known = [key for key in surplus if is_buffer(key) or running]
+    if (
+        surplus
+        and not parsed.missing
+        and not parsed.mismatched
+        and (known or len(surplus) == len(parsed.unexpected))
+    ):
+        whole = _named_modules(rest)
+        aside = not known and (_looks_like_training(surplus) or _aside(modules(surplus)))
+        if len(surplus) >= len(rest) and not aside:
+            drop = [*patterns(surplus), *whole]
+            yield Finding(
+                "extra_buffers",
+                f"the checkpoint has buffers that the model computes itself or no longer has: {folded(surplus, 2)}",
+                f"{len(surplus)} of {len(parsed.unexpected)} unexpected keys are no weights",
+                tuple(surplus),
+                "certain" if known else "likely",
+                Fix(
+                    "leave them out; no weight is lost"
+                    if not whole
+                    else f"leave them out, with {', '.join(whole)}",
+                    ({"op": "drop", "keys": drop},),
+                ),
+            )
+    absent = [key for key in parsed.missing if is_buffer(key)]
+    if absent and len(absent) == len(parsed.missing) and not parsed.unexpected:
+        yield Finding(
+            "missing_buffers",
+            f"only buffers are missing, which the model computes itself: {folded(absent, 2)}",
+            f"all {len(absent)} missing keys are ids, masks or frequencies",
+            tuple(absent),
+            "certain",
+            Fix("let them be missing: no learned weight stays new", load={"allow_missing": patterns(absent)}),
+        )
+
+
+def _looks_like_training(keys: Sequence[str]) -> bool:
+    """Counters and decays under a module of their own (an EMA's) are that module, not buffers of the model."""
+    return len({key.split(".")[0] for key in keys}) == 1 and all(
+        leaf(key) in ("decay", "num_updates", "step") for key in keys
+    )
+
+
+def _named_modules(keys: Sequence[str]) -> list[str]:
+    return modules(keys) if keys else []
+
+
+def surplus_modules(parsed: Parsed) -> Iterator[Finding]:
+    """Whole modules that the model does not have, or does not get."""
+    if parsed.unexpected and parsed.missing:
+        yield from _heads_differ(parsed)
+        return
+    if parsed.unexpected and not parsed.mismatched:
+        tops = {key.split(".")[0] for key in parsed.unexpected}
+        wrapper = common_wrapper(parsed.unexpected)
+        backbone = _looks_whole([key.removeprefix(wrapper) for key in parsed.unexpected])
+        drop = modules(parsed.unexpected)
+        if (
+            wrapper
+            and (backbone or len(parsed.unexpected) <= 2)
+            and wrapper.split(".")[0] in HOLDERS
+            and not _aside(drop)
+        ):
+            yield Finding(
+                "prefix_strip",
+                f"the checkpoint's keys carry the prefix {wrapper!r}",
+                "all unexpected keys begin with it; the other list is not in the text",
+                tuple(parsed.unexpected),
+                "likely" if wrapper.split(".")[0] in ("module", "_orig_mod") else "guess",
+                Fix(
+                    f"strip {wrapper!r}, and check against the model",
+                    ({"op": "strip_prefix", "prefix": wrapper},),
+                ),
+            )
+        elif backbone and not _aside(drop):
+            yield Finding(
+                "arch_mismatch",
+                f"the checkpoint has a whole network that the model does not: {folded(sorted(tops), 3)}",
+                "the other list is not in the text, so the two may also differ in a prefix only",
+                tuple(parsed.unexpected),
+                "guess",
+                Fix("compare class and options with what trained the checkpoint; paste the missing keys too"),
+            )
+        else:
+            yield Finding(
+                "extra_modules",
+                f"the checkpoint has modules that the model does not: {', '.join(drop[:4])}",
+                f"{len(parsed.unexpected)} unexpected keys, none missing",
+                tuple(parsed.unexpected),
+                "likely",
+                Fix(
+                    f"leave them out: the {len(parsed.unexpected)} tensors of {', '.join(drop[:3])} stay out; nothing of the "
+                    "model stays new",
+                    ({"op": "drop", "keys": drop},),
+                ),
+            )
+    elif parsed.missing and not parsed.mismatched:
+        yield from _only_missing(parsed)
+
+
+def _aside(tops: Sequence[str]) -> bool:
+    """Modules that training keeps beside the network."""
+    return all(
+        re.match(
+            r"(?i)(?:\w*ema\w*|criterion|loss\w*|\w*queue\w*|discriminator|step\w*|\w*head\w*)(?:\.|$)", top
+        )
+        for top in tops
+    )
+
+
+def _looks_whole(keys: Sequence[str]) -> bool:
+    """Whether keys are those of a network's body: many modules, or numbered layers."""
+    tops = {key.split(".")[0] for key in keys}
+    numbered = sum(bool(re.search(r"\d", key)) for key in keys)
+    return len(keys) >= 4 and (len(tops) >= 3 or 2 * numbered >= len(keys))
+
+
+def _only_missing(parsed: Parsed) -> Iterator[Finding]:
+    keys = parsed.missing
+    wrapper = common_wrapper(keys)
+    first = wrapper.split(".")[0]
+    body = [key.removeprefix(wrapper) for key in keys]
+    if first in ("module", "_orig_mod") and _looks_whole(body):
+        yield Finding(
+            "prefix_add",
+            f"the model's keys carry the prefix {wrapper!r}, which a wrapper adds",
+            "all missing keys begin with it; the other list is not in the text",
+            tuple(keys),
+            "likely",
+            Fix(
+                f"add {wrapper!r}, or load into the module inside the wrapper",
+                ({"op": "add_prefix", "prefix": wrapper},),
+            ),
+        )
+        return
+    heads = [key for key in keys if HEADS.search(key.rpartition(".")[0]) and "norm" not in key.lower()]
+    if len(heads) == len(keys) or not _looks_whole(body):
+        allow = modules(keys)
+        yield Finding(
+            "partial_model",
+            f"the checkpoint has no {', '.join(allow[:3])}: these stay new",
+            f"{len(keys)} missing keys, nothing unexpected",
+            tuple(keys),
+            "likely" if heads else "guess",
+            Fix(
+                f"they stay as the model initialised them ({len(keys)} tensors) and must be trained",
+                load={"allow_missing": allow},
+            ),
+        )
+        return
+    yield Finding(
+        "prefix_strip",
+        "nothing of the checkpoint has the model's names: a wrapper's prefix, or the weights lie one level deeper",
+        f"{len(keys)} missing keys of a whole network; the unexpected ones are not in the text",
+        tuple(keys),
+        "guess",
+        Fix(
+            "strip what a wrapper added (_orig_mod. of torch.compile, module. of DDP); ckptkit inspect shows it",
+            ({"op": "rename", "pattern": r"^(_orig_mod\.|module\.)+", "replacement": "", "required": False},),
+        ),
+    )
+
+
+def _heads_differ(parsed: Parsed) -> Iterator[Finding]:
+    wrapper = common_wrapper([*parsed.missing, *parsed.unexpected])
+    ours = [key.removeprefix(wrapper) for key in parsed.missing]
+    theirs = [key.removeprefix(wrapper) for key in parsed.unexpected]
+    drop, allow = modules(parsed.unexpected, parsed.missing), modules(parsed.missing, parsed.unexpected)
+    weights = [key for key in (*ours, *theirs) if not is_buffer(key)]
+    heads = all(HEADS.search(key) or "embedding" in key for key in weights)
+    tops = ({key.split(".")[0] for key in ours}, {key.split(".")[0] for key in theirs})
+    apart = not (tops[0] & tops[1]) and max(map(len, tops)) <= 6
+    confidence: Confidence = "likely" if heads and apart else "guess"
+    if (heads and not _numbered_inside(theirs)) or (
+        apart and len(parsed.missing) + len(parsed.unexpected) <= 8
+    ):
+        buffers_too = [
+            each for each in patterns(key for key in parsed.unexpected if is_buffer(key)) if each not in drop
+        ]
+        kept = [
+            each
+            for each in drop
+            if not any(is_buffer(key) and key.startswith(each[:-1]) for key in parsed.unexpected)
+        ]
+        yield Finding(
+            "partial_model",
+            f"the bodies agree, the ends differ: the checkpoint has {', '.join(kept[:3])}, the model {', '.join(allow[:3])}",
+            f"{len(parsed.unexpected)} unexpected and {len(parsed.missing)} missing keys, all in these modules",
+            (*parsed.unexpected, *parsed.missing),
+            confidence,
+            Fix(
+                f"load the body alone: {len(parsed.missing)} tensors ({', '.join(allow[:3])}) stay new and must be trained",
+                ({"op": "drop", "keys": [*kept, *buffers_too]},),
+                {"allow_missing": allow},
+            ),
+        )
+    else:
+        yield Finding(
+            "arch_mismatch",
+            f"checkpoint and model are built of different blocks: {folded(theirs, 2)} against {folded(ours, 2)}",
+            f"{len(parsed.unexpected)} unexpected and {len(parsed.missing)} missing keys that no renaming brings together",
+            (*parsed.unexpected, *parsed.missing),
+            "likely",
+            Fix(
+                "build the model with the options (variant, depth, kind of blocks) that trained the checkpoint"
+            ),
+        )
+
+
+def _numbered_inside(keys: Sequence[str]) -> bool:
+    """Whether most keys lie in numbered blocks."""
+    weights = [key for key in keys if not is_buffer(key)]
+    return 2 * sum(bool(re.search(r"\.\d+\.\w+\.", key)) for key in weights) > len(weights)
