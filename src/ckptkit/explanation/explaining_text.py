@@ -8,7 +8,8 @@ from typing import Any
 
 from ..findings import Finding
 from .messages import message_findings
-from .one_sided import buffers, cut_keys, fused, nesting, old_names, quantised, surplus_modules, tied
+from .one_sided import buffers, cut_keys, fused, nesting, old_names, quantised, tied
+from .other_modules import surplus_modules
 from .pairing import pairing_findings
 from .parsed import Parsed
 from .reading import read_text

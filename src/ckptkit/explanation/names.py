@@ -116,3 +116,13 @@ def common_wrapper(keys: Iterable[str]) -> str:
         prefix += every[0][depth] + "."
         depth += 1
     return prefix
+
+
+def aside(tops: Iterable[str]) -> bool:
+    """Modules that training keeps beside the network."""
+    return all(
+        re.match(
+            r"(?i)(?:\w*ema\w*|criterion|loss\w*|\w*queue\w*|discriminator|step\w*|\w*head\w*)(?:\.|$)", top
+        )
+        for top in tops
+    )

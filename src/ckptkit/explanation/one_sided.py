@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from ..findings import Confidence, Finding, Fix
+from ..findings import Finding, Fix
 from ..text import folded
 from .names import (
-    HEADS,
     HOLDERS,
     QUANTISED,
     ROOTS,
     TOP_NAMES,
-    common_wrapper,
+    aside,
     is_buffer,
     is_parameter,
     leaf,
@@ -231,8 +230,8 @@ def buffers(parsed: Parsed) -> Iterator[Finding]:
         and (known or len(surplus) == len(parsed.unexpected))
     ):
         whole = _named_modules(rest)
-        aside = not known and (_looks_like_training(surplus) or _aside(modules(surplus)))
-        if len(surplus) >= len(rest) and not aside:
+        apart = not known and (_looks_like_training(surplus) or aside(modules(surplus)))
+        if len(surplus) >= len(rest) and not apart:
             drop = [*patterns(surplus), *whole]
             yield Finding(
                 "extra_buffers",
@@ -268,171 +267,3 @@ def _looks_like_training(keys: Sequence[str]) -> bool:
 
 def _named_modules(keys: Sequence[str]) -> list[str]:
     return modules(keys) if keys else []
-
-
-def surplus_modules(parsed: Parsed) -> Iterator[Finding]:
-    """Whole modules that the model does not have, or does not get."""
-    if parsed.unexpected and parsed.missing:
-        yield from _heads_differ(parsed)
-        return
-    if parsed.unexpected and not parsed.mismatched:
-        tops = {key.split(".")[0] for key in parsed.unexpected}
-        wrapper = common_wrapper(parsed.unexpected)
-        backbone = _looks_whole([key.removeprefix(wrapper) for key in parsed.unexpected])
-        drop = modules(parsed.unexpected)
-        if (
-            wrapper
-            and (backbone or len(parsed.unexpected) <= 2)
-            and wrapper.split(".")[0] in HOLDERS
-            and not _aside(drop)
-        ):
-            yield Finding(
-                "prefix_strip",
-                f"the checkpoint's keys carry the prefix {wrapper!r}",
-                "all unexpected keys begin with it; the other list is not in the text",
-                tuple(parsed.unexpected),
-                "likely" if wrapper.split(".")[0] in ("module", "_orig_mod") else "guess",
-                Fix(
-                    f"strip {wrapper!r}, and check against the model",
-                    ({"op": "strip_prefix", "prefix": wrapper},),
-                ),
-            )
-        elif backbone and not _aside(drop):
-            yield Finding(
-                "arch_mismatch",
-                f"the checkpoint has a whole network that the model does not: {folded(sorted(tops), 3)}",
-                "the other list is not in the text, so the two may also differ in a prefix only",
-                tuple(parsed.unexpected),
-                "guess",
-                Fix("compare class and options with what trained the checkpoint; paste the missing keys too"),
-            )
-        else:
-            yield Finding(
-                "extra_modules",
-                f"the checkpoint has modules that the model does not: {', '.join(drop[:4])}",
-                f"{len(parsed.unexpected)} unexpected keys, none missing",
-                tuple(parsed.unexpected),
-                "likely",
-                Fix(
-                    f"leave them out: the {len(parsed.unexpected)} tensors of {', '.join(drop[:3])} stay out; nothing of the "
-                    "model stays new",
-                    ({"op": "drop", "keys": drop},),
-                ),
-            )
-    elif parsed.missing and not parsed.mismatched:
-        yield from _only_missing(parsed)
-
-
-def _aside(tops: Sequence[str]) -> bool:
-    """Modules that training keeps beside the network."""
-    return all(
-        re.match(
-            r"(?i)(?:\w*ema\w*|criterion|loss\w*|\w*queue\w*|discriminator|step\w*|\w*head\w*)(?:\.|$)", top
-        )
-        for top in tops
-    )
-
-
-def _looks_whole(keys: Sequence[str]) -> bool:
-    """Whether keys are those of a network's body: many modules, or numbered layers."""
-    tops = {key.split(".")[0] for key in keys}
-    numbered = sum(bool(re.search(r"\d", key)) for key in keys)
-    return len(keys) >= 4 and (len(tops) >= 3 or 2 * numbered >= len(keys))
-
-
-def _only_missing(parsed: Parsed) -> Iterator[Finding]:
-    keys = parsed.missing
-    wrapper = common_wrapper(keys)
-    first = wrapper.split(".")[0]
-    body = [key.removeprefix(wrapper) for key in keys]
-    if first in ("module", "_orig_mod") and _looks_whole(body):
-        yield Finding(
-            "prefix_add",
-            f"the model's keys carry the prefix {wrapper!r}, which a wrapper adds",
-            "all missing keys begin with it; the other list is not in the text",
-            tuple(keys),
-            "likely",
-            Fix(
-                f"add {wrapper!r}, or load into the module inside the wrapper",
-                ({"op": "add_prefix", "prefix": wrapper},),
-            ),
-        )
-        return
-    heads = [key for key in keys if HEADS.search(key.rpartition(".")[0]) and "norm" not in key.lower()]
-    if len(heads) == len(keys) or not _looks_whole(body):
-        allow = modules(keys)
-        yield Finding(
-            "partial_model",
-            f"the checkpoint has no {', '.join(allow[:3])}: these stay new",
-            f"{len(keys)} missing keys, nothing unexpected",
-            tuple(keys),
-            "likely" if heads else "guess",
-            Fix(
-                f"they stay as the model initialised them ({len(keys)} tensors) and must be trained",
-                load={"allow_missing": allow},
-            ),
-        )
-        return
-    yield Finding(
-        "prefix_strip",
-        "nothing of the checkpoint has the model's names: a wrapper's prefix, or the weights lie one level deeper",
-        f"{len(keys)} missing keys of a whole network; the unexpected ones are not in the text",
-        tuple(keys),
-        "guess",
-        Fix(
-            "strip what a wrapper added (_orig_mod. of torch.compile, module. of DDP); ckptkit inspect shows it",
-            ({"op": "rename", "pattern": r"^(_orig_mod\.|module\.)+", "replacement": "", "required": False},),
-        ),
-    )
-
-
-def _heads_differ(parsed: Parsed) -> Iterator[Finding]:
-    wrapper = common_wrapper([*parsed.missing, *parsed.unexpected])
-    ours = [key.removeprefix(wrapper) for key in parsed.missing]
-    theirs = [key.removeprefix(wrapper) for key in parsed.unexpected]
-    drop, allow = modules(parsed.unexpected, parsed.missing), modules(parsed.missing, parsed.unexpected)
-    weights = [key for key in (*ours, *theirs) if not is_buffer(key)]
-    heads = all(HEADS.search(key) or "embedding" in key for key in weights)
-    tops = ({key.split(".")[0] for key in ours}, {key.split(".")[0] for key in theirs})
-    apart = not (tops[0] & tops[1]) and max(map(len, tops)) <= 6
-    confidence: Confidence = "likely" if heads and apart else "guess"
-    if (heads and not _numbered_inside(theirs)) or (
-        apart and len(parsed.missing) + len(parsed.unexpected) <= 8
-    ):
-        buffers_too = [
-            each for each in patterns(key for key in parsed.unexpected if is_buffer(key)) if each not in drop
-        ]
-        kept = [
-            each
-            for each in drop
-            if not any(is_buffer(key) and key.startswith(each[:-1]) for key in parsed.unexpected)
-        ]
-        yield Finding(
-            "partial_model",
-            f"the bodies agree, the ends differ: the checkpoint has {', '.join(kept[:3])}, the model {', '.join(allow[:3])}",
-            f"{len(parsed.unexpected)} unexpected and {len(parsed.missing)} missing keys, all in these modules",
-            (*parsed.unexpected, *parsed.missing),
-            confidence,
-            Fix(
-                f"load the body alone: {len(parsed.missing)} tensors ({', '.join(allow[:3])}) stay new and must be trained",
-                ({"op": "drop", "keys": [*kept, *buffers_too]},),
-                {"allow_missing": allow},
-            ),
-        )
-    else:
-        yield Finding(
-            "arch_mismatch",
-            f"checkpoint and model are built of different blocks: {folded(theirs, 2)} against {folded(ours, 2)}",
-            f"{len(parsed.unexpected)} unexpected and {len(parsed.missing)} missing keys that no renaming brings together",
-            (*parsed.unexpected, *parsed.missing),
-            "likely",
-            Fix(
-                "build the model with the options (variant, depth, kind of blocks) that trained the checkpoint"
-            ),
-        )
-
-
-def _numbered_inside(keys: Sequence[str]) -> bool:
-    """Whether most keys lie in numbered blocks."""
-    weights = [key for key in keys if not is_buffer(key)]
-    return 2 * sum(bool(re.search(r"\.\d+\.\w+\.", key)) for key in weights) > len(weights)

@@ -217,7 +217,7 @@ def _read_table(text: str, parsed: Parsed) -> None:
             parsed.unexpected += keys
         else:
             shapes = [_shape(each) for each in _SHAPES.findall(match["rest"])]
-            source, target = (shapes + [None, None])[:2]
+            source, target = [*shapes, None, None][:2]
             parsed.mismatched += [ShapeMismatch(key, source, target) for key in keys]
 
 
