@@ -1,0 +1,155 @@
+"""Which instance of a repeated block is which: index tuples of one side mapped to those of the other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from math import prod
+
+from .groups import Group, Index, Shape
+
+Prefix = tuple[str, ...]
+
+
+class Containers:
+    """The outermost repeated blocks of a signature, and what each instance holds.
+
+    Args:
+        groups: the real groups of a signature.
+    """
+
+    def __init__(self, groups: Iterable[Group]) -> None:
+        self.content: dict[Prefix, dict[int, Counter[Shape]]] = {}
+        for group in groups:
+            prefix = outermost(group.template)
+            if prefix is None:
+                continue
+            content = self.content.setdefault(prefix, {})
+            for index, leaves in group.instances.items():
+                block = content.setdefault(index[0], Counter())
+                for _, shape in leaves.values():
+                    block[shape] += 1
+
+    def sequence(self, prefix: Prefix) -> list[tuple[int, Counter[Shape]]]:
+        """The instances of a container in order."""
+        return sorted(self.content[prefix].items())
+
+
+def outermost(template: Prefix) -> Prefix | None:
+    """The template up to its first index."""
+    for n, token in enumerate(template):
+        if "{}" in token:
+            return template[: n + 1]
+    return None
+
+
+class Alignment:
+    """Maps the outermost index of a target's container to a source's, cached.
+
+    Args:
+        source: containers of the source.
+        target: containers of the target.
+    """
+
+    def __init__(self, source: Containers, target: Containers) -> None:
+        self._source, self._target = source, target
+        self._maps: dict[tuple[Prefix, Prefix], dict[int, int]] = {}
+
+    def blocks(self, source: Prefix, target: Prefix) -> dict[int, int]:
+        """Target index to source index, only where one alignment is best; the blocks keep their order."""
+        key = (source, target)
+        if key not in self._maps:
+            self._maps[key] = _align(
+                self._source.sequence(source), self._target.sequence(target), same=source == target
+            )
+        return self._maps[key]
+
+
+def _align(
+    source: list[tuple[int, Counter[Shape]]], target: list[tuple[int, Counter[Shape]]], *, same: bool
+) -> dict[int, int]:
+    if len(source) * len(target) > 250_000:
+        return {}
+    cache: dict[tuple[int, int], float] = {}
+    ids: dict[frozenset[tuple[Shape, int]], int] = {}
+    s_ids = [ids.setdefault(frozenset(c.items()), len(ids)) for _, c in source]
+    t_ids = [ids.setdefault(frozenset(c.items()), len(ids)) for _, c in target]
+
+    def likeness(s: int, t: int) -> float:
+        pair = (s_ids[s], t_ids[t])
+        if pair not in cache:
+            cache[pair] = 1.0 if pair[0] == pair[1] else _likeness(source[s][1], target[t][1])
+        return cache[pair]
+
+    n, m = len(source), len(target)
+    if n == m and all(likeness(k, k) >= 0.5 for k in range(n)):
+        return {t[0]: s[0] for s, t in zip(source, target, strict=True)}
+    if same:
+        numbers = {number: k for k, (number, _) in enumerate(source)}
+        if all(
+            number in numbers and likeness(numbers[number], k) >= 0.5 for k, (number, _) in enumerate(target)
+        ):
+            return {number: number for number, _ in target}
+    offsets = [d for d in range(n - m + 1) if all(s_ids[d + k] == t_ids[k] for k in range(m))]
+    if len(offsets) == 1:
+        return {target[k][0]: source[offsets[0] + k][0] for k in range(m)}
+    first = _alignment(n, m, likeness, late=False)
+    last = _alignment(n, m, likeness, late=True)
+    return {target[t][0]: source[s][0] for t, s in first.items() if last.get(t) == s}
+
+
+def _alignment(n: int, m: int, likeness, *, late: bool) -> dict[int, int]:  # type: ignore[no-untyped-def]
+    """The monotone alignment of highest likeness; of several the earliest, or the latest, in the source."""
+    best = [[0.0] * (m + 1) for _ in range(n + 1)]
+    for s in range(1, n + 1):
+        row, above = best[s], best[s - 1]
+        for t in range(1, m + 1):
+            value = likeness(s - 1, t - 1)
+            together = above[t - 1] + value if value >= 0.5 else -1.0
+            row[t] = max(above[t], row[t - 1], together)
+    result: dict[int, int] = {}
+    s, t = n, m
+    while s and t:
+        value = likeness(s - 1, t - 1)
+        together = best[s - 1][t - 1] + value if value >= 0.5 else -1.0
+        skip_s, skip_t, here = best[s - 1][t], best[s][t - 1], best[s][t]
+        options = (
+            (together, 1), (skip_t, 2), (skip_s, 3)
+        ) if late else ((skip_s, 3), (skip_t, 2), (together, 1))
+        step = next(kind for value, kind in options if value >= here - 1e-9)
+        if step == 1:
+            result[t - 1] = s - 1
+            s, t = s - 1, t - 1
+        elif step == 2:
+            t -= 1
+        else:
+            s -= 1
+    return result
+
+
+def _likeness(a: Counter[Shape], b: Counter[Shape]) -> float:
+    """Shared elements over the larger block's elements; the largest tensor must be shared."""
+    shared = sum(prod(s) * k for s, k in (a & b).items())
+    size = max(sum(prod(s) * k for s, k in a.items()), sum(prod(s) * k for s, k in b.items()))
+    return shared / size if size else float(bool(a) == bool(b))
+
+
+def ranked(source: Group, target: Group) -> dict[Index, Index]:
+    """Instances paired by rank."""
+    return dict(zip(target.indices, source.indices, strict=True))
+
+
+def through(blocks: dict[int, int], source: Group, target: Group, leaf: str) -> dict[Index, Index]:
+    """Instances paired through a map of the outermost index, where the shapes agree."""
+    pairs: dict[Index, Index] = {}
+    for index in target.indices:
+        if index and index[0] in blocks:
+            other = (blocks[index[0]], *index[1:])
+            if (
+                other in source.instances
+                and leaf in source.instances[other]
+                and leaf in target.instances[index]
+                and source.instances[other][leaf][1] == target.instances[index][leaf][1]
+            ):
+                pairs[index] = other
+    return pairs

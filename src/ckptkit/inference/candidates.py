@@ -1,0 +1,129 @@
+"""Which source groups could fill a target group, judged by shapes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+from .align import Alignment, outermost, through
+from .groups import Group, Index, Shape
+from .virtual import Fused, Stacked, members
+
+How = Literal["same", "transpose", "reshape", "partial"]
+
+
+@dataclass(eq=False, slots=True)
+class Candidate:
+    """A source group that fits a target group.
+
+    Args:
+        how: what the shapes need.
+        pairs: target index to source index; by rank when None.
+        cover: the share of the target's instances that find a partner.
+    """
+
+    source: Group
+    target: Group
+    how: How
+    pairs: dict[Index, Index] | None = None
+    cover: float = 1.0
+    name: float = 0.0
+    score: float = 0.0
+
+    @property
+    def virtual(self) -> int:
+        """How many tensor rules the match takes, transposes and reshapes included."""
+        return sum(isinstance(g, (Fused, Stacked)) for g in (self.source, self.target)) + (
+            self.how in ("transpose", "reshape")
+        )
+
+
+def candidates(
+    source: Iterable[Group], target: Iterable[Group], alignment: Alignment
+) -> dict[Group, list[Candidate]]:
+    """Every pair of groups that shapes allow.
+
+    Args:
+        source: groups of the source, virtual ones included.
+        target: groups of the target, virtual ones included.
+        alignment: of the repeated blocks.
+
+    Returns:
+        Target group to its candidates.
+    """
+    source, target = list(source), list(target)
+    exact: dict[object, list[Group]] = {}
+    flat: dict[object, list[Group]] = {}
+    single: dict[Shape, list[Group]] = {}
+    for group in source:
+        exact.setdefault(group.shapes, []).append(group)
+        flat.setdefault(_flat(group.shapes), []).append(group)
+        if not isinstance(group, (Fused, Stacked)):
+            for shape in set(group.shapes):
+                if shape is not None:
+                    single.setdefault(shape, []).append(group)
+    result: dict[Group, list[Candidate]] = {}
+    for group in target:
+        found: dict[Group, Candidate] = {}
+        for other in exact.get(group.shapes, ()):
+            found[other] = Candidate(other, group, "same")
+        turned = _turned(group.shapes)
+        if turned is not None:
+            for other in exact.get(turned, ()):
+                found.setdefault(other, Candidate(other, group, "transpose"))
+        for other in flat.get(_flat(group.shapes), ()):
+            if other not in found:
+                found[other] = Candidate(other, group, "reshape")
+        if not isinstance(group, (Fused, Stacked)):
+            _partial(group, single, alignment, found)
+        result[group] = [
+            c
+            for c in found.values()
+            if not (isinstance(c.source, (Fused, Stacked)) and isinstance(c.target, (Fused, Stacked)))
+        ]
+    return result
+
+
+def _partial(
+    group: Group, single: dict[Shape, list[Group]], alignment: Alignment, found: dict[Group, Candidate]
+) -> None:
+    """Candidates that share some instances, through an alignment of the blocks around them."""
+    prefix = outermost(group.template)
+    if prefix is None:
+        return
+    shapes = list(dict.fromkeys(s for s in group.shapes if s is not None))[:4]
+    for other in {id(g): g for s in shapes for g in single.get(s, ())}.values():
+        if other in found:
+            continue
+        across = outermost(other.template)
+        if across is None or other.depth != group.depth or other.leaf != group.leaf:
+            continue
+        pairs = through(alignment.blocks(across, prefix), other, group, group.leaf)
+        if pairs:
+            found[other] = Candidate(other, group, "partial", pairs, len(pairs) / len(group.instances))
+
+
+def _turned(shapes: tuple[Shape | None, ...]) -> tuple[Shape | None, ...] | None:
+    """The last two dims swapped; None where that changes nothing or is none."""
+    if any(s is None or len(s) not in (2, 3) for s in shapes):
+        return None
+    turned = tuple((*s[:-2], s[-1], s[-2]) for s in shapes if s is not None)
+    return turned if turned != shapes else None
+
+
+def _flat(shapes: tuple[Shape | None, ...]) -> object:
+    """Shapes up to dims of size 1 and to flattened trailing dims; a bare vector stays one."""
+    result = []
+    for shape in shapes:
+        if shape is None:
+            return object()
+        core = tuple(d for d in shape if d != 1)
+        result.append((core[0], prod(core[1:])) if len(core) > 2 else core)
+    return tuple(result)
+
+
+def real(groups: Iterable[Group]) -> set[Group]:
+    """The real groups under these."""
+    return {m for g in groups for m in members(g)}

@@ -1,0 +1,202 @@
+"""Choose among the candidates: the clearest matches first, each teaching words and places for the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .candidates import Candidate
+from .context import Context
+from .groups import Group
+from .lexicon import SHADOWS
+from .similarity import Names
+from .virtual import members
+from .words import stage
+
+# (margin over every rival, least score): from the clearest to what is left.
+ROUNDS = ((0.25, 0.55), (0.15, 0.45), (0.1, 0.35), (0.06, 0.3), (0.03, 0.25), (0.015, 0.2))
+TIE = 0.012
+
+
+@dataclass(slots=True)
+class Match:
+    """A decided candidate.
+
+    Args:
+        margin: how much better than the best rival.
+        ordered: whether numbers or stages decided between equals.
+    """
+
+    candidate: Candidate
+    margin: float
+    score: float
+    ordered: bool = False
+    alone: bool = False
+
+
+class Matcher:
+    """Greedy matching in rounds.
+
+    Args:
+        options: target group to candidates.
+        names: name similarity.
+    """
+
+    def __init__(self, options: dict[Group, list[Candidate]], names: Names) -> None:
+        self._options = options
+        self._names = names
+        self._context = Context()
+        self._taken: tuple[set[Group], set[Group]] = (set(), set())
+        self.matches: list[Match] = []
+
+    def run(self) -> list[Match]:
+        """Match what can be matched."""
+        self._identical()
+        for margin, least in ROUNDS:
+            while self._round(margin, least):
+                pass
+            if margin <= 0.06:
+                while self._ties():
+                    while self._round(margin, least):
+                        pass
+        return self.matches
+
+    def _identical(self) -> None:
+        found = []
+        for target, options in self._options.items():
+            for c in options:
+                if c.how == "same" and c.source.template == target.template:
+                    found.append(Match(c, 1.0, 1.0))
+        self._accept(found)
+
+    def _alive(self) -> list[Candidate]:
+        taken_source, taken_target = self._taken
+        result = []
+        for target, options in self._options.items():
+            if taken_target.isdisjoint(members(target)):
+                live = [c for c in options if taken_source.isdisjoint(members(c.source))]
+                self._options[target] = live
+                result.extend(live)
+        return result
+
+    def _score(self, candidates: Iterable[Candidate]) -> None:
+        for c in candidates:
+            s, t = c.source, c.target
+            c.name = (
+                0.32 * self._names.path(s, t) + 0.32 * self._names.local(s, t) + 0.1 * self._names.literal(s, t)
+            )
+            both = len(s.leaves & t.leaves)
+            score = c.name + 0.26 * self._context.support(s, t)
+            score += 0.06 * both / max(1, len(s.leaves | t.leaves))
+            score -= 0.03 * c.virtual + 0.1 * (c.how == "reshape") + 0.1 * (1.0 - c.cover)
+            if _shadow(s) and not _shadow(t):
+                score -= 0.2
+            c.score = score
+
+    def _round(self, margin: float, least: float) -> bool:
+        alive = self._alive()
+        self._score(alive)
+        by_source, by_target = _by_member(alive)
+        chosen = []
+        for c in alive:
+            if c.score < least:
+                continue
+            rival = max(_rival(c, by_source, members(c.source)), _rival(c, by_target, members(c.target)))
+            if c.score - rival >= margin:
+                chosen.append(Match(c, c.score - rival, c.score, alone=rival == 0.0))
+        chosen.sort(key=lambda m: -m.score)
+        return self._accept(chosen)
+
+    def _accept(self, chosen: list[Match]) -> bool:
+        taken_source, taken_target = self._taken
+        any_new = False
+        for match in chosen:
+            s, t = match.candidate.source, match.candidate.target
+            if not taken_source.isdisjoint(members(s)) or not taken_target.isdisjoint(members(t)):
+                continue
+            taken_target.update(members(t))
+            if match.candidate.how != "partial" or match.candidate.cover * len(t.instances) >= len(
+                s.instances
+            ):
+                taken_source.update(members(s))
+            self._context.note(s, t)
+            self._names.learn(s, t)
+            self.matches.append(match)
+            any_new = True
+        if any_new:
+            self._names.settle()
+        return any_new
+
+    def _ties(self) -> bool:
+        """Equals that only numbers or stages tell apart: the k-th of one side is the k-th of the other."""
+        alive = self._alive()
+        self._score(alive)
+        by_source, by_target = _by_member(alive)
+        best: dict[Group, frozenset[Candidate]] = {}
+        for options in (by_source, by_target):
+            for group, found in options.items():
+                top = max(c.score for c in found)
+                best[group] = frozenset(c for c in found if c.score >= top - TIE)
+        classes: dict[frozenset[Group], list[Group]] = {}
+        for group in by_target:
+            equal = best[group]
+            classes.setdefault(frozenset(c.source for c in equal), []).append(group)
+        chosen: list[Match] = []
+        for sources, targets in classes.items():
+            if len(sources) != len(targets) or len(targets) < 2:
+                continue
+            wanted = {(s, t) for s in sources for t in targets}
+            pairs = {(c.source, c.target): c for t in targets for c in best[t]}
+            if set(pairs) != wanted or any(
+                {c.target for c in best.get(m, ())} - set(targets) for s in sources for m in members(s)
+            ):
+                continue
+            ranks = _order(sorted(sources, key=lambda g: g.template)), _order(
+                sorted(targets, key=lambda g: g.template)
+            )
+            if ranks[0] is None or ranks[1] is None:
+                continue
+            for s, t in zip(ranks[0], ranks[1], strict=True):
+                chosen.append(Match(pairs[s, t], 0.0, pairs[s, t].score, ordered=True))
+        return self._accept(chosen)
+
+
+def _shadow(group: Group) -> bool:
+    return any(c in SHADOWS for _, found in group.tokens for c in found)
+
+
+def _by_member(alive: list[Candidate]) -> tuple[dict[Group, list[Candidate]], dict[Group, list[Candidate]]]:
+    by_source: dict[Group, list[Candidate]] = {}
+    by_target: dict[Group, list[Candidate]] = {}
+    for c in alive:
+        for m in members(c.source):
+            by_source.setdefault(m, []).append(c)
+        for m in members(c.target):
+            by_target.setdefault(m, []).append(c)
+    return by_source, by_target
+
+
+def _rival(c: Candidate, index: dict[Group, list[Candidate]], of: tuple[Group, ...]) -> float:
+    return max((o.score for m in of for o in index[m] if o is not c), default=0.0)
+
+
+def _order(groups: list[Group]) -> list[Group] | None:
+    """The groups in the order their numbers or, where these are missing, their stages give."""
+    names = {tuple(found for _, found in g.tokens) for g in groups}
+    numbers = [g.numbers for g in groups]
+    if len(names) == 1 and len(set(numbers)) == len(groups):
+        return sorted(groups, key=lambda g: g.numbers)
+    places = [_stage(g) for g in groups]
+    if None not in places and len(set(places)) == len(groups):
+        return sorted(groups, key=lambda g: _stage(g) or 0)
+    if len(set(numbers)) == len(groups) and len({len(n) for n in numbers}) == 1:
+        return sorted(groups, key=lambda g: g.numbers)
+    return None
+
+
+def _stage(group: Group) -> int | None:
+    for _, found in reversed(group.tokens):
+        place = stage(found)
+        if place is not None:
+            return place
+    return None

@@ -1,0 +1,87 @@
+"""Tokens of keys as concepts: sub-words, split and looked up in the field's vocabulary."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from .lexicon import STAGES, TOKENS, WORDS
+
+_WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
+
+
+@lru_cache(maxsize=65536)
+def subwords(token: str) -> tuple[str, ...]:
+    """The lower-case sub-words of a token: ``SelfAttention_2`` -> self, attention, 2."""
+    return tuple(w.lower() for w in _WORD.findall(token))
+
+
+@lru_cache(maxsize=65536)
+def concepts(token: str) -> tuple[str, ...]:
+    """What a token's words mean, numbers included; ``post_attention_norm`` -> post-attn, norm."""
+    lower = token.lower()
+    known = TOKENS.get(lower)
+    if known is not None:
+        return known
+    found: list[str] = []
+    words = subwords(token)
+    for word in words:
+        found.extend(_meaning(word))
+    return _modified(found)
+
+
+def _meaning(word: str) -> tuple[str, ...]:
+    known = WORDS.get(word)
+    if known is not None:
+        return known
+    # qpos, kcontent: a projection letter glued to a word.
+    if len(word) > 3 and word[0] in "qkv" and word[1:] in _GLUED:
+        return (word[0], *_meaning(word[1:]))
+    return (word,)
+
+
+_GLUED = {"pos", "content", "norm", "proj", "layernorm", "bias", "weight", "embed", "rope", "nope", "lin"}
+
+
+def _modified(found: list[str]) -> tuple[str, ...]:
+    """pre and post change what the next concept means."""
+    result: list[str] = []
+    skip = False
+    for n, concept in enumerate(found):
+        if skip:
+            skip = False
+            continue
+        if concept in ("pre", "post") and n + 1 < len(found):
+            following = found[n + 1]
+            if following in STAGES:
+                result.append(f"{concept}-{following}")
+                skip = True
+                continue
+            if following == "feed" and "forward" in found[n + 2 :]:
+                result.append(f"{concept}-mlp")
+                skip = True
+                continue
+        if concept == "feed":
+            result.append("mlp")
+            continue
+        if concept == "forward" and "mlp" in result:
+            continue
+        result.append(concept)
+    return tuple(result)
+
+
+def stage(found: tuple[str, ...]) -> int | None:
+    """Where in a block these concepts stand, None when they do not say."""
+    if "encoder" in found and "attn" in found:
+        return STAGES["cross"]
+    best: int | None = None
+    for concept in found:
+        shift = 0
+        base = concept
+        if "-" in concept:
+            before, _, base = concept.partition("-")
+            shift = 5 if before == "post" else -5
+        if base in STAGES:
+            place = STAGES[base] + shift
+            best = place if best is None else min(best, place) if base != "cross" else place
+    return best
