@@ -86,10 +86,9 @@ def _align(
         return {t[0]: s[0] for s, t in zip(source, target, strict=True)}
     if same:
         numbers = {number: k for k, (number, _) in enumerate(source)}
-        if all(
-            number in numbers and likeness(numbers[number], k) >= 0.5 for k, (number, _) in enumerate(target)
-        ):
-            return {number: number for number, _ in target}
+        common = [(numbers[number], k) for k, (number, _) in enumerate(target) if number in numbers]
+        if len(common) == min(n, m) and all(likeness(s, t) >= 0.5 for s, t in common):
+            return {target[t][0]: source[s][0] for s, t in common}
     offsets = [d for d in range(n - m + 1) if all(s_ids[d + k] == t_ids[k] for k in range(m))]
     if len(offsets) == 1:
         return {target[k][0]: source[offsets[0] + k][0] for k in range(m)}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 
 from .candidates import Candidate
 from .context import Context
-from .groups import Group
+from .groups import Group, Index
 from .lexicon import SHADOWS
 from .similarity import Names
 from .virtual import members
@@ -15,7 +16,8 @@ from .words import stage
 
 # (margin over every rival, least score): from the clearest to what is left.
 ROUNDS = ((0.25, 0.55), (0.15, 0.45), (0.1, 0.35), (0.06, 0.3), (0.03, 0.25), (0.015, 0.2))
-TIE = 0.012
+NEAR = 0.06
+TIE = 0.015
 
 
 @dataclass(slots=True)
@@ -46,20 +48,23 @@ class Matcher:
         self._options = options
         self._names = names
         self._context = Context()
-        self._taken: tuple[set[Group], set[Group]] = (set(), set())
+        self._used: dict[Group, set[Index]] = {}
+        self._filled: set[Group] = set()
         self.matches: list[Match] = []
 
     def run(self) -> list[Match]:
         """Match what can be matched."""
         self._identical()
         for margin, least in ROUNDS:
-            while self._round(margin, least):
-                pass
-            if margin <= 0.06:
-                while self._ties():
-                    while self._round(margin, least):
-                        pass
+            self._settle(margin, least)
+        while self._alone():
+            for margin, least in ROUNDS:
+                self._settle(margin, least)
         return self.matches
+
+    def _settle(self, margin: float, least: float) -> None:
+        while self._round(margin, least) or (margin <= 0.06 and self._ties()):
+            pass
 
     def _identical(self) -> None:
         found = []
@@ -70,14 +75,20 @@ class Matcher:
         self._accept(found)
 
     def _alive(self) -> list[Candidate]:
-        taken_source, taken_target = self._taken
         result = []
         for target, options in self._options.items():
-            if taken_target.isdisjoint(members(target)):
-                live = [c for c in options if taken_source.isdisjoint(members(c.source))]
+            if self._filled.isdisjoint(members(target)):
+                live = [c for c in options if self._free(c)]
                 self._options[target] = live
                 result.extend(live)
         return result
+
+    def _free(self, c: Candidate) -> bool:
+        """Whether no instance that the candidate reads is used yet."""
+        if c.pairs is None:
+            return not any(m in self._used for m in members(c.source))
+        used = self._used.get(c.source)
+        return used is None or used.isdisjoint(c.pairs.values())
 
     def _score(self, candidates: Iterable[Candidate]) -> None:
         for c in candidates:
@@ -107,18 +118,32 @@ class Matcher:
         chosen.sort(key=lambda m: -m.score)
         return self._accept(chosen)
 
+    def _alone(self) -> bool:
+        """Pairs of which neither side fits anything else, with a telling shape, whatever their names."""
+        alive = self._alive()
+        self._score(alive)
+        by_source, by_target = _by_member(alive)
+        chosen = [
+            Match(c, c.score, c.score, alone=True)
+            for c in alive
+            if c.how == "same"
+            and c.source.leaves == c.target.leaves
+            and _telling(c.target)
+            and all(len(by_source[m]) == 1 for m in members(c.source))
+            and all(len(by_target[m]) == 1 for m in members(c.target))
+        ]
+        return self._accept(chosen)
+
     def _accept(self, chosen: list[Match]) -> bool:
-        taken_source, taken_target = self._taken
         any_new = False
         for match in chosen:
             s, t = match.candidate.source, match.candidate.target
-            if not taken_source.isdisjoint(members(s)) or not taken_target.isdisjoint(members(t)):
+            if not self._free(match.candidate) or not self._filled.isdisjoint(members(t)):
                 continue
-            taken_target.update(members(t))
-            if match.candidate.how != "partial" or match.candidate.cover * len(t.instances) >= len(
-                s.instances
-            ):
-                taken_source.update(members(s))
+            self._filled.update(members(t))
+            pairs = match.candidate.pairs
+            for m in members(s):
+                self._used.setdefault(m, set()).update(m.instances if pairs is None else pairs.values())
             self._context.note(s, t)
             self._names.learn(s, t)
             self.matches.append(match)
@@ -136,7 +161,7 @@ class Matcher:
         for options in (by_source, by_target):
             for group, found in options.items():
                 top = max(c.score for c in found)
-                best[group] = frozenset(c for c in found if c.score >= top - TIE)
+                best[group] = frozenset(c for c in found if c.score >= top - NEAR)
         classes: dict[frozenset[Group], list[Group]] = {}
         for group in by_target:
             equal = best[group]
@@ -151,6 +176,8 @@ class Matcher:
                 {c.target for c in best.get(m, ())} - set(targets) for s in sources for m in members(s)
             ):
                 continue
+            if _leaning({pair: c.score for pair, c in pairs.items()}, list(sources), targets) > TIE:
+                continue
             ranks = _order(sorted(sources, key=lambda g: g.template)), _order(
                 sorted(targets, key=lambda g: g.template)
             )
@@ -159,6 +186,23 @@ class Matcher:
             for s, t in zip(ranks[0], ranks[1], strict=True):
                 chosen.append(Match(pairs[s, t], 0.0, pairs[s, t].score, ordered=True))
         return self._accept(chosen)
+
+
+def _telling(group: Group) -> bool:
+    """Whether a group's shapes are too many or too large to agree by chance."""
+    first = group.shapes[0] or ()
+    return len(first) >= 2 and prod(first) >= 64
+
+
+def _leaning(scores: dict[tuple[Group, Group], float], sources: list[Group], targets: list[Group]) -> float:
+    """How much the scores prefer one pairing of equals over another: the largest 2x2 interaction."""
+    return max(
+        abs(scores[a, x] + scores[b, y] - scores[a, y] - scores[b, x])
+        for n, a in enumerate(sources)
+        for b in sources[n + 1 :]
+        for m, x in enumerate(targets)
+        for y in targets[m + 1 :]
+    )
 
 
 def _shadow(group: Group) -> bool:
@@ -177,7 +221,17 @@ def _by_member(alive: list[Candidate]) -> tuple[dict[Group, list[Candidate]], di
 
 
 def _rival(c: Candidate, index: dict[Group, list[Candidate]], of: tuple[Group, ...]) -> float:
-    return max((o.score for m in of for o in index[m] if o is not c), default=0.0)
+    return max((o.score for m in of for o in index[m] if o is not c and _compete(c, o)), default=0.0)
+
+
+def _compete(a: Candidate, b: Candidate) -> bool:
+    """Whether both cannot be true: disjoint parts of one group are no rivals."""
+    return (
+        a.target is b.target
+        or a.pairs is None
+        or b.pairs is None
+        or not set(a.pairs.values()).isdisjoint(b.pairs.values())
+    )
 
 
 def _order(groups: list[Group]) -> list[Group] | None:

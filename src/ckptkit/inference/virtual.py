@@ -51,7 +51,7 @@ def note_gates(groups: Iterable[Group]) -> None:
     for group in groups:
         if len(group.shapes[0] or ()) == 2:
             by_parent.setdefault(group.template[:-1], []).append(group)
-    for parent, siblings in by_parent.items():
+    for siblings in by_parent.values():
         for group in siblings:
             shape = group.shapes[0] or ()
             if shape[0] == shape[1]:
@@ -65,7 +65,6 @@ def note_gates(groups: Iterable[Group]) -> None:
                 low, high = sorted(same, key=lambda g: g.numbers)
                 for g, concept in ((low, "gate"), (high, "up"), (back[0], "down")):
                     g.__dict__["tokens"] = (*g.tokens[:-1], (g.tokens[-1][0], (concept,)))
-    del parent
 
 
 def _stem(token: str) -> str:

@@ -13,7 +13,15 @@ _WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 @lru_cache(maxsize=65536)
 def subwords(token: str) -> tuple[str, ...]:
     """The lower-case sub-words of a token: ``SelfAttention_2`` -> self, attention, 2."""
-    return tuple(w.lower() for w in _WORD.findall(token))
+    found: list[str] = []
+    for word in _WORD.findall(token):
+        lower = word.lower()
+        # convDa, Wq: a capital and one letter are two abbreviations, unless they are a word of the field.
+        if len(word) == 2 and word[0].isupper() and word[1].islower() and lower not in WORDS:
+            found.extend(lower)
+        else:
+            found.append(lower)
+    return tuple(found)
 
 
 @lru_cache(maxsize=65536)
