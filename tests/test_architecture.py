@@ -25,7 +25,7 @@ LINES = (
     "signatures files formats checkpoint",
     "files config",
     "text findings load_report matching diagnosis modules",
-    "plans checkpoint state_metadata planned execute api fit",
+    "plans checkpoint state_metadata computed planned plan_file execute api roundtrips fit",
     "config fit matching diagnosis report verify diff infer explain",
     "explain distributed modules render cli __main__",
     "checkpoint stats render",

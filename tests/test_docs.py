@@ -229,9 +229,13 @@ def cells(row: str) -> list[str]:
     return [cell.strip() for cell in row.strip().strip("|").replace("\\|", "\0").split("|")]
 
 
-def keys_in(cell: str) -> list[tuple[str, str]]:
-    """(key, dtype) for each `key` in a table cell; float32 where the cell names no dtype."""
-    return [(m[1], m[2] or "float32") for m in re.finditer(r"`([^`]+)`(?: (\w+))?", cell)]
+def keys_in(cell: str) -> list[tuple[str, ckptkit.TensorInfo]]:
+    """What each `key` of a table cell holds: float32 and shape [2] where the cell does not say otherwise."""
+    found = re.finditer(r"`([^`]+)`(?: \[([\d, ]*)\])?(?: (\w+))?", cell)
+    return [
+        (m[1], ckptkit.TensorInfo(tuple(map(int, m[2].split(","))) if m[2] else (2,), m[3] or "float32"))
+        for m in found
+    ]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -251,14 +255,14 @@ def test_the_key_tables_say_what_the_rules_above_them_do(page: Path) -> None:
             continue
         checked += 1
         rows = [cells(row) for row in table[1].splitlines()]
-        source = {key: ckptkit.TensorInfo((2,), dtype) for row in rows for key, dtype in keys_in(row[0])}
+        source = {key: info for row in rows for key, info in keys_in(row[0])}
         plan = make_plan(ckptkit.Signature(source), config)
-        made: dict[str, list[tuple[str, str]]] = {key: [] for key in source}
+        made: dict[tuple[str, ...], list[tuple[str, ckptkit.TensorInfo]]] = {}
         for output in plan.outputs:
-            made[output.expr.reads()[0]].append((output.key, output.info.dtype))
+            made.setdefault(output.expr.reads(), []).append((output.key, output.info))
         for row in rows:
-            ((key, _),) = keys_in(row[0])
-            assert made[key] == keys_in(row[1]), f"{page.name}:{block.line}: {key}"
+            before = tuple(key for key, _ in keys_in(row[0]))
+            assert made.get(before, []) == keys_in(row[1]), f"{page.name}:{block.line}: {before}"
     assert checked == page.read_text(encoding="utf-8").count("| before | after |")
 
 
@@ -270,7 +274,8 @@ def test_every_rule_and_every_field_of_it_stands_in_the_reference() -> None:
     rules = {rule.model_fields["op"].default: rule for rule in get_args(get_args(AnyRule)[0])}
     assert set(sections) == set(rules)
     for op, rule in rules.items():
-        fields = set(re.findall(r"^\| `(\w+)` \|", sections[op], re.MULTILINE))
+        named = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", sections[op], re.MULTILINE)
+        fields = {field for cell in named for field in re.findall(r"`(\w+)`", cell)}
         assert fields == set(rule.model_fields) - {"op", "required"}, op
         assert "| before | after |" in sections[op], f"{op} has no keys before and after"
 

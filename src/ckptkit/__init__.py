@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .config import RemapConfig
     from .config.load import LoadConfig
     from .errors import (
+        CastError,
         CkptkitError,
         ConfigError,
         FormatError,
@@ -28,12 +29,19 @@ if TYPE_CHECKING:
     from .load_report import LoadReport
     from .modules.checking import check
     from .modules.loading import load, load_hook
+    from .plan_file import load_plan, save_plan
     from .plans import Plan
+    from .roundtrips import RoundTrip, verify_roundtrip
     from .signatures import Signature, TensorInfo
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "CastError": "errors",
+    "RoundTrip": "roundtrips",
+    "load_plan": "plan_file",
+    "save_plan": "plan_file",
+    "verify_roundtrip": "roundtrips",
     "LoadReport": "load_report",
     "LoadConfig": "config.load",
     "load_hook": "modules.loading",
@@ -62,6 +70,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "CastError",
     "Checkpoint",
     "CkptkitError",
     "ConfigError",
@@ -75,6 +84,7 @@ __all__ = [
     "Problem",
     "RemapConfig",
     "RootError",
+    "RoundTrip",
     "Signature",
     "TensorInfo",
     "UsageError",
@@ -82,11 +92,14 @@ __all__ = [
     "check",
     "load",
     "load_hook",
+    "load_plan",
     "open",
     "plan",
     "remap",
     "save",
+    "save_plan",
     "signature",
+    "verify_roundtrip",
 ]
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, overload
 from .checkpoint import Checkpoint
 from .checkpoint import open as open_checkpoint
 from .config import RemapConfig
-from .errors import UsageError
+from .errors import CastError, UsageError
 from .execute import apply, write_source
 from .expr import Read, evaluate
 from .formats.base import WriteOptions, Written
-from .plans import Plan, make_plan
+from .plans import Output, Plan, make_plan
 from .rules import Rule
 from .sizes import parse_size
 from .state_metadata import renamed_state_metadata
@@ -106,21 +106,30 @@ def _in_memory(plan: Plan, state: Mapping[str, Any]) -> dict[str, Any]:
     group_of = {key: number for number, group in enumerate(plan.ties) for key in group}
     seen: set[str] = set()
     for output in plan.outputs:
-        if isinstance(output.expr, Read):
-            value = state[output.expr.key]
-            # A second output of one source key is a copy of its own, as it is in a file.
-            fresh[output.key] = (
-                value.clone() if output.expr.key in seen and hasattr(value, "clone") else value
-            )
-            seen.add(output.expr.key)
-            continue
         group = group_of.get(output.key)
-        if group is None or group not in made:
-            value = evaluate(output.expr, state.__getitem__)
-            if group is not None:
-                made[group] = value
-        fresh[output.key] = made[group] if group is not None else value
+        shared = made.get(group) if group is not None else None
+        if isinstance(output.expr, Read) and output.expr.key not in seen:
+            value = state[output.expr.key]
+            seen.add(output.expr.key)
+        elif shared is not None:
+            value = shared
+        elif isinstance(output.expr, Read):
+            # A second output of one source key is a copy of its own, as it is in a file.
+            value = state[output.expr.key]
+            value = value.clone() if hasattr(value, "clone") else value
+        else:
+            value = _evaluated(output, state)
+        if group is not None:
+            made.setdefault(group, value)
+        fresh[output.key] = value
     return fresh
+
+
+def _evaluated(output: Output, state: Mapping[str, Any]) -> Any:
+    try:
+        return evaluate(output.expr, state.__getitem__)
+    except CastError as error:
+        raise CastError(f"{output.key!r}: {error.message}", key=output.key) from None
 
 
 def save(

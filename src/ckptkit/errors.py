@@ -87,6 +87,10 @@ class PlanError(CkptkitError):
     """Rules that cannot be carried out: a collision, a rule that touches nothing, a shape that does not fit."""
 
 
+class CastError(CkptkitError):
+    """A cast would turn finite values into infinities, or into other numbers."""
+
+
 class WriteError(CkptkitError):
     """An output that was not written; the target is as it was before."""
 

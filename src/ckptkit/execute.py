@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from .checkpoint import Checkpoint
+from .computed import computed_bytes
 from .errors import PlanError, UsageError
 from .expr import Read
 from .files.atomic import exists_error
@@ -16,9 +18,10 @@ from .formats.base import Source, WriteOptions, WriteRequest, Written
 from .formats.recognise import TORCH_SUFFIXES
 from .formats.safetensors_write import check_items, merge_ties, write_safetensors
 from .formats.sharded_write import write_sharded
-from .planned import PlannedSource, described, items
-from .plans import Plan, signature_hash
-from .text import quote_list
+from .planned import PlannedSource, described, items, settled_expr
+from .plans import Equal, Plan
+from .signatures import Signature
+from .text import folded, quote_list
 
 DEFAULT_OPTIONS = WriteOptions()
 
@@ -27,14 +30,52 @@ def apply(plan: Plan, checkpoint: Checkpoint) -> Checkpoint:
     """The result of a plan as a lazy checkpoint.
 
     Raises:
-        PlanError: the plan was made for another signature.
+        PlanError: the plan was made for other keys, shapes or dtypes; or copies that an inverse puts
+            together differ.
     """
-    if plan.source is not checkpoint.signature and plan.source_hash != signature_hash(checkpoint.signature):
+    own = checkpoint.signature
+    if plan.source is not own:
+        # Ties and order are the file's: a format may have moved or forgotten them.
+        if dict(plan.source.tensors) != dict(own.tensors):
+            raise PlanError(_other_source(plan, own))
+        plan = replace(plan, source=own)
+    source = PlannedSource(checkpoint.source, plan)
+    for each in plan.equal:
+        _check_equal(each, checkpoint.source)
+    return Checkpoint(source)
+
+
+def _other_source(plan: Plan, own: Signature) -> str:
+    wanted = plan.source
+    for what, keys in (
+        ("it lacks", [key for key in wanted if key not in own]),
+        ("the plan does not know", [key for key in own if key not in wanted]),
+        ("another shape or dtype has", [key for key in wanted if key in own and own[key] != wanted[key]]),
+    ):
+        if keys:
+            return (
+                f"the plan was made for a checkpoint with other keys, shapes or dtypes: {what} {quote_list(keys, 3)}; "
+                "make it anew"
+            )
+    raise AssertionError("the signatures are equal")
+
+
+def _check_equal(each: Equal, source: Source) -> None:
+    """Compare the bytes of two expressions, a piece at a time."""
+    digests = []
+    for expr in (each.one, each.other):
+        base, holder = settled_expr(expr, source)
+        digest = hashlib.blake2b()
+        for chunk in computed_bytes(each.key, base, holder, {}):
+            digest.update(chunk)
+        digests.append(digest.digest())
+    if digests[0] != digests[1]:
+        names = quote_list(list(dict.fromkeys((*each.one.reads(), *each.other.reads()))), 4)
         raise PlanError(
-            "the plan was made for a checkpoint with other keys, shapes or dtypes "
-            f"({plan.source_hash[:19]}..., this one is {signature_hash(checkpoint.signature)[:19]}...); make it anew"
+            f"{names} stand for one tensor ({each.key!r}) and must be equal, but their bytes differ: one was changed "
+            "since the plan was applied; drop one of them, or make them equal",
+            key=each.key,
         )
-    return Checkpoint(PlannedSource(checkpoint.source, plan))
 
 
 def write(
@@ -80,6 +121,8 @@ def write_source(
     writer = _writer(source, name, in_place, options)
     if in_place:
         options = replace(options, overwrite=True)
+    if isinstance(source, PlannedSource) and not options.layout:
+        options = replace(options, layout=source.plan.target_layout)
     folder = _is_folder(name)
     to_torch = name.lower().endswith(TORCH_SUFFIXES)
     keeps_around = to_torch and bool(source.surroundings) and not root_only
@@ -105,7 +148,25 @@ def write_source(
             *notes,
             "the optimizer state beside the weights was kept as it is and is stale: it still follows the old parameters",
         )
-    return replace(written, left_out=left_out, notes=notes)
+    return replace(written, left_out=left_out, notes=(*notes, *_lost(source)))
+
+
+def _lost(source: Source) -> list[str]:
+    """One line for each thing that casts did to values."""
+    if not isinstance(source, PlannedSource):
+        return []
+    lines = []
+    for what, counts in (
+        ("overflowed", {key: lost.overflowed for key, lost in source.losses.items() if lost.overflowed}),
+        ("became zero", {key: lost.vanished for key, lost in source.losses.items() if lost.vanished}),
+    ):
+        if counts:
+            total = sum(counts.values())
+            lines.append(
+                f"casting: {total} value{'' if total == 1 else 's'} {what} in {len(counts)} "
+                f"tensor{'' if len(counts) == 1 else 's'} ({folded(counts, 3)})"
+            )
+    return lines
 
 
 def check_target(

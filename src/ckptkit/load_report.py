@@ -104,7 +104,7 @@ class LoadReport:
         verdict = "fits" if self.ok else "does not fit"
         filled = len(self.loaded) + len(self.adapted) + len(self.tied)
         return (
-            f"The checkpoint {verdict} {self.what}: {filled} tensors filled, "
+            f"The checkpoint {verdict} {self.what}: {filled} tensor{'' if filled == 1 else 's'} filled, "
             f"{_percent(self.parameters)} of the parameters."
         )
 

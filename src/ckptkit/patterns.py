@@ -64,6 +64,12 @@ def compile_pattern(text: str) -> KeyPattern:
     return KeyPattern(text, exact, regex, required_literal(expression) if exact is None else exact)
 
 
+def escape(key: str) -> str:
+    """The pattern that selects exactly one key."""
+    text = "".join(f"[{char}]" if char in "*?[" else char for char in key)
+    return f"[r]{text[1:]}" if text.startswith("re:") else text
+
+
 def _translate(glob: str) -> tuple[str, str | None]:
     """A glob as a regular expression, and as the plain key when it has no wildcard."""
     out: list[str] = []

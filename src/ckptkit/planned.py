@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .errors import FormatError
-from .expr import Read, evaluate
+from .computed import computed_bytes
+from .errors import CastError, FormatError
+from .expr import Expr, Read, evaluate, with_reads
+from .expr.casting import Losses
 from .formats.base import Buffer, Item, Source, Storage, View
+from .formats.tensor_bytes import tensor_bytes
 from .plans import Output, Plan
 from .state_metadata import renamed_state_metadata
 
@@ -38,6 +41,7 @@ class PlannedSource(Source):
         self.notes = base.notes
         self.companions = base.companions
         self.surroundings = base.surroundings
+        self.losses: dict[str, Losses] = {}
         self._outputs = {output.key: output for output in plan.outputs}
 
     def output(self, key: str) -> Output:
@@ -54,7 +58,10 @@ class PlannedSource(Source):
         return self.base.read(storage, start, stop)
 
     def tensor(self, key: str) -> torch.Tensor:
-        return evaluate(self._outputs[key].expr, self.base.tensor)
+        try:
+            return evaluate(self._outputs[key].expr, self.base.tensor)
+        except CastError as error:
+            raise CastError(f"{key!r}: {error.message}", key=key) from None
 
     def value(self, key: str) -> Any:
         (source_key,) = self._outputs[key].expr.reads()
@@ -84,20 +91,28 @@ def _item(source: Source, key: str, tie: int | None) -> Item:
     info = source.signature[key]
     if info.kind == "object":
         return Item(key, info, value=source.value(key))
-    holder, name = source, key
-    while isinstance(holder, PlannedSource):
-        expr = holder.output(name).expr
-        if not isinstance(expr, Read):
-            return Item(key, info, make=partial(_computed, holder, name), tie=tie)
-        holder, name = holder.base, expr.key
-    if holder.lazy(name):
-        return Item(key, info, make=partial(_resolved, holder, name), tie=tie)
-    return Item(key, info, source=holder, view=holder.view(name), tie=tie)
+    expr, holder = settled(source, key)
+    if not isinstance(expr, Read):
+        losses = source.losses if isinstance(source, PlannedSource) else {}
+        return Item(key, info, make=partial(computed_bytes, key, expr, holder, losses), tie=tie)
+    if holder.lazy(expr.key):
+        return Item(key, info, make=partial(_resolved, holder, expr.key), tie=tie)
+    return Item(key, info, source=holder, view=holder.view(expr.key), tie=tie)
 
 
-def _computed(source: Source, key: str) -> torch.Tensor:
-    return source.tensor(key).contiguous()
+def settled(source: Source, key: str) -> tuple[Expr, Source]:
+    """How a key is made of the keys of the opened source below any number of plans."""
+    return settled_expr(Read(key), source)
 
 
-def _resolved(source: Source, key: str) -> torch.Tensor:
-    return source.tensor(key).resolve_conj().resolve_neg().contiguous()
+def settled_expr(expr: Expr, source: Source) -> tuple[Expr, Source]:
+    """An expression over the keys of the opened source below any number of plans, and that source."""
+    while isinstance(source, PlannedSource):
+        holder = source
+        expr = with_reads(expr, lambda name: holder.output(name).expr)  # noqa: B023 - used up in this turn
+        source = source.base
+    return expr, source
+
+
+def _resolved(source: Source, key: str) -> Iterator[Buffer]:
+    return tensor_bytes(source.tensor(key).resolve_conj().resolve_neg())

@@ -8,6 +8,7 @@ match the same text in two ways, and counted repeats must not multiply into a bo
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from re import _constants as _c  # type: ignore[attr-defined]
 from re import _parser as _p  # type: ignore[attr-defined]
@@ -63,6 +64,39 @@ def check_replacement(pattern: re.Pattern[str], replacement: str) -> None:
             f"the pattern has {pattern.groups} group(s)"
             + (f" named {', '.join(sorted(pattern.groupindex))}" if pattern.groupindex else "")
         ) from None
+
+
+def uses_group(replacement: str, pattern: re.Pattern[str], number: int) -> bool:
+    """Whether a replacement template refers to a group, by number or by name."""
+    return number in _template_groups(_p.parse_template(replacement, pattern))
+
+
+def _template_groups(parsed: Any) -> set[int]:
+    """Group numbers of a parsed template, whose form changed with Python 3.12."""
+    if isinstance(parsed, tuple):
+        return {group for _, group in parsed[0]}
+    return {part for part in parsed if isinstance(part, int)}
+
+
+def with_groups(pattern: str, groups: Sequence[str | None]) -> str | None:
+    """The text that a pattern matches when its groups are given.
+
+    Args:
+        pattern: a regular expression.
+        groups: the text of group 1, 2, ...; those of a similar pattern's match.
+
+    Returns:
+        None when the pattern is not made of literals and these groups only.
+    """
+    text = ""
+    for op, arg in _p.parse(pattern):
+        if op is _c.LITERAL:
+            text += chr(arg)
+        elif op is _c.SUBPATTERN and arg[0] is not None and arg[0] <= len(groups):
+            text += groups[arg[0] - 1] or ""
+        elif op is not _c.AT:
+            return None
+    return text
 
 
 @lru_cache(maxsize=4096)

@@ -8,6 +8,7 @@ import struct
 import tempfile
 import zipfile
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from hypothesis import strategies as st
 
 import ckptkit
 from ckptkit.errors import FormatError, WriteError
-from ckptkit.formats.base import Item, Source, WriteOptions, WriteRequest, Written
+from ckptkit.formats.base import Buffer, Item, Source, WriteOptions, WriteRequest, Written
+from ckptkit.formats.tensor_bytes import tensor_bytes
 from ckptkit.formats.torch_legacy import open_torch_legacy
 from ckptkit.formats.torch_write import write_torch_zip
 from ckptkit.formats.torch_zip import open_torch_zip
@@ -184,16 +186,24 @@ def test_computed_entries_ties_and_objects(tmp_path: Path) -> None:
     value = torch.arange(600_000.0).reshape(600, 1000)
     calls: list[str] = []
 
-    def make() -> torch.Tensor:
+    def make() -> Iterator[Buffer]:
         calls.append("made")
-        return value.contiguous()
+        return tensor_bytes(value)
 
     info = TensorInfo((600, 1000), "float32")
     entries = [
         Item("a", info, make=make, tie="t"),
         Item("b", info, make=make, tie="t"),
-        Item("empty", TensorInfo((0, 3), "int64"), make=lambda: torch.empty(0, 3, dtype=torch.int64)),
-        Item("scalar", TensorInfo((), "bfloat16"), make=lambda: torch.tensor(2.0, dtype=torch.bfloat16)),
+        Item(
+            "empty",
+            TensorInfo((0, 3), "int64"),
+            make=lambda: tensor_bytes(torch.empty(0, 3, dtype=torch.int64)),
+        ),
+        Item(
+            "scalar",
+            TensorInfo((), "bfloat16"),
+            make=lambda: tensor_bytes(torch.tensor(2.0, dtype=torch.bfloat16)),
+        ),
         Item("x._extra_state", OBJECT, value={"t": torch.arange(3), "n": [1, "2"]}),
     ]
     steps: list[int] = []
@@ -271,7 +281,7 @@ def test_a_value_that_contains_itself_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_computed_tensor_of_another_shape_than_planned_is_an_error(tmp_path: Path) -> None:
-    entries = [Item("w", TensorInfo((2,), "float32"), make=lambda: torch.ones(3))]
+    entries = [Item("w", TensorInfo((2,), "float32"), make=lambda: tensor_bytes(torch.ones(3)))]
     with pytest.raises(WriteError, match="planned"):
         write_torch_zip(WriteRequest(str(tmp_path / "f.pt"), entries))
     assert list(tmp_path.iterdir()) == []

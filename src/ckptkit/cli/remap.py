@@ -1,4 +1,4 @@
-"""``ckptkit remap``: rename, keep, drop, cast and copy keys of a checkpoint."""
+"""``ckptkit remap``: rules, or a saved plan, carried out on a checkpoint, or undone."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from .flags import add_short_forms, in_options_words
 from .output import print_note
 
 ABOUT = """\
-Rename, keep, drop, cast and copy the keys of a checkpoint by rules, and write the result. Everything
-is decided before the first byte is written: two keys that end on one name, or a rule that touches
-nothing, stop it. DST appears complete or not at all; SRC is never changed without --in-place."""
+Rename, keep, drop, cast, split and join the tensors of a checkpoint by rules, and write the result.
+Everything is decided before the first byte is written: two keys that end on one name, or a rule that
+touches nothing, stop it. DST appears complete or not at all; SRC is never changed without --in-place.
+What --save-plan keeps, --plan carries out again, and --plan with --invert undoes."""
 EXAMPLES = (
     "remap run.pt fixed.pt --strip-prefix module. --dry-run",
     r"remap a.safetensors b.safetensors --rename '^layers\.(\d+)\.' 'blocks.\1.' --drop '*.mask'",
     "remap model.pt model.safetensors --config rules.yaml --like reference.safetensors",
+    "remap tuned.safetensors original.safetensors --plan rules.plan.json --invert",
 )
 
 
@@ -33,6 +35,13 @@ def configure(parser: ArgumentParser) -> None:
     add_short_forms(parser)
     parser.add_argument("--dry-run", action="store_true", help="show what would happen, and write nothing")
     parser.add_argument("--in-place", action="store_true", help="replace SRC itself, atomically")
+    parser.add_argument("--plan", metavar="FILE", help="carry out a saved plan instead of rules")
+    parser.add_argument("--save-plan", metavar="FILE", help="keep the plan that was carried out, as JSON")
+    parser.add_argument(
+        "--invert",
+        action="store_true",
+        help="the way back: undo --plan, or the rules as they apply to --like, the original",
+    )
     add_write_arguments(parser)
 
 
@@ -60,15 +69,20 @@ def run(arguments: Namespace) -> int:
             "where to? give DST, or --in-place to replace SRC, or --dry-run to see what would happen"
         )
     from ..config import RemapConfig
-    from .write import carry_out
+    from .write import carry_out, plan_from_file, undo
 
+    if arguments.plan is not None:
+        if arguments.config is not None or arguments.flags:
+            raise UsageError("--plan is a plan already, so it takes no rules beside it; give one of them")
+        return carry_out(arguments, plan_from_file(arguments.plan, arguments.invert))
     root, before = read_config(arguments.config) if arguments.config is not None else ("auto", [])
     try:
         after = RemapConfig.parse({"rules": [flag.rule for flag in arguments.flags]}).rules
     except ConfigError as error:
         raise in_options_words(error, arguments.flags) from None
+    config = RemapConfig(root=arguments.root or root, rules=[*before, *after])
     try:
-        return carry_out(arguments, RemapConfig(root=arguments.root or root, rules=[*before, *after]))
+        return carry_out(arguments, undo(arguments, config) if arguments.invert else config)
     except PlanError as error:
         raise in_options_words(error, arguments.flags, len(before)) from None
 

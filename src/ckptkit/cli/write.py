@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 from contextlib import suppress
 from dataclasses import replace
@@ -12,7 +13,8 @@ from ..checkpoint import open as open_checkpoint
 from ..checkpoint import signature as signature_of
 from ..config import RemapConfig
 from ..errors import CkptkitError, UsageError
-from ..execute import check_target, write
+from ..execute import apply, check_target, write
+from ..files.atomic import exists_error
 from ..fit import Fit, fit
 from ..formats.base import WriteOptions, Written
 from ..plans import Plan, make_plan
@@ -22,12 +24,32 @@ from .deadline import regex_deadline
 from .output import OutputFailed, print_json, print_note, progress, show
 
 
-def carry_out(arguments: Namespace, config: RemapConfig) -> int:
+def plan_from_file(path: str, invert: bool) -> Plan:
+    """A saved plan, or the way back from what it did."""
+    from ..plan_file import load_plan
+
+    plan = load_plan(path)
+    return plan.invert() if invert else plan
+
+
+def undo(arguments: Namespace, config: RemapConfig) -> Plan:
+    """The way back from what rules do to the checkpoint of --like."""
+    if arguments.like is None:
+        raise UsageError(
+            "--invert needs to know the original: give the plan that was kept with --save-plan as --plan FILE, or the "
+            "original checkpoint (or its signature) as --like"
+        )
+    original = signature_of(arguments.like)
+    with regex_deadline(len(original)):
+        return make_plan(original, config).invert()
+
+
+def carry_out(arguments: Namespace, config: RemapConfig | Plan) -> int:
     """Plan, and write or show what would be written.
 
     Args:
         arguments: those of `remap` or `convert`.
-        config: root and rules.
+        config: root and rules, or a plan.
 
     Returns:
         0, or 1 when the result does not fit --like or --model.
@@ -35,9 +57,17 @@ def carry_out(arguments: Namespace, config: RemapConfig) -> int:
     if arguments.like is not None and arguments.model is not None:
         raise UsageError("--like and --model both say what the result must fit; give one of them")
     options = _options(arguments)
-    with open_checkpoint(arguments.source, config.root) as checkpoint:
-        with regex_deadline(len(checkpoint.signature)):
-            plan = make_plan(checkpoint.signature, config)
+    root = config.root if isinstance(config, RemapConfig) else arguments.root or config.source.root or "auto"
+    keep = getattr(arguments, "save_plan", None)
+    with open_checkpoint(arguments.source, root) as checkpoint:
+        if isinstance(config, Plan):
+            plan = config
+        else:
+            with regex_deadline(len(checkpoint.signature)):
+                plan = make_plan(checkpoint.signature, config)
+        if keep is not None:
+            plan = replace(plan, layout=checkpoint.source.layout)
+            _refuse_existing(keep, arguments.overwrite)
         problem = _fit(arguments, plan)
         fits = problem is None or problem.ok
         if arguments.dry_run:
@@ -45,10 +75,25 @@ def carry_out(arguments: Namespace, config: RemapConfig) -> int:
         if not fits:
             return _refuse(arguments, plan, problem)
         written = _write(arguments, checkpoint, plan, options)
+        if keep is not None:
+            _keep_plan(arguments, plan)
         _tell(arguments, checkpoint, plan, written)
         if arguments.in_place and not arguments.json:
             _tell_format(arguments.source, checkpoint.source.format)
     return 0
+
+
+def _refuse_existing(path: str, overwrite: bool) -> None:
+    """Before the checkpoint is written, not after it."""
+    if not overwrite and os.path.lexists(path):
+        raise exists_error(path)
+
+
+def _keep_plan(arguments: Namespace, plan: Plan) -> None:
+    from ..plan_file import save_plan
+
+    save_plan(plan, arguments.save_plan, overwrite=arguments.overwrite)
+    print_note(f"kept the plan in {arguments.save_plan}")
 
 
 def _tell(arguments: Namespace, checkpoint: Checkpoint, plan: Plan, written: Written) -> None:
@@ -101,11 +146,16 @@ def _dry_run(
 ) -> int:
     """Show the plan, then whatever else would stop the run; 1 when the result would not fit."""
     fits = problem is None or problem.ok
+    keep = getattr(arguments, "save_plan", None)
     if not arguments.json:
         show(view.dry_run(plan))
     target = arguments.source if arguments.in_place else arguments.target
     if target is not None:
         check_target(plan, checkpoint, target, in_place=arguments.in_place, options=options)
+    else:
+        apply(plan, checkpoint)
+    if keep is not None:
+        _keep_plan(arguments, plan)
     if arguments.json:
         document = plan.to_json()
         print_json(document if problem is None else {**document, "fit": problem.to_json()})
@@ -116,7 +166,7 @@ def _dry_run(
         show(view.misfit(problem, _target_name(arguments)))
     elif problem is not None:
         print_note(f"the result would fit {_target_name(arguments)}")
-    print_note("this is a dry run; nothing was written")
+    print_note(f"this is a dry run; nothing was written{'' if keep is None else ' but the plan'}")
     return 0 if fits else 1
 
 

@@ -6,8 +6,11 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from math import isqrt, prod
 
+from ..errors import PlanError
 from ..findings import Finding, Fix
 from ..load_report import LoadReport, Mismatch
+from ..patterns import escape
+from ..resize import resolve
 from ..signatures import Signature
 from ..text import folded
 
@@ -27,7 +30,7 @@ def shape_findings(report: LoadReport, target: Signature) -> Iterator[Finding]:
     ):
         if not left:
             return
-        finding = look(left, target)
+        finding = look(left, report, target)
         if finding is not None:
             yield finding
             left = [m for m in left if m.key not in set(finding.keys)]
@@ -51,8 +54,18 @@ def _leave(found: Sequence[Mismatch], target: Signature, better: str) -> Fix:
     """Keep the model's own values, with the price named first, and what would be better."""
     return Fix(
         f"{better}; or keep the model's own values there: {_share(found, target)} stay new and must be trained",
-        load={"adapt": [{"keys": list(_keys(found)), "method": "reinit"}]},
+        load={"adapt": [{"keys": [escape(m.key) for m in found], "method": "reinit"}]},
     )
+
+
+def _adapt(found: Sequence[Mismatch], method: str, what: str, **given: str) -> Fix | None:
+    """Bring the checkpoint's tensors to the model's shapes, where the shapes prove how."""
+    for m in found:
+        try:
+            resolve(method, m.source_shape, m.target_shape, given)
+        except PlanError:
+            return None
+    return Fix(what, load={"adapt": [{"keys": [escape(m.key) for m in found], "method": method, **given}]})
 
 
 def _one_axis(m: Mismatch) -> int | None:
@@ -63,10 +76,11 @@ def _one_axis(m: Mismatch) -> int | None:
     return axes[0] if len(axes) == 1 else None
 
 
-def _transposed(left: Sequence[Mismatch], target: Signature) -> Finding | None:
+def _transposed(left: Sequence[Mismatch], report: LoadReport, target: Signature) -> Finding | None:
     found = [m for m in left if len(m.source_shape) == 2 and m.source_shape == m.target_shape[::-1]]
     if not found:
         return None
+    square = _square_siblings(found, report, target)
     return Finding(
         "layout",
         f"{len(found)} weights are transposed (Conv1D stores [in, out], Linear [out, in])",
@@ -74,12 +88,34 @@ def _transposed(left: Sequence[Mismatch], target: Signature) -> Finding | None:
         _keys(found),
         "likely",
         Fix(
-            "transpose them; square weights beside them fit as they are and need it too, so look at their siblings"
+            "transpose them"
+            + (
+                f", and the {len(square)} square weights of the same blocks, which fit as they are: all other "
+                "weights there are transposed"
+                if square
+                else "; a square weight that fits as it is may need it too, so compare the outputs"
+            ),
+            ({"op": "transpose", "keys": [escape(key) for key in (*_keys(found), *square)]},),
         ),
     )
 
 
-def _same_elements(left: Sequence[Mismatch], target: Signature) -> Finding | None:
+def _square_siblings(found: Sequence[Mismatch], report: LoadReport, target: Signature) -> list[str]:
+    """Square weights of blocks in which every other matrix is transposed."""
+    blocks = {_block(m.key) for m in found}
+    fitting = [k for k in report.loaded if len(target[k].shape) == 2 and _block(k) in blocks]
+    against = {_block(k) for k in fitting if target[k].shape[0] != target[k].shape[1]}
+    return [k for k in fitting if _block(k) not in against]
+
+
+def _block(key: str) -> str:
+    """The numbered block a key belongs to: what stands before the last number, and the number."""
+    parts = key.split(".")
+    last = max((i for i, part in enumerate(parts) if part.isdigit()), default=-1)
+    return ".".join(parts[: last + 1])
+
+
+def _same_elements(left: Sequence[Mismatch], report: LoadReport, target: Signature) -> Finding | None:
     found = [m for m in left if prod(m.source_shape) == prod(m.target_shape)]
     if not found:
         return None
@@ -89,11 +125,21 @@ def _same_elements(left: Sequence[Mismatch], target: Signature) -> Finding | Non
         _example(found[0]),
         _keys(found),
         "likely",
-        Fix("reshape them, if the order of the elements is the same"),
+        Fix(
+            "reshape them, if the order of the elements is the same",
+            tuple(
+                {
+                    "op": "reshape",
+                    "keys": [escape(m.key) for m in found if m.target_shape == shape],
+                    "shape": [*shape],
+                }
+                for shape in dict.fromkeys(m.target_shape for m in found)
+            ),
+        ),
     )
 
 
-def _input_channels(left: Sequence[Mismatch], target: Signature) -> Finding | None:
+def _input_channels(left: Sequence[Mismatch], report: LoadReport, target: Signature) -> Finding | None:
     found = [m for m in left if len(m.source_shape) >= 4 and _one_axis(m) == 1]
     if len(found) != 1:
         return None
@@ -104,11 +150,18 @@ def _input_channels(left: Sequence[Mismatch], target: Signature) -> Finding | No
         _example(m),
         _keys(found),
         "certain",
-        _leave(found, target, "sum or repeat the input channels of the checkpoint's weight"),
+        _adapt(
+            found,
+            "input_channels",
+            "the checkpoint's channels are "
+            + ("summed" if m.target_shape[1] == 1 else "repeated in turn and scaled")
+            + "; check that the channels mean the same",
+        )
+        or _leave(found, target, "bring the checkpoint's weight to the model's input channels yourself"),
     )
 
 
-def _positions(left: Sequence[Mismatch], target: Signature) -> Finding | None:
+def _positions(left: Sequence[Mismatch], report: LoadReport, target: Signature) -> Finding | None:
     found = []
     for m in left:
         axis = _one_axis(m)
@@ -120,16 +173,20 @@ def _positions(left: Sequence[Mismatch], target: Signature) -> Finding | None:
         return None
     m, axis = found[0]
     a, b = m.source_shape[axis], m.target_shape[axis]
+    every = [m for m, _ in found]
+    tables = all("relative_position" in m.key or "rel_pos" in m.key for m in every)
+    grids = f"the grid{_grid(a)} is interpolated to the model's{_grid(b)}"
     return Finding(
         "pos_embed",
         f"the position embedding has {a} positions in the checkpoint and {b} in the model",
         _example(m),
-        _keys([m for m, _ in found]),
+        _keys(every),
         "likely",
-        _leave(
-            [m for m, _ in found],
+        _adapt(every, "rel_pos_table" if tables else "interpolate", grids)
+        or _leave(
+            every,
             target,
-            f"interpolate the checkpoint's grid{_grid(a)} to the model's{_grid(b)}",
+            "interpolate with adapt and the grids [rows, columns], which the shapes do not tell",
         ),
     )
 
@@ -147,7 +204,7 @@ def _square(n: int) -> bool:
     return n > 0 and isqrt(n) ** 2 == n
 
 
-def _shards(left: Sequence[Mismatch], target: Signature) -> Finding | None:
+def _shards(left: Sequence[Mismatch], report: LoadReport, target: Signature) -> Finding | None:
     """Tensor-parallel shards: one integer ratio, rows of some weights and columns of others."""
     ratios: set[int] = set()
     axes: set[int] = set()
@@ -172,7 +229,7 @@ def _shards(left: Sequence[Mismatch], target: Signature) -> Finding | None:
     )
 
 
-def _vocabulary(left: Sequence[Mismatch], target: Signature) -> Finding | None:
+def _vocabulary(left: Sequence[Mismatch], report: LoadReport, target: Signature) -> Finding | None:
     rows: dict[tuple[int, int], list[Mismatch]] = {}
     for m in left:
         if _one_axis(m) == 0 and len(m.source_shape) <= 2:
@@ -187,16 +244,21 @@ def _vocabulary(left: Sequence[Mismatch], target: Signature) -> Finding | None:
             _example(found[0]),
             _keys(found),
             "likely",
-            _leave(
-                found,
-                target,
-                f"resize the rows of one side; check that the first {min(a, b)} tokens are the same in both tokenizers",
-            ),
+            _rows(found, a, b) or _leave(found, target, f"give the model a vocabulary of {a} entries"),
         )
     return None
 
 
-def _head(left: Sequence[Mismatch], target: Signature) -> Finding | None:
+def _rows(found: Sequence[Mismatch], a: int, b: int) -> Fix | None:
+    check = f"check that the first {min(a, b)} tokens are the same in both tokenizers"
+    if b < a:
+        return _adapt(found, "crop", f"the last {a - b} of {a} rows are left out; {check}")
+    return _adapt(
+        found, "pad", f"{b - a} new rows get the mean of the old ones, to be trained; {check}", fill="mean"
+    )
+
+
+def _head(left: Sequence[Mismatch], report: LoadReport, target: Signature) -> Finding | None:
     found = [m for m in left if _one_axis(m) == 0]
     modules = {m.key.rpartition(".")[0] for m in found}
     counts = {(m.source_shape[0], m.target_shape[0]) for m in found}
@@ -213,7 +275,7 @@ def _head(left: Sequence[Mismatch], target: Signature) -> Finding | None:
     )
 
 
-def _width(left: Sequence[Mismatch], target: Signature) -> Finding | None:
+def _width(left: Sequence[Mismatch], report: LoadReport, target: Signature) -> Finding | None:
     ratios: dict[Fraction, int] = {}
     for m in left:
         if len(m.source_shape) == len(m.target_shape):

@@ -114,6 +114,11 @@ class Source(ABC):
     companions: tuple[str, ...] = ()
     surroundings: tuple[str, ...] = ()
 
+    @property
+    def layout(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """(file name, its keys) of each file, when several files share the keys."""
+        return ()
+
     @abstractmethod
     def view(self, key: str) -> View:
         """Where the bytes of a tensor lie.
@@ -154,7 +159,8 @@ class Item:
         source: where `view` points into.
         view: the tensor as it stands in `source`: copied as bytes, strided ones made contiguous
             by formats that hold contiguous tensors only.
-        make: computes the tensor; the result has `info`'s shape and dtype, is contiguous, on the CPU.
+        make: computes the tensor; gives its little-endian bytes in row-major order, in chunks, each of
+            which is used before the next one is asked for.
         value: plain data of a key of kind ``object``.
         tie: items with an equal, non-None `tie` are one tensor.
     """
@@ -163,7 +169,7 @@ class Item:
     info: TensorInfo
     source: Source | None = None
     view: View | None = None
-    make: Callable[[], torch.Tensor] | None = None
+    make: Callable[[], Iterator[Buffer]] | None = None
     value: Any = None
     tie: Hashable = None
 
@@ -177,12 +183,14 @@ class WriteOptions:
         fsync: make the output durable before it gets its name.
         max_shard_size: bytes per shard for directories; None for the default of 5 GB
             (a single file is never sharded).
+        layout: (file name, its keys) for directories: which key goes where; it counts when it has every key.
         progress: called with the number of bytes just written.
     """
 
     overwrite: bool = False
     fsync: bool = True
     max_shard_size: int | None = None
+    layout: tuple[tuple[str, tuple[str, ...]], ...] = ()
     progress: Progress = no_progress
 
 

@@ -74,6 +74,13 @@ class ShardedSource(Source):
         )
         self.notes = tuple(f"{name}: {note}" for name, shard in self.shards.items() for note in shard.notes)
 
+    @property
+    def layout(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        keys: dict[str, list[str]] = {name: [] for name in self.shards}
+        for key, name in self._home.items():
+            keys[name].append(key)
+        return tuple((name, tuple(own)) for name, own in keys.items())
+
     def _shard(self, key: str) -> Source:
         return self.shards[self._home[key]]
 
@@ -120,7 +127,7 @@ def read_index(path: str) -> tuple[dict[str, str], dict[str, Any]]:
     if not isinstance(weight_map, dict):
         raise FormatError(f"{path}: an index needs a weight_map from keys to file names", file=path)
     for key, name in weight_map.items():
-        reason = _bad_name(name)
+        reason = bad_name(name)
         if reason is not None:
             raise FormatError(
                 f"{path}: the shard of {key[:120]!r} is {str(name)[:120]!r}, which {reason}; a shard is a plain file "
@@ -162,7 +169,7 @@ def _check_count(path: str, names: set[str]) -> None:
             )
 
 
-def _bad_name(name: Any) -> str | None:
+def bad_name(name: Any) -> str | None:
     if type(name) is not str:
         return "is no text"
     if (

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ..errors import WriteError
 from ..files.atomic_dir import AtomicDir, bring, is_weight_file
-from .base import Item, WriteRequest, Written, WrittenFile
+from .base import Item, WriteOptions, WriteRequest, Written, WrittenFile
 from .safetensors_write import check_items, check_written, file_metadata, merge_ties, write_shard
 
 DEFAULT_SHARD_SIZE = 5_000_000_000
@@ -24,19 +24,16 @@ def write_sharded(request: WriteRequest) -> Written:
     kept, aliases = merge_ties(request.items)
     check_items(kept, aliases, request.metadata)
     options = request.options
-    shards = split_into_shards(kept, options.max_shard_size or DEFAULT_SHARD_SIZE)
+    shards = _restored(kept, options) or named_shards(
+        split_into_shards(kept, options.max_shard_size or DEFAULT_SHARD_SIZE)
+    )
     target = request.target.rstrip("/") or request.target
     files: list[WrittenFile] = []
     beside = [path for path in request.companions if not path.endswith("/")]
     before = _names(target)
     with AtomicDir(target, overwrite=options.overwrite, fsync=options.fsync) as folder:
         weight_map: dict[str, str] = {}
-        for number, shard in enumerate(shards, 1):
-            name = (
-                "model.safetensors"
-                if len(shards) == 1
-                else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-            )
+        for name, shard in shards.items():
             here = {item.key for item in shard}
             own = {dropped: kept_key for dropped, kept_key in aliases.items() if kept_key in here}
             files.append(
@@ -88,6 +85,24 @@ def split_into_shards(items: Sequence[Item], limit: int) -> list[list[Item]]:
         shards[-1].append(item)
         size += item.info.nbytes
     return shards
+
+
+def named_shards(shards: Sequence[list[Item]]) -> dict[str, list[Item]]:
+    """The shards under the Hugging Face tools' names."""
+    if len(shards) == 1:
+        return {"model.safetensors": shards[0]}
+    return {f"model-{n:05d}-of-{len(shards):05d}.safetensors": shard for n, shard in enumerate(shards, 1)}
+
+
+def _restored(items: Sequence[Item], options: WriteOptions) -> dict[str, list[Item]] | None:
+    """The shards of the layout that was asked for; None when it does not have every key, or a size was given."""
+    home = {key: name for name, keys in options.layout for key in keys}
+    if options.max_shard_size is not None or not all(item.key in home for item in items):
+        return None
+    shards: dict[str, list[Item]] = {name: [] for name, _ in options.layout}
+    for item in items:
+        shards[home[item.key]].append(item)
+    return {name: shard for name, shard in shards.items() if shard} or None
 
 
 def _write(

@@ -67,10 +67,7 @@ def parse_signature(raw: bytes, path: str) -> Signature:
     Raises:
         FormatError: malformed, or not of this format.
     """
-    try:
-        document = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path}: no valid JSON: {str(error)[:200]}", file=path) from None
+    document = parse_json(raw, path)
     if not isinstance(document, dict) or document.get("format") != "ckptkit.signature":
         raise FormatError(
             f'{path}: JSON, but no signature ("format": "ckptkit.signature" is missing); '
@@ -82,10 +79,32 @@ def parse_signature(raw: bytes, path: str) -> Signature:
         raise FormatError(
             f"{path}: a signature of version {str(version)[:40]!r}; this ckptkit reads 1", file=path
         )
+    return read_signature(document, path)
+
+
+def parse_json(raw: bytes, path: str) -> Any:
+    """Strict JSON: no name twice in one object, no NaN.
+
+    Raises:
+        FormatError: malformed.
+    """
     try:
-        json.dumps(
-            document, ensure_ascii=False
-        ).encode()  # an escaped lone surrogate makes a str that is no text
+        return json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path}: no valid JSON: {str(error)[:200]}", file=path) from None
+
+
+def read_signature(document: Any, path: str) -> Signature:
+    """A signature from the content of its document.
+
+    Raises:
+        FormatError: malformed, or not of this format.
+    """
+    if not isinstance(document, dict) or document.get("format") != "ckptkit.signature":
+        raise FormatError(f'{path}: holds no signature ("format": "ckptkit.signature" is missing)', file=path)
+    try:
+        # An escaped lone surrogate makes a str that is no text.
+        json.dumps(document, ensure_ascii=False).encode()
         return _signature(document)
     except (KeyError, TypeError, ValueError) as error:
         reason = f"the field {error} is missing" if isinstance(error, KeyError) else str(error)

@@ -26,18 +26,17 @@ def item_bytes(item: Item) -> Iterator[Buffer]:
             start = view.offset * DTYPES[view.dtype].bits // 8
             yield from item.source.read(view.storage, start, start + item.info.nbytes)
             return
-        tensor = strided(item)
-    else:
-        assert item.make is not None
-        tensor = item.make().detach()
-    name = str(tensor.dtype).removeprefix("torch.")
-    if tuple(tensor.shape) != item.info.shape or name != item.info.dtype:
+        yield from tensor_bytes(strided(item))
+        return
+    assert item.make is not None
+    count = 0
+    for chunk in item.make():
+        count += len(chunk)
+        yield chunk
+    if count != item.info.nbytes:
         raise WriteError(
-            f"{item.key!r} was planned as {list(item.info.shape)} {item.info.dtype} and computed as "
-            f"{list(tensor.shape)} {name}",
-            key=item.key,
+            f"{item.key!r} was planned as {item.info.nbytes} bytes and computed as {count}", key=item.key
         )
-    yield from tensor_bytes(tensor)
 
 
 def strided(item: Item) -> torch.Tensor:

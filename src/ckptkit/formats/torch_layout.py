@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from .base import Source, Storage, View
+from .base import Buffer, Source, Storage, View
 from .pickled.allowed import TYPED_STORAGES
 from .pickled.tree import OrderedNode
 from .pickled.writer import PickleWriter
 from .torch_views import itemsize
-
-if TYPE_CHECKING:
-    import torch
 
 _WIDEST = 16  # bytes of the widest element
 
@@ -26,7 +22,7 @@ class OutStorage:
         nbytes: its length.
         dtype: the one dtype of all tensors in it; None when they differ.
         source, storage, start: where its bytes come from; None for computed ones.
-        make: computes the one tensor in it.
+        make: computes the one tensor in it, as `Item.make`.
         key: its name in the file, given in order of appearance.
         label: the first tensor in it, for messages.
     """
@@ -36,7 +32,7 @@ class OutStorage:
     source: Source | None = None
     storage: Storage | None = None
     start: int = 0
-    make: Callable[[], torch.Tensor] | None = None
+    make: Callable[[], Iterator[Buffer]] | None = None
     key: str = ""
     label: str = ""
 
@@ -54,7 +50,7 @@ class OutTensor:
         label: its dotted place, for messages.
         shape, stride, dtype: as in `View`.
         source, view: where its bytes are; None for computed tensors.
-        make: computes it, contiguous.
+        make: computes it, as `Item.make`.
         tie: tensors with an equal, non-None tie are one.
         requires_grad, parameter, conj, neg: as it was saved.
     """
@@ -65,7 +61,7 @@ class OutTensor:
     dtype: str
     source: Source | None = None
     view: View | None = None
-    make: Callable[[], torch.Tensor] | None = None
+    make: Callable[[], Iterator[Buffer]] | None = None
     tie: Hashable = None
     requires_grad: bool = False
     parameter: bool = False

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import WriteError
 from ..text import safe
-from .base import Item, WriteRequest
+from .base import Buffer, Item, WriteRequest
 from .pickled import (
     DeviceNode,
     DtypeNode,
@@ -21,6 +21,7 @@ from .pickled import (
 from .pickled.errors import Refused
 from .pickled.keys import check_key
 from .roots import dotted
+from .tensor_bytes import tensor_bytes
 from .torch_layout import OutTensor, contiguous_stride
 from .torch_source import TorchSource
 
@@ -214,9 +215,8 @@ class TreeBuilder:
             raise WriteError(f"{self.request.target}: {key!r} holds a tensor without plain data", key=key)
         shape = tuple(value.shape)
 
-        def make() -> torch.Tensor:
-            plain: torch.Tensor = value.detach().cpu().resolve_conj().resolve_neg()
-            return plain.contiguous()
+        def make() -> Iterator[Buffer]:
+            return tensor_bytes(value.detach().cpu().resolve_conj().resolve_neg())
 
         dtype = str(value.dtype).removeprefix("torch.")
         tensor = OutTensor(key, shape, contiguous_stride(shape), dtype, make=make)

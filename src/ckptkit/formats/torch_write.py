@@ -9,21 +9,17 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from ..errors import FormatError, WriteError
 from ..files.atomic import AtomicFile
 from ..files.copy import write_all
-from .base import CHUNK, Buffer, Progress, Region, Source, Storage, WriteRequest, Written, WrittenFile
+from .base import Buffer, Progress, Region, Source, Storage, WriteRequest, Written, WrittenFile
 from .pickled.writer import PickleWriter
 from .torch_copy import Copier, compare_crc
 from .torch_layout import OutStorage, lay_out
 from .torch_tree import TreeBuilder
 from .zip_write import ZipWriter
 from .zipfmt import Archive
-
-if TYPE_CHECKING:
-    import torch
 
 TOP = "archive"
 _SMALL = 256 << 10
@@ -123,9 +119,7 @@ def _small(out: OutStorage) -> bytes:
     if out.nbytes == 0:
         return b""
     if out.make is not None:
-        buffer = bytearray(out.nbytes)
-        _into(buffer, _flat(out))
-        return bytes(buffer)
+        return b"".join([bytes(chunk) for chunk in _computed(out)])
     source, storage = _origin(out)
     data = b"".join(source.read(storage, out.start, out.start + out.nbytes))
     if len(data) != out.nbytes:
@@ -156,39 +150,18 @@ def _read(out: OutStorage) -> Iterator[Buffer]:
 
 
 def _computed(out: OutStorage) -> Iterator[Buffer]:
-    flat = _flat(out)
-    buffer = bytearray(CHUNK)
-    for at in range(0, out.nbytes, CHUNK):
-        part = memoryview(buffer)[: min(CHUNK, out.nbytes - at)]
-        _into(part, flat[at : at + len(part)])
-        yield part
+    assert out.make is not None
+    count = 0
+    for chunk in out.make():
+        count += len(chunk)
+        yield chunk
+    if count != out.nbytes:
+        raise WriteError(
+            f"{out.label!r} was planned as {out.nbytes} bytes and computed as {count}", key=out.label
+        )
 
 
 def _origin(out: OutStorage) -> tuple[Source, Storage]:
     if out.source is None or out.storage is None:
         raise WriteError(f"{out.label!r} has neither bytes nor a way to compute them", key=out.label)
     return out.source, out.storage
-
-
-def _flat(out: OutStorage) -> torch.Tensor:
-    """The computed tensor of a storage as one run of bytes."""
-    import torch
-
-    if out.make is None:
-        return torch.empty(0, dtype=torch.uint8)
-    tensor = out.make().detach().contiguous()
-    dtype = str(tensor.dtype).removeprefix("torch.")
-    if dtype != out.dtype or tensor.numel() * tensor.element_size() != out.nbytes:
-        raise WriteError(
-            f"{out.label!r} was planned as {out.nbytes} bytes of {out.dtype} and computed as "
-            f"{list(tensor.shape)} of {dtype}",
-            key=out.label,
-        )
-    return tensor.reshape(-1).view(torch.uint8)
-
-
-def _into(buffer: bytearray | memoryview, flat: torch.Tensor) -> None:
-    """Copy bytes of a tensor out, without numpy."""
-    import torch
-
-    torch.frombuffer(buffer, dtype=torch.uint8).copy_(flat)

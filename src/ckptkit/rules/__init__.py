@@ -7,11 +7,32 @@ from typing import Annotated
 from pydantic import Field
 
 from .base import Entry, Rule, State, untouched
+from .joins import Concat, Stack
 from .keys import AddPrefix, Drop, Keep, Rename, Renumber, StripPrefix
+from .layout import Permute, Reshape, Rotary, Transpose
+from .parts import Slice, Split, Unstack
+from .resizing import Resize
 from .tensors import Cast, Copy
 
 AnyRule = Annotated[
-    StripPrefix | AddPrefix | Rename | Renumber | Keep | Drop | Cast | Copy,
+    StripPrefix
+    | AddPrefix
+    | Rename
+    | Renumber
+    | Keep
+    | Drop
+    | Cast
+    | Copy
+    | Transpose
+    | Permute
+    | Reshape
+    | Rotary
+    | Split
+    | Unstack
+    | Slice
+    | Concat
+    | Stack
+    | Resize,
     Field(discriminator="op"),
 ]
 
@@ -19,14 +40,24 @@ __all__ = [
     "AddPrefix",
     "AnyRule",
     "Cast",
+    "Concat",
     "Copy",
     "Drop",
     "Entry",
     "Keep",
+    "Permute",
     "Rename",
     "Renumber",
+    "Reshape",
+    "Resize",
+    "Rotary",
     "Rule",
+    "Slice",
+    "Split",
+    "Stack",
     "State",
     "StripPrefix",
+    "Transpose",
+    "Unstack",
     "untouched",
 ]

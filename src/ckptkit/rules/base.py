@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -76,12 +76,12 @@ class State:
 
     Attributes:
         index: the number of the rule at work.
-        dropped: (key, rule index) of what was dropped so far.
+        dropped: (key, rule index, expression) of what was dropped so far.
     """
 
     def __init__(self, entries: dict[str, Entry]) -> None:
         self.index = 0
-        self.dropped: list[tuple[str, int]] = []
+        self.dropped: list[tuple[str, int, Expr]] = []
         self._entries: dict[str, Entry] | None
         self._keys: list[str]
         self._slots: list[Entry]
@@ -152,10 +152,60 @@ class State:
             fresh[key] = Entry(expr, info, (*entry.rules, self.index))
         self.entries = fresh
 
+    def rebuild(self, made: Mapping[str, Sequence[tuple[str, Entry]]], gone: Iterable[str] = ()) -> None:
+        """Put new keys where old ones stand, all at once.
+
+        Args:
+            made: old key to what stands in its place, which may hold the old key again.
+            gone: other keys that have become part of something.
+
+        Raises:
+            PlanError: two keys would end on one name, or a new name cannot be a key.
+        """
+        away = set(gone)
+        fresh: dict[str, Entry] = {}
+        origin: dict[str, str] = {}
+        for key, entry in self.entries.items():
+            if key in away and key not in made:
+                continue
+            for name, value in made.get(key, ((key, entry),)):
+                if name in fresh:
+                    raise collision(origin[name], key, name)
+                if name != key:
+                    check_key(name, key)
+                fresh[name] = value
+                origin[name] = key
+        self.entries = fresh
+
+    def made(self, expr: Expr, key: str, *parts: Entry) -> Entry:
+        """An entry that the rule at work makes of others.
+
+        Args:
+            expr: over the expressions of `parts`.
+            key: the key it is made from, for messages.
+            parts: what goes into it.
+
+        Raises:
+            PlanError: shapes or dtypes do not suit; names the key.
+        """
+        known = {id(part.expr): part.info for part in parts}
+
+        def info_of(node: Expr) -> TensorInfo:
+            return known.get(id(node)) or node.infer(tuple(info_of(e) for e in node.of))
+
+        try:
+            info = info_of(expr)
+        except PlanError as error:
+            raise PlanError(f"{key!r}: {error.message}", key=key) from None
+        rules = {number for part in parts for number in part.rules}
+        return Entry(expr, info, (*sorted(rules - {self.index}), self.index))
+
     def remove(self, keys: Iterable[str]) -> None:
         """Drop keys and remember which rule did it."""
         gone = set(keys)
-        self.dropped.extend((key, self.index) for key in self.entries if key in gone)
+        self.dropped.extend(
+            (key, self.index, entry.expr) for key, entry in self.entries.items() if key in gone
+        )
         self.entries = {key: entry for key, entry in self.entries.items() if key not in gone}
 
     def touch(self, keys: Iterable[str]) -> None:

@@ -13,7 +13,7 @@ from ..expr import Expr
 from ..patterns import nearest, select
 from ..regexes import check_replacement, compile_regex, required_literal
 from ..signatures import TensorInfo
-from .base import Entry, Regex, Rule, State, Text, check_key, collision, no_match
+from .base import Entry, Regex, Rule, State, Text, no_match
 from .keys import Keys
 
 
@@ -42,11 +42,13 @@ class Cast(Rule):
     Args:
         dtype: torch's name without ``torch.``, e.g. ``bfloat16``.
         keys: patterns of the keys to cast; all without.
+        allow_overflow: whether finite values may become infinite. Without, they stop the remap.
     """
 
     op: Literal["cast"] = "cast"
     dtype: DTypeName
     keys: Keys | None = None
+    allow_overflow: bool = False
 
     def apply(self, state: State) -> int:
         every = state.keys
@@ -65,7 +67,7 @@ class Cast(Rule):
                     f"{key!r} is no tensor, so it cannot be cast to {self.dtype}; leave it out of keys",
                     key=key,
                 )
-            expr = CastExpr(self.dtype, (entry.expr,))
+            expr = CastExpr(self.dtype, (entry.expr,), self.allow_overflow)
             return expr, expr.infer((entry.info,))
 
         touched = [k for k in found.keys if state.entries[k].info.kind == "tensor" or k in found.by_name]
@@ -102,21 +104,12 @@ class Copy(Rule):
 
     def apply(self, state: State) -> int:
         copies = self._copies(state)
-        fresh: dict[str, Entry] = {}
-        origin: dict[str, str] = {}
-        for key, entry in state.entries.items():
-            names = [(key, entry)]
-            if key in copies:
-                new = copies[key]
-                check_key(new, key)
-                touched = Entry(entry.expr, entry.info, (*entry.rules, state.index))
-                names = [(key, touched), (new, touched)]
-            for name, value in names:
-                if name in fresh:
-                    raise collision(origin[name], key, name)
-                fresh[name] = value
-                origin[name] = key
-        state.entries = fresh
+        made: dict[str, list[tuple[str, Entry]]] = {}
+        for key, new in copies.items():
+            entry = state.entries[key]
+            touched = Entry(entry.expr, entry.info, (*entry.rules, state.index))
+            made[key] = [(key, touched), (new, touched)]
+        state.rebuild(made)
         return len(copies)
 
     def _copies(self, state: State) -> dict[str, str]:
