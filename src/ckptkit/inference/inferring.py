@@ -9,6 +9,7 @@ from typing import Any
 from .align import Alignment, Containers, ranked
 from .candidates import Candidate, candidates
 from .groups import Group, Index, Shape, grouped
+from .leftovers import copies, leaf_matches, size_joins
 from .match import Match, Matcher
 from .similarity import Names
 from .virtual import Fused, Stacked, expression, fusions, note_gates, stacks, wanted_shapes
@@ -35,7 +36,11 @@ def matched(source: Mapping[str, Shape], target: Mapping[str, Shape]) -> dict[st
     all_theirs = _with_virtual(theirs, offered)
     names = Names(mine, theirs)
     options = candidates(all_mine, all_theirs, Alignment(Containers(mine), Containers(theirs)))
-    matches = Matcher(options, names).run()
+    matcher = Matcher(options, names)
+    matches = matcher.run()
+    matches = [*matches, *leaf_matches(mine, theirs, matches, names, matcher.context)]
+    matches = [*matches, *size_joins(mine, theirs, matches)]
+    matches = [*matches, *copies(theirs, matches)]
     answers: dict[str, Answer] = {}
     for match in matches:
         _answer(match, answers)

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
+from .align import ranked
 from .candidates import Candidate
 from .context import Context
 from .groups import Group, Index
 from .lexicon import SHADOWS
 from .similarity import Names
-from .virtual import members
+from .virtual import members, real_leaves
 from .words import stage
 
 # (margin over every rival, least score): from the clearest to what is left.
@@ -34,6 +35,17 @@ class Match:
     score: float
     ordered: bool = False
     alone: bool = False
+    copy_of: Group | None = None
+
+    def leaves(self, used: set[tuple[Group, Index, str]], filled: set[tuple[Group, Index, str]]) -> None:
+        """Add the (group, index, leaf) that the match uses and fills; those of the real groups."""
+        c = self.candidate
+        pairs = c.pairs if c.pairs is not None else ranked(c.source, c.target)
+        for theirs, mine in pairs.items():
+            for leaf in c.target.instances[theirs]:
+                if leaf in c.source.instances[mine]:
+                    used.update(real_leaves(c.source, mine, leaf))
+                    filled.update(real_leaves(c.target, theirs, leaf))
 
 
 class Matcher:
@@ -42,12 +54,15 @@ class Matcher:
     Args:
         options: target group to candidates.
         names: name similarity.
+        context: of matches made before.
     """
 
-    def __init__(self, options: dict[Group, list[Candidate]], names: Names) -> None:
+    def __init__(
+        self, options: dict[Group, list[Candidate]], names: Names, context: Context | None = None
+    ) -> None:
         self._options = options
         self._names = names
-        self._context = Context()
+        self.context = Context() if context is None else context
         self._used: dict[Group, set[Index]] = {}
         self._filled: set[Group] = set()
         self.matches: list[Match] = []
@@ -97,7 +112,7 @@ class Matcher:
                 0.32 * self._names.path(s, t) + 0.32 * self._names.local(s, t) + 0.1 * self._names.literal(s, t)
             )
             both = len(s.leaves & t.leaves)
-            score = c.name + 0.26 * self._context.support(s, t)
+            score = c.name + 0.26 * self.context.support(s, t)
             score += 0.06 * both / max(1, len(s.leaves | t.leaves))
             score -= 0.03 * c.virtual + 0.1 * (c.how == "reshape") + 0.1 * (1.0 - c.cover)
             if _shadow(s) and not _shadow(t):
@@ -144,7 +159,7 @@ class Matcher:
             pairs = match.candidate.pairs
             for m in members(s):
                 self._used.setdefault(m, set()).update(m.instances if pairs is None else pairs.values())
-            self._context.note(s, t)
+            self.context.note(s, t)
             self._names.learn(s, t)
             self.matches.append(match)
             any_new = True

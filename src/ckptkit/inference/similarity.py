@@ -30,9 +30,9 @@ class Names:
             c: max(0.08, log(total / (n + 1)) / log(total)) * (0.35 if c in FAINT else 1.0)
             for c, n in counts.items()
         }
-        self._path: dict[int, Weights] = {}
-        self._local: dict[int, Weights] = {}
-        self._tokens: dict[int, Weights] = {}
+        self._path: dict[Group, Weights] = {}
+        self._local: dict[Group, Weights] = {}
+        self._tokens: dict[Group, Weights] = {}
         self._learned: dict[tuple[str, str], float] = {}
         self._pairs: Counter[tuple[str, str]] = Counter()
         self._seen: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
@@ -72,7 +72,7 @@ class Names:
         }
 
     def _weights(self, group: Group) -> tuple[Weights, Weights, Weights]:
-        key = id(group)
+        key = group
         if key not in self._path:
             path: defaultdict[str, float] = defaultdict(float)
             local: defaultdict[str, float] = defaultdict(float)

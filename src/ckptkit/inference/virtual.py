@@ -185,3 +185,16 @@ def stacks(groups: Iterable[Group], wanted: Mapping[Shape, int]) -> list[Stacked
             stacked.__dict__["tokens"] = group.tokens
             result.append(stacked)
     return result
+
+
+def real_leaves(group: Group, index: Index, leaf: str) -> list[tuple[Group, Index, str]]:
+    """The leaves of real groups that a leaf of a group is made of."""
+    if isinstance(group, Fused):
+        return [found for part in group.parts for found in real_leaves(part, index, leaf)]
+    if isinstance(group, Stacked):
+        inside = [i for i in group.inner.indices if i[: len(index)] == index]
+        return [found for i in inside for found in real_leaves(group.inner, i, leaf)]
+    origin = getattr(group, "origin", None)
+    if origin is not None:
+        return [(origin, index, group.leaf_name)]  # type: ignore[attr-defined]
+    return [(group, index, leaf)]
