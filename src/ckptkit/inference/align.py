@@ -54,14 +54,17 @@ class Alignment:
     def __init__(self, source: Containers, target: Containers) -> None:
         self._source, self._target = source, target
         self._maps: dict[tuple[Prefix, Prefix], dict[int, int]] = {}
+        self.spread: set[tuple[Prefix, Prefix]] = set()
 
     def blocks(self, source: Prefix, target: Prefix) -> dict[int, int]:
         """Target index to source index, only where one alignment is best; the blocks keep their order."""
         key = (source, target)
         if key not in self._maps:
-            self._maps[key] = _align(
-                self._source.sequence(source), self._target.sequence(target), same=source == target
-            )
+            mine, theirs = self._source.sequence(source), self._target.sequence(target)
+            self._maps[key] = _align(mine, theirs, same=source == target)
+            if not self._maps[key] and len(mine) > len(theirs) > 1:
+                self._maps[key] = _spread(mine, theirs)
+                self.spread.add(key)
         return self._maps[key]
 
 
@@ -95,6 +98,15 @@ def _align(
     first = _alignment(n, m, likeness, late=False)
     last = _alignment(n, m, likeness, late=True)
     return {target[t][0]: source[s][0] for t, s in first.items() if last.get(t) == s}
+
+
+def _spread(source: list[tuple[int, Counter[Shape]]], target: list[tuple[int, Counter[Shape]]]) -> dict[int, int]:
+    """Fewer equal blocks than the source has: taken evenly from the first to the last."""
+    blocks = [c for _, c in (*source, *target)]
+    if any(_likeness(blocks[0], c) < 0.5 for c in blocks[1:]):
+        return {}
+    step = (len(source) - 1) / (len(target) - 1)
+    return {number: source[round(k * step)][0] for k, (number, _) in enumerate(target)}
 
 
 def _alignment(n: int, m: int, likeness, *, late: bool) -> dict[int, int]:  # type: ignore[no-untyped-def]

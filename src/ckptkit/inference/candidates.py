@@ -31,6 +31,7 @@ class Candidate:
     cover: float = 1.0
     name: float = 0.0
     score: float = 0.0
+    spread: bool = False
 
     @property
     def virtual(self) -> int:
@@ -103,6 +104,7 @@ def _partial(
         pairs = through(alignment.blocks(across, prefix), other, group, group.leaf)
         if pairs:
             found[other] = Candidate(other, group, "partial", pairs, len(pairs) / len(group.instances))
+            found[other].spread = (across, prefix) in alignment.spread
 
 
 def _turned(shapes: tuple[Shape | None, ...]) -> tuple[Shape | None, ...] | None:

@@ -2,49 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .align import Alignment, Containers, ranked
-from .candidates import Candidate, candidates
-from .groups import Group, Index, Shape, grouped
+from .align import Alignment, Containers, outermost
+from .candidates import candidates
+from .groups import Group, Shape, grouped
 from .leftovers import copies, leaf_matches, size_joins
 from .match import Match, Matcher
 from .similarity import Names
-from .virtual import Fused, Stacked, expression, fusions, note_gates, stacks, wanted_shapes
-
-Expr = dict[str, Any]
+from .virtual import Fused, Stacked, fusions, note_gates, stacks, wanted_shapes
 
 
-@dataclass(slots=True)
-class Answer:
-    """Where one target key comes from."""
+def matched(source: Mapping[str, Shape], target: Mapping[str, Shape]) -> list[Match]:
+    """Which modules of the source fill which of the target.
 
-    expr: Expr
-    confidence: str
-    why: str
+    Args:
+        source: key to shape.
+        target: key to shape.
 
-
-def matched(source: Mapping[str, Shape], target: Mapping[str, Shape]) -> dict[str, Answer]:
-    """Target key to its answer, by names and shapes."""
+    Returns:
+        The matches; none uses what another uses, but for copies.
+    """
     mine, theirs = grouped(source), grouped(target)
+    if not mine or not theirs:
+        return []
     note_gates(mine)
     note_gates(theirs)
-    wanted, offered = wanted_shapes(theirs), wanted_shapes(mine)
-    all_mine = _with_virtual(mine, wanted)
-    all_theirs = _with_virtual(theirs, offered)
+    all_mine = _with_virtual(mine, wanted_shapes(theirs))
+    all_theirs = _with_virtual(theirs, wanted_shapes(mine))
     names = Names(mine, theirs)
     options = candidates(all_mine, all_theirs, Alignment(Containers(mine), Containers(theirs)))
     matcher = Matcher(options, names)
-    matches = matcher.run()
-    matches = [*matches, *leaf_matches(mine, theirs, matches, names, matcher.context)]
-    matches = [*matches, *size_joins(mine, theirs, matches)]
-    matches = [*matches, *copies(theirs, matches)]
-    answers: dict[str, Answer] = {}
-    for match in matches:
-        _answer(match, answers)
-    return answers
+    matches = list(matcher.run())
+    matches += leaf_matches(mine, theirs, matches, names, matcher.context)
+    matches += size_joins(mine, theirs, matches)
+    _turn_squares(matches)
+    matches += copies(theirs, matches)
+    return matches
 
 
 def _with_virtual(groups: list[Group], wanted: Mapping[Any, int]) -> list[Group]:
@@ -58,51 +53,23 @@ def _reversed(shape: Shape | None) -> Any:
     return (*shape[:-2], *shape[-2:][::-1]) if shape else None
 
 
-def _answer(match: Match, answers: dict[str, Answer]) -> None:
-    c = match.candidate
-    pairs = c.pairs if c.pairs is not None else ranked(c.source, c.target)
-    confidence = "likely"
-    for theirs, mine in pairs.items():
-        leaves = c.source.instances[mine]
-        for leaf, (key, shape) in c.target.instances[theirs].items():
-            if leaf not in leaves:
-                continue
-            made, have = leaves[leaf]
-            expr = _shaped(expression(made), have, shape, c)
-            if expr is None:
-                continue
-            for k, e in _unfold(c.target, theirs, leaf, key, expr):
-                answers[k] = Answer(e, confidence, f"score {match.score:.2f} margin {match.margin:.2f}")
-
-
-def _shaped(expr: Expr, have: Shape, want: Shape, c: Candidate) -> Expr | None:
-    if c.how == "transpose" and len(have) >= 2 and have[:-2] + have[-2:][::-1] == want:
-        n = len(have)
-        return {"op": "transpose", "dims": [n - 2, n - 1], "of": [expr]}
-    if have == want:
-        return expr
-    if c.how == "reshape":
-        return {"op": "reshape", "shape": list(want), "of": [expr]}
-    return None
-
-
-def _unfold(group: Group, index: Index, leaf: str, key: Any, expr: Expr) -> list[tuple[str, Expr]]:
-    """The real target keys under a fused or stacked target."""
-    if isinstance(group, Fused):
-        start = 0
-        result = []
-        for part in group.parts:
-            name, shape = part.instances[index][leaf]
-            piece = {"op": "slice", "dim": 0, "start": start, "stop": start + shape[0], "of": [expr]}
-            start += shape[0]
-            result.extend(_unfold(part, index, leaf, name, piece))
-        return result
-    if isinstance(group, Stacked):
-        result = []
-        inner = group.inner
-        found = [i for i in inner.indices if i[:-1] == index]
-        for n, i in enumerate(found):
-            piece = {"op": "select", "dim": 0, "index": n, "of": [expr]}
-            result.extend(_unfold(inner, i, leaf, inner.instances[i][leaf][0], piece))
-        return result
-    return [(str(key), expr)]
+def _turn_squares(matches: Iterable[Match]) -> None:
+    """A square matrix beside transposed ones is transposed too; beside both kinds its shape is silent."""
+    beside: dict[object, set[bool]] = {}
+    squares: list[tuple[object, Match]] = []
+    for match in matches:
+        c = match.candidate
+        shape = c.target.shapes[0] or ()
+        if len(shape) < 2 or len(shape) > 3 or isinstance(c.target, (Fused, Stacked)) or c.how == "reshape":
+            continue
+        place = outermost(c.target.template)
+        if shape[-1] == shape[-2]:
+            squares.append((place, match))
+        else:
+            beside.setdefault(place, set()).add(c.how == "transpose")
+    for place, match in squares:
+        kinds = beside.get(place, set())
+        if kinds == {True}:
+            match.turn = True
+        elif True in kinds:
+            match.silent = True

@@ -36,6 +36,11 @@ class Match:
     ordered: bool = False
     alone: bool = False
     copy_of: Group | None = None
+    turn: bool = False
+    silent: bool = False
+    support: float = 0.0
+    telling: bool = False
+    rival_copy: Group | None = None
 
     def leaves(self, used: set[tuple[Group, Index, str]], filled: set[tuple[Group, Index, str]]) -> None:
         """Add the (group, index, leaf) that the match uses and fills; those of the real groups."""
@@ -66,6 +71,7 @@ class Matcher:
         self._used: dict[Group, set[Index]] = {}
         self._filled: set[Group] = set()
         self.matches: list[Match] = []
+        self._first = _by_member([c for found in options.values() for c in found])
 
     def run(self) -> list[Match]:
         """Match what can be matched."""
@@ -159,6 +165,7 @@ class Matcher:
             pairs = match.candidate.pairs
             for m in members(s):
                 self._used.setdefault(m, set()).update(m.instances if pairs is None else pairs.values())
+            self._remark(match)
             self.context.note(s, t)
             self._names.learn(s, t)
             self.matches.append(match)
@@ -166,6 +173,18 @@ class Matcher:
         if any_new:
             self._names.settle()
         return any_new
+
+    def _remark(self, match: Match) -> None:
+        """Note what later says how far the match can be trusted."""
+        c = match.candidate
+        mine = {id(o): o for m in members(c.source) for o in self._first[0].get(m, ())}
+        theirs = {id(o): o for m in members(c.target) for o in self._first[1].get(m, ())}
+        match.alone = len(mine.keys() | theirs.keys()) == 1
+        match.support = self.context.support(c.source, c.target)
+        match.telling = _telling(c.target)
+        for o in theirs.values():
+            if o.target is c.target and o.source is not c.source and _twins(o.source, c.source, c.target):
+                match.rival_copy = o.source
 
     def _ties(self) -> bool:
         """Equals that only numbers or stages tell apart: the k-th of one side is the k-th of the other."""
@@ -218,6 +237,14 @@ def _leaning(scores: dict[tuple[Group, Group], float], sources: list[Group], tar
         for m, x in enumerate(targets)
         for y in targets[m + 1 :]
     )
+
+
+def _twins(one: Group, other: Group, target: Group) -> bool:
+    """Whether two groups differ in one token only, of which the target has neither."""
+    if len(one.template) != len(other.template):
+        return False
+    differing = [(a, b) for a, b in zip(one.template, other.template, strict=True) if a != b]
+    return len(differing) == 1 and not set(differing[0]) & set(target.template)
 
 
 def _shadow(group: Group) -> bool:
