@@ -9,7 +9,7 @@ from typing import Literal
 
 from .align import Alignment, outermost, through
 from .groups import Group, Index, Shape
-from .virtual import Fused, Stacked, members
+from .virtual import Fused, Stacked, members, ordered_as
 
 How = Literal["same", "transpose", "reshape", "partial"]
 
@@ -83,6 +83,8 @@ def candidates(
             c
             for c in found.values()
             if not (isinstance(c.source, (Fused, Stacked)) and isinstance(c.target, (Fused, Stacked)))
+            and ordered_as(c.source, c.target)
+            and ordered_as(c.target, c.source)
         ]
     return result
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from .groups import Group
 from .match import Match
-from .virtual import Fused, Stacked
+from .virtual import Fused, Stacked, spelled
 
 Confidence = Literal["certain", "likely", "guess"]
 COMPARE = "compare the outputs of both models on one input"
@@ -28,6 +28,11 @@ def judged(match: Match) -> tuple[Confidence, str]:
         return "guess", (
             "the target has fewer equal blocks than the source, and nothing says which to take: these are spread "
             "evenly from the first to the last; check which blocks the target was made of"
+        )
+    unsure = _unspelled(source, target) or _unspelled(target, source)
+    if unsure:
+        return "guess", (
+            f"no name says in which order {unsure} lie; the gate is taken to be second: " + COMPARE
         )
     if isinstance(source, Fused) or isinstance(getattr(source, "inner", None), Fused):
         order = source if isinstance(source, Fused) else source.inner  # type: ignore[attr-defined]
@@ -63,6 +68,13 @@ def judged(match: Match) -> tuple[Confidence, str]:
             return "likely", "same name and shape; the other side has more or fewer of these blocks"
         return "certain", "same name, same shape"
     return _moved(match)
+
+
+def _unspelled(made: Group, whole: Group) -> str:
+    fused = made.inner if isinstance(made, Stacked) else made
+    if isinstance(fused, Fused) and fused.order and spelled(fused.order, whole) is None:
+        return " and ".join(p.template[-1] for p in fused.parts)
+    return ""
 
 
 def _moved(match: Match) -> tuple[Confidence, str]:

@@ -30,6 +30,8 @@ TOKENS: dict[str, tuple[str, ...]] = {
     "wo": ("out",),
     "wi": ("up",),
     "wqkv": ("q", "k", "v"),
+    "w12": ("gate", "up"),
+    "w13": ("gate", "up"),
     "w_q": ("q",),
     "w_k": ("k",),
     "w_v": ("v",),
@@ -199,4 +201,13 @@ STAGES: dict[str, int] = {
 }
 
 # Parts that are stored fused: in the order in which the parts lie.
-FUSED: tuple[tuple[str, ...], ...] = (("q", "k", "v"), ("k", "v"), ("gate", "up"))
+# Gated units have no one order: where the name of the whole does not spell it, the gate is taken to lie second, as in
+# torch.nn.functional.glu.
+FUSED: tuple[tuple[str, ...], ...] = (
+    ("q", "k", "v"),
+    ("k", "v"),
+    ("q", "k"),
+    ("gate", "up"),
+    ("up", "gate"),
+)
+UNSPELLED = {frozenset(("gate", "up")): ("up", "gate")}

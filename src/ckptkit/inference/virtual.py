@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Any
 
 from .groups import Group, Index, Shape
-from .lexicon import FUSED
+from .lexicon import FUSED, UNSPELLED
 
 _PARTS = {part for parts in FUSED for part in parts}
 
@@ -20,6 +20,7 @@ class Fused(Group):
     """Parts concatenated along dim 0, in the order of `parts`."""
 
     parts: tuple[Group, ...]
+    order: tuple[str, ...] = ()
 
 
 class Stacked(Group):
@@ -35,6 +36,22 @@ def members(group: Group) -> tuple[Group, ...]:
     if isinstance(group, Stacked):
         return members(group.inner)
     return (group,)
+
+
+def ordered_as(made: Group, whole: Group) -> bool:
+    """Whether the parts of a fused group lie in the order that the whole's name spells, or in the usual one."""
+    fused = made.inner if isinstance(made, Stacked) else made
+    if not isinstance(fused, Fused) or not fused.order:
+        return True
+    return fused.order == (spelled(fused.order, whole) or UNSPELLED.get(frozenset(fused.order), fused.order))
+
+
+def spelled(parts: tuple[str, ...], whole: Group) -> tuple[str, ...] | None:
+    """The parts in the order in which a name holds them; None when it lacks one."""
+    for _, found in reversed(whole.tokens):
+        if all(p in found for p in parts):
+            return tuple(sorted(parts, key=found.index))
+    return None if frozenset(parts) in UNSPELLED else parts
 
 
 def expression(value: Any) -> dict[str, Any]:
@@ -133,6 +150,7 @@ def _fuse(parts: list[Group], rest: tuple[Any, ...], order: tuple[str, ...]) -> 
     common = [i for i in parts[0].indices if all(i in p.instances for p in parts)]
     fused = Fused((*before, "+".join(p.template[len(before)] for p in parts), *after))
     fused.parts = tuple(parts)
+    fused.order = order
     for index in common:
         leaves = [p.instances[index] for p in parts]
         made: dict[str, tuple[Any, Shape]] = {}
