@@ -26,6 +26,8 @@ if TYPE_CHECKING:
         UsageError,
         WriteError,
     )
+    from .inference.inferring import infer
+    from .inference.result import Inference
     from .load_report import LoadReport
     from .modules.checking import check
     from .modules.loading import load, load_hook
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Inference": "inference.result",
+    "infer": "inference.inferring",
     "CastError": "errors",
     "RoundTrip": "roundtrips",
     "load_plan": "plan_file",
@@ -76,6 +80,7 @@ __all__ = [
     "ConfigError",
     "FormatError",
     "IncompatibleKeysError",
+    "Inference",
     "KeyNotFoundError",
     "LoadConfig",
     "LoadReport",
@@ -90,6 +95,7 @@ __all__ = [
     "UsageError",
     "WriteError",
     "check",
+    "infer",
     "load",
     "load_hook",
     "load_plan",

@@ -16,6 +16,7 @@ COMMANDS = {
     "remap": "rename, keep, drop, cast and copy keys by rules, and write the result",
     "convert": "write the same tensors in another format",
     "check": "say whether a checkpoint would load, and if not, why",
+    "infer": "find the rules that turn one checkpoint's keys into another's",
     "schema": "print the JSON Schema of a config",
 }
 SUMMARY = "Rename, repair, convert and explain PyTorch and safetensors checkpoints."

@@ -5,13 +5,84 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..checkpoint import signature as signature_of
+from ..config import RemapConfig
+from ..plans import make_plan
+from ..signatures import Signature
 from .align import Alignment, Containers, outermost
 from .candidates import candidates
+from .confidence import judged
 from .groups import Group, Shape, grouped
 from .leftovers import copies, leaf_matches, size_joins
 from .match import Match, Matcher
+from .result import Inference, Inferred
 from .similarity import Names
+from .steps import steps
+from .synthesis import selection, synthesised
 from .virtual import Fused, Stacked, fusions, note_gates, stacks, wanted_shapes
+
+
+def infer(source: Any, target: Any, *, drop_unused: bool = False) -> Inference:
+    """Find the rules that turn one checkpoint's keys into another's, from names and shapes alone.
+
+    Args:
+        source: a path, a mapping of tensors, a Checkpoint, a Signature or an `nn.Module`.
+        target: likewise.
+        drop_unused: end the rules with a drop of what the target does not have.
+
+    Returns:
+        The rules, what they do to each target key, and how far each is to be trusted. Data is not read.
+
+    Raises:
+        FormatError: a file cannot be read.
+    """
+    mine, theirs = signature_of(source), signature_of(target)
+    wanted = steps(matched(_shapes(mine), _shapes(theirs)))
+    ties = {key: group for group in theirs.tied for key in group}
+    for twin, key in list(wanted.copies):
+        # A tied target is one tensor: what fills its partner fills it.
+        if key in ties and twin in ties[key]:
+            wanted.copies.remove((twin, key))
+            del wanted.exprs[key]
+    rules, plan = synthesised(mine, theirs, wanted)
+    if drop_unused:
+        surplus = [o.key for o in plan.outputs if o.key not in theirs]
+        if surplus:
+            drop = {"op": "drop", "keys": selection(surplus, [o.key for o in plan.outputs])}
+            rules = [*rules, drop]
+            plan = make_plan(mine, RemapConfig.parse({"rules": rules}))
+    made = {o.key: o.expr for o in plan.outputs if o.key in theirs}
+    outputs = []
+    used: set[str] = set()
+    verdicts: dict[int, tuple[Any, str]] = {}
+    for key in theirs:
+        if key not in made:
+            continue
+        used.update(made[key].reads())
+        match = wanted.match_of.get(key)
+        if match is None:
+            verdict = ("guess", "the rules leave this key as it is; nothing else speaks for it")
+        else:
+            verdict = verdicts.setdefault(id(match), judged(match))
+        outputs.append(Inferred(key, made[key], *verdict))
+    tied = []
+    for key, group in ties.items():
+        partner = next((k for k in group if k in made), None)
+        if key not in made and partner is not None:
+            tied.append((key, partner))
+    settled = made.keys() | {key for key, _ in tied}
+    return Inference(
+        RemapConfig.parse({"rules": rules}),
+        tuple(outputs),
+        tuple(key for key in theirs if key not in settled),
+        tuple(key for key in mine if key not in used),
+        tuple(tied),
+    )
+
+
+def _shapes(signature: Signature) -> dict[str, Shape]:
+    """Key to shape; entries that are no tensors get one that no tensor has."""
+    return {k: t.shape if t.kind == "tensor" else (-1,) for k, t in signature.tensors.items()}
 
 
 def matched(source: Mapping[str, Shape], target: Mapping[str, Shape]) -> list[Match]:
