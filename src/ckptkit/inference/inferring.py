@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..checkpoint import signature as signature_of
+from ..collector import gc_paused
 from ..config import RemapConfig
 from ..plans import make_plan
 from ..signatures import Signature
@@ -37,6 +38,11 @@ def infer(source: Any, target: Any, *, drop_unused: bool = False) -> Inference:
         FormatError: a file cannot be read.
     """
     mine, theirs = signature_of(source), signature_of(target)
+    with gc_paused():
+        return _infer(mine, theirs, drop_unused)
+
+
+def _infer(mine: Signature, theirs: Signature, drop_unused: bool) -> Inference:
     wanted = steps(matched(_shapes(mine), _shapes(theirs)))
     ties = {key: group for group in theirs.tied for key in group}
     for twin, key in list(wanted.copies):

@@ -179,7 +179,8 @@ class Matcher:
         c = match.candidate
         mine = {id(o): o for m in members(c.source) for o in self._first[0].get(m, ())}
         theirs = {id(o): o for m in members(c.target) for o in self._first[1].get(m, ())}
-        match.alone = len(mine.keys() | theirs.keys()) == 1
+        plain = [o for o in {**mine, **theirs}.values() if not o.virtual]
+        match.alone = plain == [c]
         match.support = self.context.support(c.source, c.target)
         match.telling = _telling(c.target)
         for o in theirs.values():
@@ -243,8 +244,11 @@ def _twins(one: Group, other: Group, target: Group) -> bool:
     """Whether two groups differ in one token only, of which the target has neither."""
     if len(one.template) != len(other.template):
         return False
-    differing = [(a, b) for a, b in zip(one.template, other.template, strict=True) if a != b]
-    return len(differing) == 1 and not set(differing[0]) & set(target.template)
+    differing = [n for n, (a, b) in enumerate(zip(one.template, other.template, strict=True)) if a != b]
+    if len(differing) != 1 or any("{}" in t for t in one.template[: differing[0] + 1]):
+        return False
+    names = {one.template[differing[0]], other.template[differing[0]]}
+    return differing[0] < len(one.template) - 1 and not names & set(target.template)
 
 
 def _shadow(group: Group) -> bool:

@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from .renames import numbered, regex, rewrites
@@ -68,6 +69,7 @@ def renamed(key: str, rules: Iterable[RuleData]) -> str:
     return key
 
 
+@lru_cache(maxsize=4096)
 def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern)
 

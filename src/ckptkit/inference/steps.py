@@ -123,7 +123,7 @@ def _step(result: Steps, match: Match, theirs: Index, mine: Index, leaf: str) ->
 def _stacked(group: Stacked, index: Index, leaf: str) -> tuple[tuple[str, ...], ...]:
     """For each place in the stack the source keys that are concatenated there."""
     inner = group.inner
-    found = [i for i in inner.indices if i[: len(index)] == index]
+    found = group.places[index]
     if isinstance(inner, Fused):
         return tuple(tuple(str(p.instances[i][leaf][0]) for p in inner.parts) for i in found)
     return tuple((str(inner.instances[i][leaf][0]),) for i in found)
@@ -145,7 +145,7 @@ def _cut(
         return
     assert isinstance(target, Stacked)
     inner = target.inner
-    found = [i for i in inner.indices if i[: len(index)] == index]
+    found = target.places[index]
     parts = inner.parts if isinstance(inner, Fused) else (inner,)
     names = tuple(tuple(str(p.instances[i][leaf][0]) for p in parts) for i in found)
     sizes = tuple(p.instances[found[0]][leaf][1][0] if len(parts) > 1 else 0 for p in parts)

@@ -27,6 +27,7 @@ class Stacked(Group):
     """The instances of the deepest index stacked along a new dim 0."""
 
     inner: Group
+    places: dict[Index, list[Index]]
 
 
 def members(group: Group) -> tuple[Group, ...]:
@@ -187,8 +188,9 @@ def stacks(groups: Iterable[Group], wanted: Mapping[Shape, int]) -> list[Stacked
         token = group.template[where].replace("{}", "").strip("_")
         stacked = Stacked((*group.template[:where], *((token,) if token else ()), *group.template[where + 1 :]))
         stacked.inner = group
+        stacked.places = {}
         for outer, found in groupby(group.indices, key=lambda i: i[:-1]):
-            indices = list(found)
+            indices = stacked.places[outer] = list(found)
             if [i[-1] for i in indices] != list(range(len(indices))):
                 continue
             first = group.instances[indices[0]]
@@ -210,8 +212,7 @@ def real_leaves(group: Group, index: Index, leaf: str) -> list[tuple[Group, Inde
     if isinstance(group, Fused):
         return [found for part in group.parts for found in real_leaves(part, index, leaf)]
     if isinstance(group, Stacked):
-        inside = [i for i in group.inner.indices if i[: len(index)] == index]
-        return [found for i in inside for found in real_leaves(group.inner, i, leaf)]
+        return [found for i in group.places[index] for found in real_leaves(group.inner, i, leaf)]
     origin = getattr(group, "origin", None)
     if origin is not None:
         return [(origin, index, group.leaf_name)]  # type: ignore[attr-defined]
