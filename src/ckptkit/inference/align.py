@@ -55,6 +55,7 @@ class Alignment:
         self._source, self._target = source, target
         self._maps: dict[tuple[Prefix, Prefix], dict[int, int]] = {}
         self.spread: set[tuple[Prefix, Prefix]] = set()
+        self.reversed: set[tuple[Prefix, Prefix]] = set()
 
     def blocks(self, source: Prefix, target: Prefix) -> dict[int, int]:
         """Target index to source index, only where one alignment is best; the blocks keep their order."""
@@ -62,6 +63,10 @@ class Alignment:
         if key not in self._maps:
             mine, theirs = self._source.sequence(source), self._target.sequence(target)
             self._maps[key] = _align(mine, theirs, same=source == target)
+            if len(mine) == len(theirs) > 1 and self._maps[key] == {
+                t[0]: s[0] for s, t in zip(mine[::-1], theirs, strict=True)
+            }:
+                self.reversed.add(key)
             if not self._maps[key] and len(mine) > len(theirs) > 1:
                 self._maps[key] = _spread(mine, theirs)
                 self.spread.add(key)
@@ -87,6 +92,8 @@ def _align(
     n, m = len(source), len(target)
     if n == m and all(likeness(k, k) >= 0.5 for k in range(n)):
         return {t[0]: s[0] for s, t in zip(source, target, strict=True)}
+    if n == m and all(likeness(n - 1 - k, k) >= 0.75 for k in range(n)):
+        return {t[0]: s[0] for s, t in zip(source[::-1], target, strict=True)}
     if same:
         numbers = {number: k for k, (number, _) in enumerate(source)}
         common = [(numbers[number], k) for k, (number, _) in enumerate(target) if number in numbers]
@@ -164,3 +171,18 @@ def through(blocks: dict[int, int], source: Group, target: Group, leaf: str) -> 
             ):
                 pairs[index] = other
     return pairs
+
+
+def subsequence(source: Group, target: Group) -> dict[Index, Index]:
+    """Instances paired where the target's shapes are a run of the source's, in one place only."""
+    mine, theirs = source.shapes, target.shapes
+    if len(theirs) >= len(mine) or None in theirs:
+        return {}
+    runs = [
+        d
+        for d in range(len(mine) - len(theirs) + 1)
+        if mine[d] == theirs[0] and mine[d : d + len(theirs)] == theirs
+    ]
+    if len(runs) != 1:
+        return {}
+    return dict(zip(target.indices, source.indices[runs[0] :], strict=False))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
-from .align import Alignment, outermost, through
+from .align import Alignment, outermost, subsequence, through
 from .groups import Group, Index, Shape
 from .virtual import Fused, Stacked, members, ordered_as
 
@@ -69,7 +69,13 @@ def candidates(
     for group in target:
         found: dict[Group, Candidate] = {}
         for other in exact.get(group.shapes, ()):
-            found[other] = Candidate(other, group, "same")
+            candidate = Candidate(other, group, "same")
+            if _backwards(other, group, alignment):
+                pairs = _across(other, group, alignment)
+                if len(pairs) < len(group.instances):
+                    continue
+                candidate.pairs = pairs
+            found[other] = candidate
         turned = _turned(group.shapes)
         if turned is not None:
             for other in exact.get(turned, ()):
@@ -92,21 +98,35 @@ def candidates(
 def _partial(
     group: Group, single: dict[Shape, list[Group]], alignment: Alignment, found: dict[Group, Candidate]
 ) -> None:
-    """Candidates that share some instances, through an alignment of the blocks around them."""
-    prefix = outermost(group.template)
-    if prefix is None:
-        return
+    """Candidates that share some instances, through the blocks around them or as a run of shapes."""
     shapes = list(dict.fromkeys(s for s in group.shapes if s is not None))[:4]
     for other in {id(g): g for s in shapes for g in single.get(s, ())}.values():
-        if other in found:
+        if other in found or other.leaf != group.leaf:
             continue
-        across = outermost(other.template)
-        if across is None or other.depth != group.depth or other.leaf != group.leaf:
-            continue
-        pairs = through(alignment.blocks(across, prefix), other, group, group.leaf)
+        pairs = _across(other, group, alignment)
+        places = outermost(other.template), outermost(group.template)
+        spread = places in alignment.spread
+        if not pairs and len(other.instances) <= 512:
+            pairs, spread = subsequence(other, group), False
         if pairs:
-            found[other] = Candidate(other, group, "partial", pairs, len(pairs) / len(group.instances))
-            found[other].spread = (across, prefix) in alignment.spread
+            candidate = Candidate(other, group, "partial", pairs, len(pairs) / len(group.instances))
+            candidate.spread = spread
+            found[other] = candidate
+
+
+def _across(source: Group, target: Group, alignment: Alignment) -> dict[Index, Index]:
+    mine, theirs = outermost(source.template), outermost(target.template)
+    if mine is None or theirs is None or source.depth != target.depth:
+        return {}
+    return through(alignment.blocks(mine, theirs), source, target, target.leaf)
+
+
+def _backwards(source: Group, target: Group, alignment: Alignment) -> bool:
+    mine, theirs = outermost(source.template), outermost(target.template)
+    if mine is None or theirs is None:
+        return False
+    alignment.blocks(mine, theirs)
+    return (mine, theirs) in alignment.reversed
 
 
 def _turned(shapes: tuple[Shape | None, ...]) -> tuple[Shape | None, ...] | None:

@@ -85,7 +85,7 @@ def _moved(match: Match) -> tuple[Confidence, str]:
     same_end = bool(ends[0]) and ends[0] == ends[1]
     if c.how == "partial":
         return "likely", "blocks aligned by what they hold; numbers differ"
-    if not same_end and (_mixes(source) or _mixes(target)):
+    if (_mixes(source) or _mixes(target)) and _inside(source) != _inside(target):
         return _least(match), (
             f"{where} mean the same projection; the order of rows inside it (heads, rotary halves) is not visible: "
             + COMPARE
@@ -101,6 +101,12 @@ def _moved(match: Match) -> tuple[Confidence, str]:
 
 def _least(match: Match) -> Confidence:
     return "likely" if match.score >= 0.3 else "guess"
+
+
+def _inside(group: Group) -> tuple[str, ...]:
+    """The path inside the innermost block; without one the last two tokens."""
+    last = max((n for n, t in enumerate(group.template) if "{}" in t), default=len(group.template) - 3)
+    return group.template[last + 1 :]
 
 
 def _mixes(group: Group) -> bool:

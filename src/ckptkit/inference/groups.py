@@ -187,13 +187,25 @@ def _repeats(
     sample = numbers if len(numbers) <= 6 else [numbers[round(n * (len(numbers) - 1) / 5)] for n in range(6)]
     members = [[node for _, node in family[n][:3]] for n in sample]
     if all(_is_module(nodes) for nodes in members):
-        if not whole:
-            return len(family) >= 4
-        return len(family) >= 4 or len({_shapes(nodes) for nodes in members}) == 1
-    if nested and len(family) <= 3 and len({_all_shapes(nodes[0]) for nodes in members}) > 1:
+        if len(family) < 4:
+            return whole and _alike(family)
+        kinds = {tuple((leaf, len(shape)) for leaf, shape in _shapes(nodes)) for nodes in members}
+        return len(kinds) == 1 or (whole and len(family) >= 8)
+    if nested and len(family) <= 3 and not _alike(family):
         return False  # a few unequal parts of a block: their numbers are names
     likeness = _likeness([_structure(nodes) for nodes in members])
     return likeness >= (0.3 if whole else 0.5) or (whole and len(family) >= 4)
+
+
+def _alike(family: dict[int, list[tuple[Index, _Node]]]) -> bool:
+    """Whether the members hold the same shapes, wherever they stand side by side."""
+    seen: dict[Index, tuple[Shape, ...]] = {}
+    for members in family.values():
+        for index, node in members:
+            shapes = _all_shapes(node)
+            if seen.setdefault(index, shapes) != shapes:
+                return False
+    return True
 
 
 def _is_module(nodes: list[_Node]) -> bool:

@@ -20,7 +20,7 @@ from .result import Inference, Inferred
 from .similarity import Names
 from .steps import steps
 from .synthesis import selection, synthesised
-from .virtual import Fused, Stacked, fusions, note_gates, stacks, wanted_shapes
+from .virtual import Fused, Stacked, fusions, note_attention, note_gates, stacks, wanted_shapes
 
 
 def infer(source: Any, target: Any, *, drop_unused: bool = False) -> Inference:
@@ -104,8 +104,9 @@ def matched(source: Mapping[str, Shape], target: Mapping[str, Shape]) -> list[Ma
     mine, theirs = grouped(source), grouped(target)
     if not mine or not theirs:
         return []
-    note_gates(mine)
-    note_gates(theirs)
+    for side in (mine, theirs):
+        note_gates(side)
+        note_attention(side)
     all_mine = _with_virtual(mine, wanted_shapes(theirs))
     all_theirs = _with_virtual(theirs, wanted_shapes(mine))
     names = Names(mine, theirs)

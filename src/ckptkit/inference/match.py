@@ -286,17 +286,18 @@ def _order(groups: list[Group]) -> list[Group] | None:
     numbers = [g.numbers for g in groups]
     if len(names) == 1 and len(set(numbers)) == len(groups):
         return sorted(groups, key=lambda g: g.numbers)
-    places = [_stage(g) for g in groups]
+    shared = set.intersection(*({t for t, _ in g.tokens} for g in groups))
+    places = [_stage(g, shared) for g in groups]
     if None not in places and len(set(places)) == len(groups):
-        return sorted(groups, key=lambda g: _stage(g) or 0)
+        return sorted(groups, key=lambda g: _stage(g, shared) or 0)
     if len(set(numbers)) == len(groups) and len({len(n) for n in numbers}) == 1:
         return sorted(groups, key=lambda g: g.numbers)
     return None
 
 
-def _stage(group: Group) -> int | None:
-    for _, found in reversed(group.tokens):
-        place = stage(found)
-        if place is not None:
+def _stage(group: Group, shared: set[str]) -> int | None:
+    """The stage that the first telling token names, tokens that all groups have left out."""
+    for token, found in group.tokens:
+        if token not in shared and (place := stage(found)) is not None:
             return place
     return None

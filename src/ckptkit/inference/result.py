@@ -59,7 +59,7 @@ class Inference:
         return {
             "format": "ckptkit.inference",
             "version": 1,
-            "config": self.config.to_dict(),
+            "config": {**self.config.to_dict(), "rules": self.config.to_dict().get("rules", [])},
             "outputs": [
                 {"key": o.key, "expr": o.expr.to_json(), "confidence": o.confidence, "why": o.why}
                 for o in self.outputs

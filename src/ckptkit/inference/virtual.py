@@ -85,6 +85,30 @@ def note_gates(groups: Iterable[Group]) -> None:
                     g.__dict__["tokens"] = (*g.tokens[:-1], (g.tokens[-1][0], (concept,)))
 
 
+def note_attention(groups: Iterable[Group]) -> None:
+    """Where a block has two attentions and one is named self or cross, the other one is the other."""
+    families: dict[tuple[object, ...], dict[str, list[tuple[Group, int]]]] = {}
+    for group in groups:
+        for n, (token, found) in enumerate(group.tokens):
+            if "attn" in found:
+                where = group.template.index(token)
+                kind = tuple(c for c in found if c not in ("attn", "self", "cross"))
+                families.setdefault((group.template[:where], kind), {}).setdefault(token, []).append((group, n))
+    for tokens in families.values():
+        if len(tokens) != 2:
+            continue
+        sides = [next((c for c in places[0][0].tokens[places[0][1]][1] if c in _SIDES), None) for places in tokens.values()]
+        for side, other, places in zip(sides, sides[::-1], tokens.values(), strict=True):
+            if side is None and other is not None:
+                for group, n in places:
+                    token, found = group.tokens[n]
+                    named = (token, (_SIDES[other], *found))
+                    group.__dict__["tokens"] = (*group.tokens[:n], named, *group.tokens[n + 1 :])
+
+
+_SIDES = {"self": "cross", "cross": "self"}
+
+
 def _stem(token: str) -> str:
     return "".join(c for c in token if not c.isdigit())
 

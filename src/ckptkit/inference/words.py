@@ -75,21 +75,20 @@ def _modified(found: list[str]) -> tuple[str, ...]:
         if concept == "forward" and "mlp" in result:
             continue
         result.append(concept)
+    if "encoder" in result and "attn" in result and "self" not in result:
+        result[result.index("encoder")] = "cross"  # encoder_attn: attention to the encoder's output
     return tuple(result)
 
 
 def stage(found: tuple[str, ...]) -> int | None:
     """Where in a block these concepts stand, None when they do not say."""
-    if "encoder" in found and "attn" in found:
+    if "cross" in found:
         return STAGES["cross"]
     best: int | None = None
     for concept in found:
-        shift = 0
-        base = concept
-        if "-" in concept:
-            before, _, base = concept.partition("-")
-            shift = 5 if before == "post" else -5
-        if base in STAGES:
-            place = STAGES[base] + shift
-            best = place if best is None else min(best, place) if base != "cross" else place
+        before, dash, base = concept.partition("-")
+        place = STAGES.get(base if dash else concept)
+        if place is not None:
+            place += (5 if before == "post" else -5) if dash else 0
+            best = place if best is None else min(best, place)
     return best
