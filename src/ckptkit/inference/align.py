@@ -160,17 +160,29 @@ def ranked(source: Group, target: Group) -> dict[Index, Index]:
 def through(blocks: dict[int, int], source: Group, target: Group, leaf: str) -> dict[Index, Index]:
     """Instances paired through a map of the outermost index, where the shapes agree."""
     pairs: dict[Index, Index] = {}
-    for index in target.indices:
-        if index and index[0] in blocks:
-            other = (blocks[index[0]], *index[1:])
-            if (
-                other in source.instances
-                and leaf in source.instances[other]
-                and leaf in target.instances[index]
-                and source.instances[other][leaf][1] == target.instances[index][leaf][1]
-            ):
+    mine, theirs = _inner(source), _inner(target)
+    for outer, wanted in theirs.items():
+        have = mine.get(blocks.get(outer, -1), [])
+        if set(wanted) <= set(have):
+            inside = list(zip(wanted, wanted, strict=True))
+        elif len(wanted) == len(have):
+            inside = list(zip(wanted, have, strict=True))
+        else:
+            continue
+        for t, s in inside:
+            index, other = (outer, *t), (blocks[outer], *s)
+            shapes = source.instances[other].get(leaf, ("", None))[1], target.instances[index].get(leaf, ("", ()))[1]
+            if shapes[0] == shapes[1]:
                 pairs[index] = other
     return pairs
+
+
+def _inner(group: Group) -> dict[int, list[Index]]:
+    """Outermost index to the rest of the indices."""
+    found: dict[int, list[Index]] = {}
+    for index in group.indices:
+        found.setdefault(index[0], []).append(index[1:])
+    return found
 
 
 def subsequence(source: Group, target: Group) -> dict[Index, Index]:

@@ -116,7 +116,7 @@ def _partial(
 
 def _across(source: Group, target: Group, alignment: Alignment) -> dict[Index, Index]:
     mine, theirs = outermost(source.template), outermost(target.template)
-    if mine is None or theirs is None or source.depth != target.depth:
+    if mine is None or theirs is None:
         return {}
     return through(alignment.blocks(mine, theirs), source, target, target.leaf)
 

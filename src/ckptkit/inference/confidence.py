@@ -21,7 +21,7 @@ def judged(match: Match) -> tuple[Confidence, str]:
     c = match.candidate
     source, target = c.source, c.target
     if match.copy_of is not None:
-        return "likely" if _embeds(target) else "guess", (
+        return "likely", (
             f"a copy of what {_label(match.copy_of)} takes, which has its shape; verify that the two share their values"
         )
     if c.spread:
@@ -111,10 +111,6 @@ def _inside(group: Group) -> tuple[str, ...]:
 
 def _mixes(group: Group) -> bool:
     return any(p in ("q", "k") for _, found in group.tokens[-2:] for p in found)
-
-
-def _embeds(group: Group) -> bool:
-    return len(group.instances) == 1
 
 
 def _label(group: Group) -> str:

@@ -189,7 +189,7 @@ def _repeats(
     if all(_is_module(nodes) for nodes in members):
         if len(family) < 4:
             return whole and _alike(family)
-        kinds = {tuple((leaf, len(shape)) for leaf, shape in _shapes(nodes)) for nodes in members}
+        kinds = {max(len(shape) for _, shape in _shapes(nodes)) for nodes in members}
         return len(kinds) == 1 or (whole and len(family) >= 8)
     if nested and len(family) <= 3 and not _alike(family):
         return False  # a few unequal parts of a block: their numbers are names

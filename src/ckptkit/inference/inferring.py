@@ -14,13 +14,13 @@ from .align import Alignment, Containers, outermost
 from .candidates import candidates
 from .confidence import judged
 from .groups import Group, Shape, grouped
-from .leftovers import copies, leaf_matches, size_joins
+from .leftovers import copies, leaf_matches, size_joins, towers
 from .match import Match, Matcher
 from .result import Inference, Inferred
 from .similarity import Names
 from .steps import steps
 from .synthesis import selection, synthesised
-from .virtual import Fused, Stacked, fusions, note_attention, note_gates, stacks, wanted_shapes
+from .virtual import Fused, Stacked, fusions, members, note_attention, note_gates, stacks, wanted_shapes
 
 
 def infer(source: Any, target: Any, *, drop_unused: bool = False) -> Inference:
@@ -113,6 +113,12 @@ def matched(source: Mapping[str, Shape], target: Mapping[str, Shape]) -> list[Ma
     options = candidates(all_mine, all_theirs, Alignment(Containers(mine), Containers(theirs)))
     matcher = Matcher(options, names)
     matches = list(matcher.run())
+    repeats = set(towers(theirs, matches))
+    if repeats:
+        for target in list(options):
+            if repeats.intersection(members(target)):
+                del options[target]
+        matches = list(matcher.run())
     matches += leaf_matches(mine, theirs, matches, names, matcher.context)
     matches += size_joins(mine, theirs, matches)
     _turn_squares(matches)

@@ -11,7 +11,7 @@ from .context import Context
 from .groups import Group, Index
 from .match import Match, Matcher
 from .similarity import Names
-from .virtual import Fused, expression
+from .virtual import Fused, expression, members
 
 Used = set[tuple[Group, Index, str]]
 
@@ -125,6 +125,23 @@ def _twin(group: Group, theirs: list[Group], by_target: dict[Group, Match]) -> G
             ):
                 return twin
     return None
+
+
+def towers(groups: list[Group], matches: list[Match]) -> list[Group]:
+    """All but the first of several equal towers of which none is matched: one source may serve them all."""
+    done = {m for match in matches for m in members(match.candidate.target)}
+    content: dict[tuple[int, tuple[str, ...], object], list[tuple[str, list[Group]]]] = {}
+    by_prefix: dict[tuple[str, ...], list[Group]] = {}
+    for group in groups:
+        for depth in range(1, len(group.template)):
+            if "{}" in group.template[depth - 1]:
+                break
+            by_prefix.setdefault(group.template[:depth], []).append(group)
+    for prefix, members_ in by_prefix.items():
+        if len(members_) >= 3 and not any(g in done for g in members_):
+            structure = frozenset((g.template[len(prefix) :], g.shapes) for g in members_)
+            content.setdefault((len(prefix), prefix[:-1], structure), []).append((prefix[-1], members_))
+    return [g for found in content.values() for _, more in sorted(found, key=lambda f: f[0])[1:] for g in more]
 
 
 def _has(group: Group, wanted: set[str]) -> bool:

@@ -147,11 +147,10 @@ class Matcher:
         chosen = [
             Match(c, c.score, c.score, alone=True)
             for c in alive
-            if c.how == "same"
+            if (c.how == "same" or (c.how == "partial" and c.cover == 1.0))
             and c.source.leaves == c.target.leaves
             and _telling(c.target)
-            and all(len(by_source[m]) == 1 for m in members(c.source))
-            and all(len(by_target[m]) == 1 for m in members(c.target))
+            and _rival(c, by_source, members(c.source)) == _rival(c, by_target, members(c.target)) == 0.0
         ]
         return self._accept(chosen)
 
@@ -296,8 +295,11 @@ def _order(groups: list[Group]) -> list[Group] | None:
 
 
 def _stage(group: Group, shared: set[str]) -> int | None:
-    """The stage that the first telling token names, tokens that all groups have left out."""
-    for token, found in group.tokens:
-        if token not in shared and (place := stage(found)) is not None:
-            return place
+    """The stage that the first telling token inside the block names, first of those that not all groups have."""
+    last = max((n for n, t in enumerate(group.template) if "{}" in t), default=-1)
+    inside = group.template[last + 1 :]
+    for common in (False, True):
+        for token, found in group.tokens:
+            if token in inside and (common or token not in shared) and (place := stage(found)) is not None:
+                return place
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from math import log
+from os.path import commonprefix
 
 from .groups import Group
 from .lexicon import FAINT, RELATED
@@ -78,7 +79,10 @@ class Names:
             local: defaultdict[str, float] = defaultdict(float)
             tokens: defaultdict[str, float] = defaultdict(float)
             decay = 1.0
-            for token, found in reversed(group.tokens):
+            bare = [token for token, _ in group.tokens]
+            for n, (token, found) in reversed(list(enumerate(group.tokens))):
+                if token.isdigit() and n:
+                    token = f"{bare[n - 1]}.{token}"  # a number says something only beside its name
                 for c in found:
                     rarity = self._rarity.get(c, 0.5)
                     path[c] = max(path[c], rarity)
@@ -116,8 +120,11 @@ class Names:
 
 
 def _abbreviates(x: str, y: str) -> float:
-    """Whether one word begins the other."""
+    """Whether one word begins the other, or both have one stem."""
     short, long = sorted((x, y), key=len)
+    stem = len(commonprefix((x, y)))
+    if stem >= 5 and stem >= 0.7 * len(long):
+        return 0.8
     if not long.startswith(short) or short == long:
         return 0.0
     if len(short) >= 3:
