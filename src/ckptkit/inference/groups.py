@@ -189,10 +189,11 @@ def _repeats(
     if all(_is_module(nodes) for nodes in members):
         if len(family) < 4:
             return whole and _alike(family)
-        kinds = {max(len(shape) for _, shape in _shapes(nodes)) for nodes in members}
+        kinds = {max(len(shape) for _, shape in _shapes(nodes)) > 1 for nodes in members}
         return len(kinds) == 1 or (whole and len(family) >= 8)
-    if nested and len(family) <= 3 and not _alike(family):
-        return False  # a few unequal parts of a block: their numbers are names
+    if nested and len(family) <= 3:
+        # A few small or unequal parts of a block: their numbers are names.
+        return _alike(family) and len(_all_shapes(members[0][0])) >= 8
     likeness = _likeness([_structure(nodes) for nodes in members])
     return likeness >= (0.3 if whole else 0.5) or (whole and len(family) >= 4)
 

@@ -17,7 +17,8 @@ from .words import stage
 
 # (margin over every rival, least score): from the clearest to what is left.
 ROUNDS = ((0.25, 0.55), (0.15, 0.45), (0.1, 0.35), (0.06, 0.3), (0.03, 0.25), (0.015, 0.2))
-NEAR = 0.06
+NEAR = (0.012, 0.03, 0.06)
+LEAST = 0.15
 TIE = 0.015
 
 
@@ -190,35 +191,41 @@ class Matcher:
         """Equals that only numbers or stages tell apart: the k-th of one side is the k-th of the other."""
         alive = self._alive()
         self._score(alive)
-        by_source, by_target = _by_member(alive)
-        best: dict[Group, frozenset[Candidate]] = {}
-        for options in (by_source, by_target):
-            for group, found in options.items():
-                top = max(c.score for c in found)
-                best[group] = frozenset(c for c in found if c.score >= top - NEAR)
+        rows: dict[Group, list[Candidate]] = {}
+        for c in alive:
+            rows.setdefault(c.target, []).append(c)
+        return any(self._tied(rows, near) for near in NEAR)
+
+    def _tied(self, rows: dict[Group, list[Candidate]], near: float) -> bool:
+        best: dict[Group, dict[Group, Candidate]] = {}
         classes: dict[frozenset[Group], list[Group]] = {}
-        for group in by_target:
-            equal = best[group]
-            classes.setdefault(frozenset(c.source for c in equal), []).append(group)
+        for target, found in rows.items():
+            top = max(c.score for c in found)
+            best[target] = {c.source: c for c in found if c.score >= top - near}
+            classes.setdefault(frozenset(best[target]), []).append(target)
         chosen: list[Match] = []
         for sources, targets in classes.items():
             if len(sources) != len(targets) or len(targets) < 2:
                 continue
-            wanted = {(s, t) for s in sources for t in targets}
-            pairs = {(c.source, c.target): c for t in targets for c in best[t]}
-            if set(pairs) != wanted or any(
-                {c.target for c in best.get(m, ())} - set(targets) for s in sources for m in members(s)
+            scores = {(s, t): best[t][s].score for t in targets for s in sources}
+            least = min(scores.values()) - NEAR[-1]
+            real_sources = {m for s in sources for m in members(s)}
+            if least < LEAST or any(
+                c.score > least
+                for t, found in best.items()
+                if t not in targets
+                for s, c in found.items()
+                if not real_sources.isdisjoint(members(s))
             ):
                 continue
-            if _leaning({pair: c.score for pair, c in pairs.items()}, list(sources), targets) > TIE:
+            if _leaning(scores, list(sources), targets) > TIE:
                 continue
-            ranks = _order(sorted(sources, key=lambda g: g.template)), _order(
-                sorted(targets, key=lambda g: g.template)
-            )
-            if ranks[0] is None or ranks[1] is None:
+            mine = _order(sorted(sources, key=lambda g: g.template))
+            theirs = _order(sorted(targets, key=lambda g: g.template))
+            if mine is None or theirs is None:
                 continue
-            for s, t in zip(ranks[0], ranks[1], strict=True):
-                chosen.append(Match(pairs[s, t], 0.0, pairs[s, t].score, ordered=True))
+            for s, t in zip(mine, theirs, strict=True):
+                chosen.append(Match(best[t][s], 0.0, scores[s, t], ordered=True))
         return self._accept(chosen)
 
 
