@@ -41,6 +41,8 @@ TOKENS: dict[str, tuple[str, ...]] = {
     "embed_out": ("lm", "head"),
     "embed_in": ("token", "embed"),
     "lm_head": ("lm", "head"),
+    "unembed": ("lm", "head"),
+    "shared": ("token", "embed"),
     "cls_token": ("class", "token"),
     "class_embedding": ("class", "token"),
 }
@@ -131,6 +133,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "skip": ("downsample",),
     "fn": ("final",),
     "last": ("final",),
+    "logits": ("lm", "head"),
     "enc": ("encoder",),
     "dec": ("decoder",),
     "pred": ("predictor",),
@@ -180,6 +183,9 @@ FAINT = {"layer", "model", "module", "linear", "proj", "body", "net", "encoder_l
 
 # Copies of the weights that are not the ones a user means unless they say so.
 SHADOWS = {"ema", "teacher", "momentum", "shadow", "averaged", "swa", "avg"}
+
+# Names of two towers of which the second follows the first slowly, and is not the one that is trained.
+TWINS = (("q", "k"), ("query", "key"), ("student", "teacher"), ("online", "target"), ("base", "momentum"))
 
 # Where in a block a concept stands: what numbers mean when the other side has names. pre/post move it by 5.
 STAGES: dict[str, int] = {

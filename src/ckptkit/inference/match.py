@@ -10,14 +10,14 @@ from .align import ranked
 from .candidates import Candidate
 from .context import Context
 from .groups import Group, Index
-from .lexicon import SHADOWS
+from .lexicon import SHADOWS, TWINS
 from .similarity import Names
 from .virtual import members, real_leaves
-from .words import stage
+from .words import stage, subwords
 
 # (margin over every rival, least score): from the clearest to what is left.
 ROUNDS = ((0.25, 0.55), (0.15, 0.45), (0.1, 0.35), (0.06, 0.3), (0.03, 0.25), (0.015, 0.2))
-NEAR = (0.012, 0.03, 0.06)
+NEAR = (0.012, 0.03, 0.06, 0.1)
 LEAST = 0.15
 TIE = 0.015
 
@@ -72,6 +72,7 @@ class Matcher:
         self._used: dict[Group, set[Index]] = {}
         self._filled: set[Group] = set()
         self.matches: list[Match] = []
+        self._shadows = shadows(c.source for found in options.values() for c in found)
         self._first = _by_member([c for found in options.values() for c in found])
 
     def run(self) -> list[Match]:
@@ -122,7 +123,7 @@ class Matcher:
             score = c.name + 0.26 * self.context.support(s, t)
             score += 0.06 * both / max(1, len(s.leaves | t.leaves))
             score -= 0.03 * c.virtual + 0.1 * (c.how == "reshape") + 0.1 * (1.0 - c.cover)
-            if _shadow(s) and not _shadow(t):
+            if (_shadow(s) or s in self._shadows) and not _shadow(t):
                 score -= 0.2
             c.score = score
 
@@ -208,7 +209,7 @@ class Matcher:
             if len(sources) != len(targets) or len(targets) < 2:
                 continue
             scores = {(s, t): best[t][s].score for t in targets for s in sources}
-            least = min(scores.values()) - NEAR[-1]
+            least = min(scores.values()) - 0.06
             real_sources = {m for s in sources for m in members(s)}
             if least < LEAST or any(
                 c.score > least
@@ -259,6 +260,28 @@ def _twins(one: Group, other: Group, target: Group) -> bool:
 
 def _shadow(group: Group) -> bool:
     return any(c in SHADOWS for _, found in group.tokens for c in found)
+
+
+def shadows(groups: Iterable[Group]) -> set[Group]:
+    """Groups in towers that are the second of a pair: encoder_k beside encoder_q, target beside online."""
+    below: dict[tuple[str, ...], set[str]] = {}
+    places: dict[tuple[str, ...], set[Group]] = {}
+    for group in groups:
+        for depth, token in enumerate(group.template[:-1]):
+            if "{}" in token:
+                break
+            below.setdefault(group.template[:depth], set()).add(token)
+            places.setdefault(group.template[: depth + 1], set()).add(group)
+    found: set[Group] = set()
+    for prefix, tokens in below.items():
+        for token in tokens:
+            words = subwords(token)
+            for first, second in TWINS:
+                if second in words and any(
+                    subwords(t) == tuple(first if w == second else w for w in words) for t in tokens
+                ):
+                    found |= places[(*prefix, token)]
+    return found
 
 
 def _by_member(alive: list[Candidate]) -> tuple[dict[Group, list[Candidate]], dict[Group, list[Candidate]]]:
