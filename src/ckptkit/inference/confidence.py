@@ -92,7 +92,7 @@ def _moved(match: Match) -> tuple[Confidence, str]:
         )
     if same_end and source.numbers == target.numbers and match.margin >= 0.12 and match.support >= 0.5:
         return "certain", "same module name, same shape, and its surroundings move along"
-    if match.alone and match.score >= 0.45 and match.telling:
+    if match.alone and c.name >= 0.3 and match.score >= 0.45 and match.telling:
         return "certain", "no other module of either side has this shape, and the names agree"
     if match.alone:
         return _least(match), "no other module of either side has this shape; the names say little"

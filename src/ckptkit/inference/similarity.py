@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from functools import lru_cache
 from math import log
 from os.path import commonprefix
 
@@ -34,17 +35,25 @@ class Names:
         self._path: dict[Group, Weights] = {}
         self._local: dict[Group, Weights] = {}
         self._tokens: dict[Group, Weights] = {}
+        self._cache: dict[tuple[Group, Group], tuple[float, float]] = {}
         self._learned: dict[tuple[str, str], float] = {}
         self._pairs: Counter[tuple[str, str]] = Counter()
         self._seen: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
 
     def path(self, source: Group, target: Group) -> float:
         """Similarity of the whole paths, in [0, 1]."""
-        return self._dice(self._weights(source)[0], self._weights(target)[0])
+        return self._both(source, target)[0]
 
     def local(self, source: Group, target: Group) -> float:
         """Similarity of the paths' ends, in [0, 1]."""
-        return self._dice(self._weights(source)[1], self._weights(target)[1])
+        return self._both(source, target)[1]
+
+    def _both(self, source: Group, target: Group) -> tuple[float, float]:
+        found = self._cache.get((source, target))
+        if found is None:
+            a, b = self._weights(source), self._weights(target)
+            found = self._cache[source, target] = self._dice(a[0], b[0]), self._dice(a[1], b[1])
+        return found
 
     def literal(self, source: Group, target: Group) -> float:
         """The share of tokens that are letter by letter the same, the last ones weighing most."""
@@ -71,6 +80,7 @@ class Names:
         self._learned = {
             (x, y): n / max(self._seen[0][x], self._seen[1][y]) for (x, y), n in self._pairs.items()
         }
+        self._cache.clear()
 
     def _weights(self, group: Group) -> tuple[Weights, Weights, Weights]:
         key = group
@@ -114,9 +124,13 @@ class Names:
         return shared / whole if whole else 0.0
 
     def _related(self, x: str, y: str) -> float:
-        return max(
-            RELATED.get(frozenset((x, y)), 0.0), 0.85 * self._learned.get((x, y), 0.0), _abbreviates(x, y)
-        )
+        return max(_known(x, y), 0.85 * self._learned.get((x, y), 0.0))
+
+
+@lru_cache(maxsize=1 << 16)
+def _known(x: str, y: str) -> float:
+    """How related two concepts are before anything was matched."""
+    return max(RELATED.get(frozenset((x, y)), 0.0), _abbreviates(x, y))
 
 
 def _abbreviates(x: str, y: str) -> float:
