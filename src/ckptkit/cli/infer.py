@@ -24,7 +24,9 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("target", metavar="TARGET", nargs="?", help="the checkpoint whose keys are wanted")
     parser.add_argument("--like", metavar="CKPT", help="the same as TARGET")
     parser.add_argument("--model", metavar="MODULE:FACTORY", help="a class or function that builds the model")
-    parser.add_argument("--root", metavar="PATH", help="where the weights lie in SRC: auto, none, a dotted path")
+    parser.add_argument(
+        "--root", metavar="PATH", help="where the weights lie in SRC: auto, none, a dotted path"
+    )
     parser.add_argument("-o", "--output", metavar="FILE", help="write the rules as a config: .yaml or .json")
     parser.add_argument(
         "--values", action="store_true", help="compare data where names and shapes do not decide"
@@ -38,7 +40,9 @@ def run(arguments: Namespace) -> int:
     """Carry the command out: 0 every target key has a source, 1 some have none."""
     given = [a for a in (arguments.target, arguments.like, arguments.model) if a is not None]
     if len(given) != 1:
-        raise UsageError("infer needs one of TARGET, --like CKPT and --model MODULE:FACTORY, to know what to reach")
+        raise UsageError(
+            "infer needs one of TARGET, --like CKPT and --model MODULE:FACTORY, to know what to reach"
+        )
     if arguments.values and arguments.model is not None:
         raise UsageError("--values compares data with data; a model that is only built has none")
     from ..checkpoint import open as open_checkpoint
@@ -76,4 +80,6 @@ def _write(path: str, config: Any) -> None:
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        raise WriteError(f"{path}: cannot be written: {error.strerror}; choose another place", file=path) from None
+        raise WriteError(
+            f"{path}: cannot be written: {error.strerror}; choose another place", file=path
+        ) from None

@@ -107,7 +107,9 @@ def _align(
     return {target[t][0]: source[s][0] for t, s in first.items() if last.get(t) == s}
 
 
-def _spread(source: list[tuple[int, Counter[Shape]]], target: list[tuple[int, Counter[Shape]]]) -> dict[int, int]:
+def _spread(
+    source: list[tuple[int, Counter[Shape]]], target: list[tuple[int, Counter[Shape]]]
+) -> dict[int, int]:
     """Fewer equal blocks than the source has: taken evenly from the first to the last."""
     blocks = [c for _, c in (*source, *target)]
     if any(_likeness(blocks[0], c) < 0.5 for c in blocks[1:]):
@@ -132,8 +134,8 @@ def _alignment(n: int, m: int, likeness, *, late: bool) -> dict[int, int]:  # ty
         together = best[s - 1][t - 1] + value if value >= 0.5 else -1.0
         skip_s, skip_t, here = best[s - 1][t], best[s][t - 1], best[s][t]
         options = (
-            (together, 1), (skip_t, 2), (skip_s, 3)
-        ) if late else ((skip_s, 3), (skip_t, 2), (together, 1))
+            ((together, 1), (skip_t, 2), (skip_s, 3)) if late else ((skip_s, 3), (skip_t, 2), (together, 1))
+        )
         step = next(kind for value, kind in options if value >= here - 1e-9)
         if step == 1:
             result[t - 1] = s - 1
@@ -171,7 +173,10 @@ def through(blocks: dict[int, int], source: Group, target: Group, leaf: str) -> 
             continue
         for t, s in inside:
             index, other = (outer, *t), (blocks[outer], *s)
-            shapes = source.instances[other].get(leaf, ("", None))[1], target.instances[index].get(leaf, ("", ()))[1]
+            shapes = (
+                source.instances[other].get(leaf, ("", None))[1],
+                target.instances[index].get(leaf, ("", ()))[1],
+            )
             if shapes[0] == shapes[1]:
                 pairs[index] = other
     return pairs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
@@ -10,6 +11,7 @@ from typing import Literal
 from .align import Alignment, outermost, subsequence, through
 from .groups import Group, Index, Shape
 from .virtual import Fused, Stacked, members, ordered_as
+from .words import subwords
 
 How = Literal["same", "transpose", "reshape", "partial"]
 
@@ -65,10 +67,11 @@ def candidates(
             for shape in set(group.shapes):
                 if shape is not None:
                     single.setdefault(shape, []).append(group)
+    rare = Rare(source)
     result: dict[Group, list[Candidate]] = {}
     for group in target:
         found: dict[Group, Candidate] = {}
-        for other in exact.get(group.shapes, ()):
+        for other in rare.first(exact.get(group.shapes, []), group):
             candidate = Candidate(other, group, "same")
             if _backwards(other, group, alignment):
                 pairs = _across(other, group, alignment)
@@ -78,13 +81,13 @@ def candidates(
             found[other] = candidate
         turned = _turned(group.shapes)
         if turned is not None:
-            for other in exact.get(turned, ()):
+            for other in rare.first(exact.get(turned, []), group):
                 found.setdefault(other, Candidate(other, group, "transpose"))
-        for other in flat.get(_flat(group.shapes), ()):
+        for other in rare.first(flat.get(_flat(group.shapes), []), group):
             if other not in found:
                 found[other] = Candidate(other, group, "reshape")
         if not isinstance(group, (Fused, Stacked)):
-            _partial(group, single, alignment, found)
+            _partial(group, single, alignment, found, rare)
         result[group] = [
             c
             for c in found.values()
@@ -96,11 +99,15 @@ def candidates(
 
 
 def _partial(
-    group: Group, single: dict[Shape, list[Group]], alignment: Alignment, found: dict[Group, Candidate]
+    group: Group,
+    single: dict[Shape, list[Group]],
+    alignment: Alignment,
+    found: dict[Group, Candidate],
+    rare: Rare,
 ) -> None:
     """Candidates that share some instances, through the blocks around them or as a run of shapes."""
     shapes = list(dict.fromkeys(s for s in group.shapes if s is not None))[:4]
-    for other in {id(g): g for s in shapes for g in single.get(s, ())}.values():
+    for other in {id(g): g for s in shapes for g in rare.first(single.get(s, []), group)}.values():
         if other in found or other.leaf != group.leaf:
             continue
         pairs = _across(other, group, alignment)
@@ -112,6 +119,34 @@ def _partial(
             candidate = Candidate(other, group, "partial", pairs, len(pairs) / len(group.instances))
             candidate.spread = spread
             found[other] = candidate
+
+
+class Rare:
+    """Keeps the candidates of a group few where very many have its shape: those that share rare words.
+
+    Args:
+        groups: of the source.
+    """
+
+    most = 64
+
+    def __init__(self, groups: Iterable[Group]) -> None:
+        self._having: dict[str, list[Group]] = {}
+        for group in groups:
+            for word in {w for token, _ in group.tokens for w in (token, *subwords(token))}:
+                self._having.setdefault(word, []).append(group)
+
+    def first(self, groups: list[Group], target: Group) -> list[Group]:
+        """The groups if they are few, else those that share the most rare words with the target."""
+        if len(groups) <= self.most:
+            return groups
+        inside = set(groups)
+        shared: Counter[Group] = Counter()
+        for word in {w for token, _ in target.tokens for w in (token, *subwords(token))}:
+            having = self._having.get(word, [])
+            if len(having) <= self.most:
+                shared.update(g for g in having if g in inside)
+        return sorted(shared, key=lambda g: (-shared[g], g.template))[: self.most]
 
 
 def _across(source: Group, target: Group, alignment: Alignment) -> dict[Index, Index]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from .groups import Group
 from .match import Match
+from .result import Confidence
 from .virtual import Fused, Stacked, spelled
 
-Confidence = Literal["certain", "likely", "guess"]
 COMPARE = "compare the outputs of both models on one input"
 
 
@@ -37,7 +35,9 @@ def judged(match: Match) -> tuple[Confidence, str]:
     if isinstance(source, Fused) or isinstance(getattr(source, "inner", None), Fused):
         order = source if isinstance(source, Fused) else source.inner  # type: ignore[attr-defined]
         names = ", ".join(p.template[-1] for p in order.parts)
-        return _least(match), f"the sizes of {names} add up; verify their order and that heads are not interleaved"
+        return _least(
+            match
+        ), f"the sizes of {names} add up; verify their order and that heads are not interleaved"
     if isinstance(target, (Fused, Stacked)):
         return _least(match), (
             f"cut from {_label(source)}, whose size is the sum of the parts; verify their order and that heads "
@@ -45,7 +45,8 @@ def judged(match: Match) -> tuple[Confidence, str]:
         )
     if match.turn:
         return "likely", (
-            "square, so its shape is silent; transposed because the other matrices of the block are: " + COMPARE
+            "square, so its shape is silent; transposed because the other matrices of the block are: "
+            + COMPARE
         )
     if c.how == "transpose":
         return "likely", "the shape is the source's transposed"

@@ -11,11 +11,14 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
+from typing import Any
 
 from .words import concepts, subwords
 
 Index = tuple[int, ...]
 Shape = tuple[int, ...]
+INDEX = "{}"
 LEAVES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 _NUMBER = re.compile(r"([^0-9]*)([0-9]{1,9})([^0-9]*)\Z")
 _FUSED_LEAF = re.compile(r"(.+)_(weight|bias)\Z")
@@ -32,7 +35,7 @@ class Group:
     """
 
     template: tuple[str, ...]
-    instances: dict[Index, dict[str, tuple[str, Shape]]] = field(default_factory=dict)
+    instances: dict[Index, dict[str, tuple[Any, Shape]]] = field(default_factory=dict)
 
     @cached_property
     def indices(self) -> list[Index]:
@@ -49,9 +52,7 @@ class Group:
     def shapes(self) -> tuple[Shape | None, ...]:
         """The shape of that leaf in every instance, in order."""
         leaf = self.leaf
-        return tuple(
-            self.instances[i][leaf][1] if leaf in self.instances[i] else None for i in self.indices
-        )
+        return tuple(self.instances[i][leaf][1] if leaf in self.instances[i] else None for i in self.indices)
 
     @cached_property
     def leaves(self) -> frozenset[str]:
@@ -64,7 +65,7 @@ class Group:
         return tuple(
             (token, tuple(c for c in concepts(token.replace("{}", "")) if not c.isdigit()))
             for token in self.template
-            if token != "{}"
+            if token != INDEX
         )
 
     @cached_property
@@ -73,7 +74,7 @@ class Group:
         return tuple(
             int(w)
             for token in self.template
-            if token != "{}"
+            if token != INDEX
             for w in subwords(token.replace("{}", ""))
             if w.isdigit()
         )
@@ -176,9 +177,7 @@ def _split_leaf(token: str, template: tuple[str, ...], siblings: set[str]) -> tu
     return (*template, token), "weight"
 
 
-def _repeats(
-    before: str, after: str, family: dict[int, list[tuple[Index, _Node]]], nested: bool
-) -> bool:
+def _repeats(before: str, after: str, family: dict[int, list[tuple[Index, _Node]]], nested: bool) -> bool:
     """Whether the numbers of a family are indices of a repeated block."""
     whole = not before and not after
     if len(family) == 1:
@@ -255,5 +254,5 @@ _MASK = re.compile(r"[0-9]+")
 
 def _likeness(structures: list[frozenset[str]]) -> float:
     """The mean Jaccard index of neighbours."""
-    pairs = list(zip(structures, structures[1:], strict=False))
+    pairs = list(pairwise(structures))
     return sum(len(a & b) / max(1, len(a | b)) for a, b in pairs) / max(1, len(pairs))

@@ -16,7 +16,7 @@ from .confidence import judged
 from .groups import Group, Shape, grouped
 from .leftovers import copies, leaf_matches, size_joins, towers
 from .match import Match, Matcher
-from .result import Inference, Inferred
+from .result import Confidence, Inference, Inferred
 from .similarity import Names
 from .steps import steps
 from .synthesis import selection, synthesised
@@ -60,7 +60,8 @@ def _infer(mine: Signature, theirs: Signature, drop_unused: bool) -> Inference:
     made = {o.key: o.expr for o in plan.outputs if o.key in theirs}
     outputs = []
     used: set[str] = set()
-    verdicts: dict[int, tuple[Any, str]] = {}
+    verdicts: dict[int, tuple[Confidence, str]] = {}
+    verdict: tuple[Confidence, str]
     for key in theirs:
         if key not in made:
             continue
@@ -115,9 +116,9 @@ def matched(source: Mapping[str, Shape], target: Mapping[str, Shape]) -> list[Ma
     matches = list(matcher.run())
     repeats = set(towers(theirs, matches))
     if repeats:
-        for target in list(options):
-            if repeats.intersection(members(target)):
-                del options[target]
+        for group in list(options):
+            if repeats.intersection(members(group)):
+                del options[group]
         matches = list(matcher.run())
     matches += leaf_matches(mine, theirs, matches, names, matcher.context)
     matches += size_joins(mine, theirs, matches)
@@ -146,13 +147,13 @@ def _turn_squares(matches: Iterable[Match]) -> None:
         shape = c.target.shapes[0] or ()
         if len(shape) < 2 or len(shape) > 3 or isinstance(c.target, (Fused, Stacked)) or c.how == "reshape":
             continue
-        place = outermost(c.target.template)
+        place: object = outermost(c.target.template)
         if shape[-1] == shape[-2]:
             squares.append((place, match))
         else:
             beside.setdefault(place, set()).add(c.how == "transpose")
-    for place, match in squares:
-        kinds = beside.get(place, set())
+    for where, match in squares:
+        kinds = beside.get(where, set())
         if kinds == {True}:
             match.turn = True
         elif True in kinds:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import groupby, permutations
+from itertools import groupby, pairwise, permutations
 
 from .align import Alignment, Containers
 from .candidates import Candidate, candidates
@@ -73,10 +73,16 @@ def _loose(groups: Iterable[Group], taken: Used) -> Iterable[Loose]:
 def copies(theirs: list[Group], matches: list[Match]) -> list[Match]:
     """Copies of what is used already: an output head that shares the embedding, and twin towers."""
     by_target = {m.candidate.target: m for m in matches}
-    open_groups = [g for g in theirs if g not in by_target]
+    embeddings: dict[object, list[Group]] = {}
+    for target, match in by_target.items():
+        if not match.candidate.virtual and _has(target, {"embed", "token", "head"}):
+            embeddings.setdefault(target.shapes, []).append(target)
+    twins = _twins(theirs, by_target)
     found: list[Match] = []
-    for group in open_groups:
-        twin = _embedding(group, by_target) or _twin(group, theirs, by_target)
+    for group in theirs:
+        if group in by_target:
+            continue
+        twin = _embedding(group, embeddings) or twins.get(group)
         if twin is not None:
             c = by_target[twin].candidate
             copy = Candidate(c.source, group, c.how, c.pairs)
@@ -84,64 +90,60 @@ def copies(theirs: list[Group], matches: list[Match]) -> list[Match]:
     return found
 
 
-def _embedding(group: Group, by_target: dict[Group, Match]) -> Group | None:
+def _embedding(group: Group, embeddings: dict[object, list[Group]]) -> Group | None:
     """The token embedding whose shape an output head without a source has."""
     shape = group.shapes[0] or ()
     if len(group.instances) != 1 or len(shape) != 2 or shape[0] == shape[1]:
         return None
     if not _has(group, {"head", "out", "decoder", "embed", "lm"}):
         return None
-    same = [
-        t
-        for t, m in by_target.items()
-        if t.shapes == group.shapes and not m.candidate.virtual and _has(t, {"embed", "token", "shared", "head"})
-    ]
+    same = embeddings.get(group.shapes, [])
     return same[0] if len(same) == 1 else None
 
 
-def _twin(group: Group, theirs: list[Group], by_target: dict[Group, Match]) -> Group | None:
-    """The same module of a tower of equal structure, which is matched while this whole tower is open."""
-    for depth in range(len(group.template) - 1):
-        if "{}" in group.template[depth]:
-            return None
-        head, tail = group.template[:depth], group.template[depth + 1 :]
-        mine = [g for g in theirs if g.template[: depth + 1] == group.template[: depth + 1]]
-        if len(mine) < 3 or any(g in by_target for g in mine):
+def _below(groups: Iterable[Group]) -> dict[tuple[str, ...], list[Group]]:
+    """Prefixes that hold no index, with what lies below each."""
+    found: dict[tuple[str, ...], list[Group]] = {}
+    for group in groups:
+        for depth in range(1, len(group.template)):
+            if "{}" in group.template[depth - 1]:
+                break
+            found.setdefault(group.template[:depth], []).append(group)
+    return found
+
+
+def _twins(theirs: list[Group], by_target: dict[Group, Match]) -> dict[Group, Group]:
+    """Modules of an open tower, each with the same module of a matched tower of equal structure beside it."""
+    below = {p: found for p, found in _below(theirs).items() if len(found) >= 3}
+    beside: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    for prefix, found in below.items():
+        if all(g in by_target for g in found):
+            beside.setdefault(prefix[:-1], []).append(prefix)
+    result: dict[Group, Group] = {}
+    for prefix, found in below.items():
+        if any(g in by_target for g in found):
             continue
-        twins = [
-            m
-            for m in theirs
-            if m is not group and m.template[:depth] == head and m.template[depth + 1 :] == tail
-        ]
-        for twin in twins:
-            other = {
-                g.template[depth + 1 :]: g for g in theirs if g.template[: depth + 1] == twin.template[: depth + 1]
-            }
-            if all(
-                g.template[depth + 1 :] in other
-                and other[g.template[depth + 1 :]] in by_target
-                and other[g.template[depth + 1 :]].shapes == g.shapes
-                for g in mine
-            ):
-                return twin
-    return None
+        depth = len(prefix)
+        for other in beside.get(prefix[:-1], ()):
+            known = {(g.template[depth:], g.shapes): g for g in below[other]}
+            if all((g.template[depth:], g.shapes) in known for g in found):
+                for g in found:
+                    result.setdefault(g, known[g.template[depth:], g.shapes])
+                break
+    return result
 
 
 def towers(groups: list[Group], matches: list[Match]) -> list[Group]:
     """All but the first of several equal towers of which none is matched: one source may serve them all."""
     done = {m for match in matches for m in members(match.candidate.target)}
     content: dict[tuple[int, tuple[str, ...], object], list[tuple[str, list[Group]]]] = {}
-    by_prefix: dict[tuple[str, ...], list[Group]] = {}
-    for group in groups:
-        for depth in range(1, len(group.template)):
-            if "{}" in group.template[depth - 1]:
-                break
-            by_prefix.setdefault(group.template[:depth], []).append(group)
-    for prefix, members_ in by_prefix.items():
+    for prefix, members_ in _below(groups).items():
         if len(members_) >= 3 and not any(g in done for g in members_):
             structure = frozenset((g.template[len(prefix) :], g.shapes) for g in members_)
             content.setdefault((len(prefix), prefix[:-1], structure), []).append((prefix[-1], members_))
-    return [g for found in content.values() for _, more in sorted(found, key=lambda f: f[0])[1:] for g in more]
+    return [
+        g for found in content.values() for _, more in sorted(found, key=lambda f: f[0])[1:] for g in more
+    ]
 
 
 def _has(group: Group, wanted: set[str]) -> bool:
@@ -184,10 +186,10 @@ def size_joins(mine: list[Group], theirs: list[Group], matches: list[Match]) -> 
 
 def _by_names(parts: list[Group]) -> list[Group] | None:
     """An order that names give: by number, or the one whose words all others extend first."""
-    words = [[c for c in p.tokens[-1][1]] for p in parts]
+    words = [list(p.tokens[-1][1]) for p in parts]
     if all(w == words[0] for w in words) and len({p.numbers for p in parts}) == len(parts):
         return sorted(parts, key=lambda p: p.numbers)
     for order in permutations(range(len(parts))):
-        if all(set(words[a]) < set(words[b]) for a, b in zip(order, order[1:], strict=False)):
+        if all(set(words[a]) < set(words[b]) for a, b in pairwise(order)):
             return [parts[n] for n in order]
     return None

@@ -117,7 +117,9 @@ class Matcher:
         for c in candidates:
             s, t = c.source, c.target
             c.name = (
-                0.32 * self._names.path(s, t) + 0.32 * self._names.local(s, t) + 0.1 * self._names.literal(s, t)
+                0.32 * self._names.path(s, t)
+                + 0.32 * self._names.local(s, t)
+                + 0.1 * self._names.literal(s, t)
             )
             both = len(s.leaves & t.leaves)
             score = c.name + 0.26 * self.context.support(s, t)

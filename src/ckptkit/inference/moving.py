@@ -23,7 +23,6 @@ def move_rules(moves: list[Move], level: int) -> list[RuleData]:
         moves: the keys that are only renamed.
         level: 0 general patterns; 1 maps in the place of offsets; 2 every block number written out.
     """
-    moves = [m for m in moves]
     if level >= 2:
         moves = [_literal(m, range(len(m.mine)), range(len(m.theirs))) for m in moves]
         maps: dict[Tokens, dict[int, int]] = {}
@@ -198,7 +197,9 @@ def _prefixes(template: Tokens) -> list[Tokens]:
     return [template[: n + 1] for n, token in enumerate(template) if "{}" in token]
 
 
-def _unambiguous(templates: Iterable[tuple[Tokens, Tokens]], moves: list[Move]) -> list[tuple[Tokens, Tokens]]:
+def _unambiguous(
+    templates: Iterable[tuple[Tokens, Tokens]], moves: list[Move]
+) -> list[tuple[Tokens, Tokens]]:
     """One target per source template; where there are more, every instance is written out."""
     targets: dict[Tokens, set[Tokens]] = defaultdict(set)
     for source, target in templates:

@@ -61,8 +61,12 @@ def _line(
     rows: Sequence[tuple[tuple[str, ...], tuple[str, ...]]], members: list[int], index: int | None
 ) -> list[Line]:
     first = rows[members[0]]
-    sources = [list(zip(*(_slots(rows[n][0][k]) for n in members), strict=True)) for k in range(len(first[0]))]
-    targets = [list(zip(*(_slots(rows[n][1][k]) for n in members), strict=True)) for k in range(len(first[1]))]
+    sources = [
+        list(zip(*(_slots(rows[n][0][k]) for n in members), strict=True)) for k in range(len(first[0]))
+    ]
+    targets = [
+        list(zip(*(_slots(rows[n][1][k]) for n in members), strict=True)) for k in range(len(first[1]))
+    ]
     running = [[s for s, v in enumerate(slots) if len(set(v)) > 1 or s == index] for slots in sources]
     wanted = [v for slots in targets for v in slots if len(set(v)) > 1]
     for slots, run in zip(sources, running, strict=True):
@@ -112,11 +116,10 @@ def _singles(
 def _fill(key: str, names: list[str], *, escape: bool) -> str:
     leaf = _LEAF.search(key)
     head = key[: leaf.start() + 1] if leaf else key
-    parts = _NUMBER.split(head)
-    write = re.escape if escape else lambda text: text.replace("\\", "\\\\")
-    text = write(parts[0])
+    parts = [re.escape(p) if escape else p.replace("\\", "\\\\") for p in _NUMBER.split(head)]
+    text = parts[0]
     for name, part in zip(names, parts[1:], strict=False):
-        text += name + write(part)
+        text += name + part
     return text + names[-1] if leaf else text
 
 

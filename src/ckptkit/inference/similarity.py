@@ -6,7 +6,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from functools import lru_cache
 from math import log
-from os.path import commonprefix
 
 from .groups import Group
 from .lexicon import FAINT, RELATED
@@ -136,7 +135,7 @@ def _known(x: str, y: str) -> float:
 def _abbreviates(x: str, y: str) -> float:
     """Whether one word begins the other, or both have one stem."""
     short, long = sorted((x, y), key=len)
-    stem = len(commonprefix((x, y)))
+    stem = next((n for n, (a, b) in enumerate(zip(x, y, strict=False)) if a != b), len(short))
     if stem >= 5 and stem >= 0.7 * len(long):
         return 0.8
     if not long.startswith(short) or short == long:

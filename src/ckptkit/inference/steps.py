@@ -147,10 +147,10 @@ def _cut(
     inner = target.inner
     found = target.places[index]
     parts = inner.parts if isinstance(inner, Fused) else (inner,)
-    names = tuple(tuple(str(p.instances[i][leaf][0]) for p in parts) for i in found)
+    places = tuple(tuple(str(p.instances[i][leaf][0]) for p in parts) for i in found)
     sizes = tuple(p.instances[found[0]][leaf][1][0] if len(parts) > 1 else 0 for p in parts)
-    result.unstacks.append((source, names, sizes))
-    for n, row in enumerate(names):
+    result.unstacks.append((source, places, sizes))
+    for n, row in enumerate(places):
         one = {"op": "select", "dim": 0, "index": n, "of": [expr]}
         start = 0
         for name, size in zip(row, sizes, strict=True):

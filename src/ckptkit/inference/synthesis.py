@@ -77,7 +77,9 @@ def _rules(source: Signature, target: Mapping[str, Any], steps: Steps, level: in
     now = [names[key] for key in source if key not in set(unwanted)]
     rules += _turns({names[k]: dims for k, dims in steps.turned_before.items()}, now)
     rules += _joins([(tuple(names[k] for k in keys), into) for keys, into, _ in steps.joins])
-    rules += _stacks([(tuple(tuple(names[k] for k in row) for row in place), into) for place, into in steps.stacks])
+    rules += _stacks(
+        [(tuple(tuple(names[k] for k in row) for row in place), into) for place, into in steps.stacks]
+    )
     rules += _unstacks([(names[k], rows, sizes) for k, rows, sizes in steps.unstacks])
     rules += _splits([(names[k], into, sizes) for k, into, sizes in steps.splits])
     final = _final_keys(names, unwanted, source, steps)
@@ -142,12 +144,8 @@ def _stacks(rows: Sequence[tuple[tuple[tuple[str, ...], ...], str]]) -> list[Rul
     joined: list[tuple[tuple[str, ...], str]] = []
     stacked: list[tuple[tuple[str, ...], str]] = []
     for places, into in rows:
-        singles = []
-        for row in places:
-            if len(row) > 1:
-                joined.append((row, together(row)))
-            singles.append(together(row))
-        stacked.append((tuple(singles), into))
+        joined += [(row, together(row)) for row in places if len(row) > 1]
+        stacked.append((tuple(together(row) for row in places), into))
     rules += _joins(joined)
     by_slot: dict[int, list[tuple[tuple[str, ...], str]]] = {}
     for singles, into in stacked:

@@ -93,11 +93,16 @@ def note_attention(groups: Iterable[Group]) -> None:
             if "attn" in found:
                 where = group.template.index(token)
                 kind = tuple(c for c in found if c not in ("attn", "self", "cross"))
-                families.setdefault((group.template[:where], kind), {}).setdefault(token, []).append((group, n))
+                families.setdefault((group.template[:where], kind), {}).setdefault(token, []).append(
+                    (group, n)
+                )
     for tokens in families.values():
         if len(tokens) != 2:
             continue
-        sides = [next((c for c in places[0][0].tokens[places[0][1]][1] if c in _SIDES), None) for places in tokens.values()]
+        sides = [
+            next((c for c in places[0][0].tokens[places[0][1]][1] if c in _SIDES), None)
+            for places in tokens.values()
+        ]
         for side, other, places in zip(sides, sides[::-1], tokens.values(), strict=True):
             if side is None and other is not None:
                 for group, n in places:
@@ -153,8 +158,7 @@ def _useful(shape: Shape | None, wanted: Mapping[Shape, int]) -> bool:
     if shape is None:
         return False
     return any(s in wanted or (s[-2:][::-1] and (*s[:-2], *s[-2:][::-1]) in wanted) for s in (shape,)) or (
-        ("stacked", *shape) in wanted
-        or ("stacked", *shape[:-2], *shape[-2:][::-1]) in wanted
+        ("stacked", *shape) in wanted or ("stacked", *shape[:-2], *shape[-2:][::-1]) in wanted
     )
 
 
@@ -210,7 +214,9 @@ def stacks(groups: Iterable[Group], wanted: Mapping[Shape, int]) -> list[Stacked
             continue
         where = max(n for n, t in enumerate(group.template) if "{}" in t)
         token = group.template[where].replace("{}", "").strip("_")
-        stacked = Stacked((*group.template[:where], *((token,) if token else ()), *group.template[where + 1 :]))
+        stacked = Stacked(
+            (*group.template[:where], *((token,) if token else ()), *group.template[where + 1 :])
+        )
         stacked.inner = group
         stacked.places = {}
         for outer, found in groupby(group.indices, key=lambda i: i[:-1]):
