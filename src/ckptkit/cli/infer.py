@@ -49,7 +49,11 @@ def run(arguments: Namespace) -> int:
     from ..inference.inferring import infer
 
     with open_checkpoint(arguments.source, root=arguments.root or "auto") as checkpoint:
-        found = infer(checkpoint.signature, _target(arguments), drop_unused=arguments.drop_unused)
+        if arguments.values:
+            target = arguments.target if arguments.target is not None else arguments.like
+            found = infer(checkpoint, target, drop_unused=arguments.drop_unused, values=True)
+        else:
+            found = infer(checkpoint.signature, _target(arguments), drop_unused=arguments.drop_unused)
     if arguments.output is not None:
         _write(arguments.output, found.config)
         print_note(f"wrote {arguments.output}")

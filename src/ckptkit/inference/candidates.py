@@ -44,7 +44,7 @@ class Candidate:
 
 
 def candidates(
-    source: Iterable[Group], target: Iterable[Group], alignment: Alignment
+    source: Iterable[Group], target: Iterable[Group], alignment: Alignment, *, any_order: bool = False
 ) -> dict[Group, list[Candidate]]:
     """Every pair of groups that shapes allow.
 
@@ -52,6 +52,7 @@ def candidates(
         source: groups of the source, virtual ones included.
         target: groups of the target, virtual ones included.
         alignment: of the repeated blocks.
+        any_order: consider fused parts in every order, since something else will decide.
 
     Returns:
         Target group to its candidates.
@@ -92,8 +93,7 @@ def candidates(
             c
             for c in found.values()
             if not (isinstance(c.source, (Fused, Stacked)) and isinstance(c.target, (Fused, Stacked)))
-            and ordered_as(c.source, c.target)
-            and ordered_as(c.target, c.source)
+            and (any_order or (ordered_as(c.source, c.target) and ordered_as(c.target, c.source)))
         ]
     return result
 

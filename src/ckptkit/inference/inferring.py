@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..checkpoint import open as open_checkpoint
 from ..checkpoint import signature as signature_of
 from ..collector import gc_paused
 from ..config import RemapConfig
@@ -13,6 +14,7 @@ from ..signatures import Signature
 from .align import Alignment, Containers, outermost
 from .candidates import candidates
 from .confidence import judged
+from .contents import ALIKE, Contents
 from .groups import Group, Shape, grouped
 from .leftovers import copies, leaf_matches, size_joins, towers
 from .match import Match, Matcher
@@ -23,27 +25,34 @@ from .synthesis import selection, synthesised
 from .virtual import Fused, Stacked, fusions, members, note_attention, note_gates, stacks, wanted_shapes
 
 
-def infer(source: Any, target: Any, *, drop_unused: bool = False) -> Inference:
+def infer(source: Any, target: Any, *, drop_unused: bool = False, values: bool = False) -> Inference:
     """Find the rules that turn one checkpoint's keys into another's, from names and shapes alone.
 
     Args:
         source: a path, a mapping of tensors, a Checkpoint, a Signature or an `nn.Module`.
         target: likewise.
         drop_unused: end the rules with a drop of what the target does not have.
+        values: both hold data; compare it where names and shapes do not decide. Needs torch.
 
     Returns:
-        The rules, what they do to each target key, and how far each is to be trusted. Data is not read.
+        The rules, what they do to each target key, and how far each is to be trusted. Data is only read
+        with `values`.
 
     Raises:
-        FormatError: a file cannot be read.
+        FormatError: a file cannot be read, or holds no data that `values` could compare.
     """
+    if values:
+        with open_checkpoint(source) as one, open_checkpoint(target) as other:
+            return _infer(one.signature, other.signature, drop_unused, Contents(one, other))
     mine, theirs = signature_of(source), signature_of(target)
     with gc_paused():
-        return _infer(mine, theirs, drop_unused)
+        return _infer(mine, theirs, drop_unused, None)
 
 
-def _infer(mine: Signature, theirs: Signature, drop_unused: bool) -> Inference:
-    wanted = steps(matched(_shapes(mine), _shapes(theirs)))
+def _infer(
+    mine: Signature, theirs: Signature, drop_unused: bool, contents: Contents | None
+) -> Inference:
+    wanted = steps(matched(_shapes(mine), _shapes(theirs), contents))
     ties = {key: group for group in theirs.tied for key in group}
     for twin, key in list(wanted.copies):
         # A tied target is one tensor: what fills its partner fills it.
@@ -71,6 +80,8 @@ def _infer(mine: Signature, theirs: Signature, drop_unused: bool) -> Inference:
             verdict = ("guess", "the rules leave this key as it is; nothing else speaks for it")
         else:
             verdict = verdicts.setdefault(id(match), judged(match))
+        if contents is not None:
+            verdict = _seen(contents.verdict(made[key], key), verdict)
         outputs.append(Inferred(key, made[key], *verdict))
     tied = []
     for key, group in ties.items():
@@ -87,17 +98,32 @@ def _infer(mine: Signature, theirs: Signature, drop_unused: bool) -> Inference:
     )
 
 
+def _seen(alike: float, verdict: tuple[Confidence, str]) -> tuple[Confidence, str]:
+    """A verdict after a look at the data."""
+    if alike > 1.5:
+        return "certain", "the data of both sides are equal"
+    if alike >= ALIKE:
+        return verdict[0], f"the data of both sides are alike (cosine {alike:.3f}); {verdict[1]}"
+    return (
+        "guess",
+        f"the data of both sides differ (cosine {alike:.3f}), as after training anew; {verdict[1]}",
+    )
+
+
 def _shapes(signature: Signature) -> dict[str, Shape]:
     """Key to shape; entries that are no tensors get one that no tensor has."""
     return {k: t.shape if t.kind == "tensor" else (-1,) for k, t in signature.tensors.items()}
 
 
-def matched(source: Mapping[str, Shape], target: Mapping[str, Shape]) -> list[Match]:
+def matched(
+    source: Mapping[str, Shape], target: Mapping[str, Shape], contents: Contents | None = None
+) -> list[Match]:
     """Which modules of the source fill which of the target.
 
     Args:
         source: key to shape.
         target: key to shape.
+        contents: the data of both, where it may decide.
 
     Returns:
         The matches; none uses what another uses, but for copies.
@@ -111,8 +137,9 @@ def matched(source: Mapping[str, Shape], target: Mapping[str, Shape]) -> list[Ma
     all_mine = _with_virtual(mine, wanted_shapes(theirs))
     all_theirs = _with_virtual(theirs, wanted_shapes(mine))
     names = Names(mine, theirs)
-    options = candidates(all_mine, all_theirs, Alignment(Containers(mine), Containers(theirs)))
-    matcher = Matcher(options, names)
+    alignment = Alignment(Containers(mine), Containers(theirs))
+    options = candidates(all_mine, all_theirs, alignment, any_order=contents is not None)
+    matcher = Matcher(options, names, contents=contents)
     matches = list(matcher.run())
     repeats = set(towers(theirs, matches))
     if repeats:
@@ -122,7 +149,7 @@ def matched(source: Mapping[str, Shape], target: Mapping[str, Shape]) -> list[Ma
         matches = list(matcher.run())
     matches += leaf_matches(mine, theirs, matches, names, matcher.context)
     matches += size_joins(mine, theirs, matches)
-    _turn_squares(matches)
+    _turn_squares(matches, contents)
     matches += copies(theirs, matches)
     return matches
 
@@ -138,7 +165,7 @@ def _reversed(shape: Shape | None) -> Any:
     return (*shape[:-2], *shape[-2:][::-1]) if shape else None
 
 
-def _turn_squares(matches: Iterable[Match]) -> None:
+def _turn_squares(matches: Iterable[Match], contents: Contents | None) -> None:
     """A square matrix beside transposed ones is transposed too; beside both kinds its shape is silent."""
     beside: dict[object, set[bool]] = {}
     squares: list[tuple[object, Match]] = []
@@ -154,7 +181,10 @@ def _turn_squares(matches: Iterable[Match]) -> None:
             beside.setdefault(place, set()).add(c.how == "transpose")
     for where, match in squares:
         kinds = beside.get(where, set())
-        if kinds == {True}:
+        if contents is not None:
+            c = match.candidate
+            match.turn = contents.agreement(c, turned=True) > contents.agreement(c)
+        elif kinds == {True}:
             match.turn = True
         elif True in kinds:
             match.silent = True

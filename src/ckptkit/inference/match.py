@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
+from typing import TYPE_CHECKING
 
 from .align import ranked
 from .candidates import Candidate
@@ -14,6 +15,9 @@ from .lexicon import SHADOWS, TWINS
 from .similarity import Names
 from .virtual import members, real_leaves
 from .words import stage, subwords
+
+if TYPE_CHECKING:
+    from .contents import Contents
 
 # (margin over every rival, least score): from the clearest to what is left.
 ROUNDS = ((0.25, 0.55), (0.15, 0.45), (0.1, 0.35), (0.06, 0.3), (0.03, 0.25), (0.015, 0.2))
@@ -61,11 +65,17 @@ class Matcher:
         options: target group to candidates.
         names: name similarity.
         context: of matches made before.
+        contents: the data of both sides, where it may decide.
     """
 
     def __init__(
-        self, options: dict[Group, list[Candidate]], names: Names, context: Context | None = None
+        self,
+        options: dict[Group, list[Candidate]],
+        names: Names,
+        context: Context | None = None,
+        contents: Contents | None = None,
     ) -> None:
+        self._contents = contents
         self._options = options
         self._names = names
         self.context = Context() if context is None else context
@@ -127,6 +137,10 @@ class Matcher:
             score -= 0.03 * c.virtual + 0.1 * (c.how == "reshape") + 0.1 * (1.0 - c.cover)
             if (_shadow(s) or s in self._shadows) and not _shadow(t):
                 score -= 0.2
+            if self._contents is not None:
+                alike = self._contents.agreement(c)
+                # Equal beats nearly equal beats everything that is not the same tensor at all.
+                score += 2.0 * alike**64 if alike > 0.5 else 0.0
             c.score = score
 
     def _round(self, margin: float, least: float) -> bool:
