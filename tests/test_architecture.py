@@ -25,13 +25,17 @@ LINES = (
     "signatures files formats checkpoint",
     "files config",
     "text findings load_report matching diagnosis modules",
-    "checkpoint inference explain",
+    "checkpoint inference diagnosis explain",
     "plans checkpoint state_metadata computed planned plan_file execute api roundtrips fit",
     "config fit matching diagnosis report verify diff inference explain",
     "explain distributed modules render cli __main__",
     "checkpoint stats render",
 )
-APART = {"formats": {"rules", "plans", "inference"}, "files": {"rules", "plans", "inference"}, "rules": {"formats"}}
+APART = {
+    "formats": {"rules", "plans", "inference"},
+    "files": {"rules", "plans", "inference"},
+    "rules": {"formats"},
+}
 
 # Functions may import torch, packages that not every command needs, and modules that not every platform has.
 LAZY = {

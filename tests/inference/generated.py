@@ -58,7 +58,9 @@ def residual(widths: tuple[int, ...] = (16, 32, 64), depth: int = 2) -> Shapes:
 
 
 def batch_norm(name: str, width: int) -> Shapes:
-    shapes: Shapes = {f"{name}.{leaf}": (width,) for leaf in ("weight", "bias", "running_mean", "running_var")}
+    shapes: Shapes = {
+        f"{name}.{leaf}": (width,) for leaf in ("weight", "bias", "running_mean", "running_var")
+    }
     return shapes | {f"{name}.num_batches_tracked": ()}
 
 
@@ -118,7 +120,13 @@ def backwards(case: Case) -> Case:
         start = 0
         for part in expr["of"]:
             stop = start + case.source[part["read"]][0]
-            truth[part["read"]] = {"op": "slice", "dim": 0, "start": start, "stop": stop, "of": [{"read": key}]}
+            truth[part["read"]] = {
+                "op": "slice",
+                "dim": 0,
+                "start": start,
+                "stop": stop,
+                "of": [{"read": key}],
+            }
             start = stop
     return Case(source, target, truth, [*case.done, "backwards"])
 
@@ -189,7 +197,13 @@ def random_words(case: Case, seed: int) -> Case:
     known: dict[str, str] = {}
 
     def word(token: str) -> str:
-        if token.isdigit() or token in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+        if token.isdigit() or token in (
+            "weight",
+            "bias",
+            "running_mean",
+            "running_var",
+            "num_batches_tracked",
+        ):
             return token
         stem = token.rstrip("0123456789")
         if stem not in known:

@@ -63,7 +63,10 @@ def test_stacked_experts_are_stacks_of_concats() -> None:
             block = f"layers.{n}.experts.{e}."
             source |= {f"{block}gate_proj.weight": (12, 8), f"{block}up_proj.weight": (12, 8)}
             source |= {f"{block}down_proj.weight": (8, 12)}
-        target |= {f"layers.{n}.experts.gate_up_proj": (4, 24, 8), f"layers.{n}.experts.down_proj": (4, 8, 12)}
+        target |= {
+            f"layers.{n}.experts.gate_up_proj": (4, 24, 8),
+            f"layers.{n}.experts.down_proj": (4, 8, 12),
+        }
     found = infer(source, target)
     assert found.complete
     expr = by_key(found)["layers.1.experts.gate_up_proj"][0]
@@ -123,7 +126,8 @@ def test_a_tied_target_gets_no_copy_and_is_explained() -> None:
     source = {"embed_tokens.weight": (500, 8), "norm.weight": (8,)}
     tensors = {**source, "lm_head.weight": (500, 8)}
     target = Signature(
-        {k: TensorInfo(s, "float32") for k, s in tensors.items()}, (("embed_tokens.weight", "lm_head.weight"),)
+        {k: TensorInfo(s, "float32") for k, s in tensors.items()},
+        (("embed_tokens.weight", "lm_head.weight"),),
     )
     found = ckptkit.infer(g.signature(source), target)
     assert found.tied == (("lm_head.weight", "embed_tokens.weight"),)

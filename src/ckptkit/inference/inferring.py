@@ -49,9 +49,7 @@ def infer(source: Any, target: Any, *, drop_unused: bool = False, values: bool =
         return _infer(mine, theirs, drop_unused, None)
 
 
-def _infer(
-    mine: Signature, theirs: Signature, drop_unused: bool, contents: Contents | None
-) -> Inference:
+def _infer(mine: Signature, theirs: Signature, drop_unused: bool, contents: Contents | None) -> Inference:
     wanted = steps(matched(_shapes(mine), _shapes(theirs), contents))
     ties = {key: group for group in theirs.tied for key in group}
     for twin, key in list(wanted.copies):
