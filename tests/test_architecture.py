@@ -27,7 +27,7 @@ LINES = (
     "text findings load_report matching diagnosis modules",
     "checkpoint inference diagnosis explain",
     "plans checkpoint state_metadata computed planned plan_file execute api roundtrips fit",
-    "config fit matching diagnosis report verify diff inference explain",
+    "config fit matching inference diagnosis report verify diff explain",
     "explain distributed modules render cli __main__",
     "checkpoint stats render",
 )
