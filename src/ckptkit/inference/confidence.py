@@ -6,6 +6,7 @@ from .groups import Group
 from .match import Match
 from .result import Confidence
 from .virtual import Fused, Stacked, spelled
+from .words import shown
 
 COMPARE = "compare the outputs of both models on one input"
 
@@ -115,4 +116,4 @@ def _mixes(group: Group) -> bool:
 
 
 def _label(group: Group) -> str:
-    return ".".join(group.template) or "the top level"
+    return shown(".".join(group.template)) or "the top level"

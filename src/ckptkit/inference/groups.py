@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from .words import concepts, subwords
+from .words import concepts, hidden, subwords
 
 Index = tuple[int, ...]
 Shape = tuple[int, ...]
@@ -107,7 +107,7 @@ def grouped(shapes: Mapping[str, Shape]) -> list[Group]:
     root = _Node()
     for key in sorted(shapes):
         node = root
-        for token in key.split("."):
+        for token in hidden(key).split("."):
             child = node.children.get(token)
             if child is None:
                 child = node.children[token] = _Node()

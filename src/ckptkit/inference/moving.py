@@ -11,6 +11,7 @@ from typing import Any
 
 from .renames import numbered, regex, rewrites
 from .steps import Move
+from .words import as_regex, hidden
 
 Tokens = tuple[str, ...]
 RuleData = dict[str, Any]
@@ -208,7 +209,7 @@ def _unambiguous(
     for move in moves:
         if len(targets[move.source]) > 1:
             written = _literal(move, range(len(move.mine)), range(len(move.theirs)))
-            result.append((tuple(written.key.split(".")), written.target))
+            result.append((tuple(hidden(written.key).split(".")), written.target))
         else:
             result.append((move.source, move.target))
     return list(dict.fromkeys(result))
@@ -218,7 +219,7 @@ def _index_pattern(prefix: Tokens) -> str:
     tokens = [regex(t, grouped=False) for t in prefix[:-1]]
     last = prefix[-1].split("{}")
     tokens.append(re.escape(last[0]) + r"(?P<index>\d+)" + re.escape(last[1]))
-    return "^" + r"\.".join(tokens) + r"(?=\.|$)"
+    return as_regex("^" + r"\.".join(tokens) + r"(?=\.|$)")
 
 
 __all__ = ["move_rules", "numbered", "renamed"]

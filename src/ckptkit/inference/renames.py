@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from .words import as_regex, shown
+
 Tokens = tuple[str, ...]
 
 
@@ -43,7 +45,7 @@ def rewrites(moves: Iterable[tuple[Tokens, Tokens]]) -> list[tuple[str, str]]:
     found: list[tuple[Tokens, Tokens, bool]] = []
     _emit(root, (), (), found)
     found.sort(key=lambda f: (-len(f[0]), -sum("{" not in t for t in f[0]), f[0]))
-    return [_pair(*f) for f in found]
+    return [(as_regex(pattern), shown(replacement)) for pattern, replacement in (_pair(*f) for f in found)]
 
 
 def _vote(node: _Node) -> None:

@@ -10,6 +10,7 @@ from .align import ranked
 from .groups import Group, Index, Shape
 from .match import Match
 from .virtual import Fused, Stacked, expression
+from .words import hidden
 
 Expr = dict[str, Any]
 Tokens = tuple[str, ...]
@@ -165,7 +166,7 @@ def _slice(expr: Expr, start: int, stop: int) -> Expr:
 
 def marked(template: Tokens, key: str) -> Tokens:
     """A key's tokens with the indices of its module's template masked as there."""
-    tokens = key.split(".")
+    tokens = hidden(key).split(".")
     return tuple(
         template[n] if n < len(template) and "{}" in template[n] else token for n, token in enumerate(tokens)
     )

@@ -12,7 +12,8 @@ from ..plans import Plan, make_plan
 from ..signatures import Signature
 from .moving import RuleData, move_rules, renamed
 from .rows import Line, lines
-from .steps import Expr, Steps
+from .steps import Expr, Move, Steps
+from .words import hidden
 
 
 def synthesised(source: Signature, target: Mapping[str, Any], steps: Steps) -> tuple[list[RuleData], Plan]:
@@ -44,8 +45,19 @@ def synthesised(source: Signature, target: Mapping[str, Any], steps: Steps) -> t
         if not wrong:
             break
     if best is None:
-        return [], make_plan(source, RemapConfig())
-    return best[1], best[2]
+        best = (1, [], make_plan(source, RemapConfig()))
+    wrong, rules, plan = best
+    if wrong:
+        # What no rules could bring about must not stand in the place of a target key.
+        bad = [
+            o.key
+            for o in plan.outputs
+            if o.key in target and (o.key not in steps.exprs or o.expr.to_json() != steps.exprs[o.key])
+        ]
+        if bad:
+            rules = [*rules, {"op": "drop", "keys": selection(bad, [o.key for o in plan.outputs])}]
+            plan = make_plan(source, RemapConfig.parse({"rules": rules}))
+    return rules, plan
 
 
 def reads(expr: Expr) -> Iterable[str]:
@@ -58,8 +70,8 @@ def reads(expr: Expr) -> Iterable[str]:
 
 
 def _rules(source: Signature, target: Mapping[str, Any], steps: Steps, level: int) -> list[RuleData]:
-    moving = move_rules(steps.moves, level)
     used = {key for expr in steps.exprs.values() for key in reads(expr)}
+    moving = move_rules([*steps.moves, *_aside(steps, used, move_rules(steps.moves, level))], level)
     names = {key: renamed(key, moving) for key in source}
     taken = {names[key] for key in used}
     unwanted = []
@@ -94,6 +106,17 @@ def _rules(source: Signature, target: Mapping[str, Any], steps: Steps, level: in
         else:
             rules.append({"op": "copy", "pattern": line.patterns[0], "into": line.templates[0]})
     return rules
+
+
+def _aside(steps: Steps, used: set[str], moving: list[RuleData]) -> list[Move]:
+    """Moves that put parts aside whose names other keys are about to take."""
+    taken = {m.into for m in steps.moves}
+    parts = used - {m.key for m in steps.moves}
+    away = sorted(key for key in parts if renamed(key, moving) in taken)
+    return [
+        Move(tuple(hidden(key).split(".")), ("part", *hidden(key).split(".")), (), (), key, f"part.{key}")
+        for key in away
+    ]
 
 
 def _live(rules: list[RuleData], keys: list[str]) -> list[RuleData]:
@@ -215,8 +238,14 @@ def selection(wanted: Sequence[str], keys: Sequence[str]) -> list[str]:
 
 def _exact(line: Line, members: list[str], wanted: set[str], keys: Sequence[str]) -> list[str]:
     if len(members) == 1:
-        return [re.sub(r"([\[*?])", r"[\1]", members[0])] if not members[0].startswith("re:") else members
+        return [_glob(members[0])]
     match = re.compile(line.patterns[0]).fullmatch
     if all(k in wanted for k in keys if match(k)):
         return ["re:" + line.patterns[0].replace("(", "(?:").replace(r"(?:\d+)", r"\d+")]
-    return [re.sub(r"([\[*?])", r"[\1]", k) for k in members]
+    return [_glob(k) for k in members]
+
+
+def _glob(key: str) -> str:
+    """A glob that only this key matches."""
+    text = re.sub(r"([\[*?])", r"[\1]", key)
+    return f"[r]{text[1:]}" if text.startswith("re:") else text

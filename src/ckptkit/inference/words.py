@@ -10,6 +10,26 @@ from .lexicon import STAGES, TOKENS, WORDS
 _WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 
 
+# Braces mark indices in templates; those of a key itself stand as characters that no key has.
+_BRACES = str.maketrans({"{": "\ue000", "}": "\ue001"})
+_BACK = str.maketrans({"\ue000": "{", "\ue001": "}"})
+
+
+def hidden(key: str) -> str:
+    """A key whose braces cannot be taken for an index."""
+    return key.translate(_BRACES) if "{" in key or "}" in key else key
+
+
+def shown(text: str) -> str:
+    """The opposite of `hidden`."""
+    return text.translate(_BACK)
+
+
+def as_regex(pattern: str) -> str:
+    """A pattern over hidden keys as one over keys."""
+    return pattern.replace("\ue000", r"\{").replace("\ue001", r"\}")
+
+
 @lru_cache(maxsize=65536)
 def subwords(token: str) -> tuple[str, ...]:
     """The lower-case sub-words of a token: ``SelfAttention_2`` -> self, attention, 2."""
