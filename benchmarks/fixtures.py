@@ -44,7 +44,7 @@ def transformer(size: int) -> dict[str, Tensor]:
     return {f"{PREFIX}{key}": torch.rand(shape) for key, shape in shapes(size).items()}
 
 
-def experts(size: int) -> dict[str, Tensor]:
+def moe(size: int) -> dict[str, Tensor]:
     """About `size` bytes of a mixture of experts in two layers, every expert's three matrices apart."""
     import torch
 
@@ -76,11 +76,15 @@ def make(kind: str, path: Path, size: int) -> None:
     Args:
         kind: ``weights`` (a transformer's), ``headers`` (300 tensors, little data), ``keys`` (100000 small
             tensors; 1000 when `size` is at most 1 MiB), ``rules`` (a config of 20 rules for ``keys``),
-            ``experts`` (a mixture of experts), ``fuse`` (a config that stacks them), ``seven`` (an index of 7
-            billion parameters).
+            ``moe`` (a mixture of experts), ``fuse`` (a config that stacks them), ``seven`` (an index of 7
+            billion parameters), ``experts`` and ``stacked`` (signatures of one mixture of experts in two
+            layouts, about `size` keys in the first).
         path: its suffix decides the format; in a torch file the tensors are nested beside an epoch.
         size: in bytes; about.
     """
+    if kind in ("experts", "stacked"):
+        path.write_text(experts_text(size, stacked=kind == "stacked"), encoding="utf-8")
+        return
     import torch
     from safetensors.torch import save_file
 
@@ -95,8 +99,8 @@ def make(kind: str, path: Path, size: int) -> None:
         return
     if kind == "weights":
         state = transformer(size)
-    elif kind == "experts":
-        state = experts(size)
+    elif kind == "moe":
+        state = moe(size)
     elif kind == "headers":
         state = {f"layers.{i // 6}.part{i % 6}.weight": torch.rand(64, 64) for i in range(300)}
     else:
@@ -138,3 +142,35 @@ def rules_text() -> str:
         for pattern, replacement in replacements()
     ]
     return json.dumps({"version": 1, "rules": rules}, indent=1)
+
+
+def experts_text(keys: int, *, stacked: bool) -> str:
+    """The signature of a mixture of experts: one tensor per expert under old names, or stacked under new ones."""
+    experts, width, inner = (128, 2048, 768) if keys > 1000 else (4, 512, 192)
+    own = 4 + 2 + 1 + 3 * experts
+    shapes: dict[str, list[int]] = {
+        "model.embed_tokens.weight": [32000, width],
+        "lm_head.weight": [32001, width],
+    }
+    for n in range(max(1, keys // own)):
+        block = f"model.{'blocks' if stacked else 'layers'}.{n}."
+        for part in (
+            ("query", "key", "value", "output") if stacked else ("q_proj", "k_proj", "v_proj", "o_proj")
+        ):
+            shapes[f"{block}self_attn.{part}.weight"] = [width, width]
+        for norm in ("input_layernorm", "post_attention_layernorm"):
+            shapes[f"{block}{norm}.weight"] = [width]
+        shapes[f"{block}mlp.gate.weight"] = [experts, width]
+        if stacked:
+            shapes[f"{block}mlp.experts.gate_up_proj"] = [experts, 2 * inner, width]
+            shapes[f"{block}mlp.experts.down_proj"] = [experts, width, inner]
+        else:
+            for e in range(experts):
+                for part, shape in (
+                    ("gate", [inner, width]),
+                    ("up", [inner, width]),
+                    ("down", [width, inner]),
+                ):
+                    shapes[f"{block}mlp.experts.{e}.{part}_proj.weight"] = shape
+    tensors = [{"key": key, "shape": shape, "dtype": "bfloat16"} for key, shape in shapes.items()]
+    return json.dumps({"format": "ckptkit.signature", "version": 1, "tensors": tensors})

@@ -25,16 +25,21 @@ LINES = (
     "signatures files formats checkpoint",
     "files config",
     "text freeze_report modules",
+    "config plans matching diagnosis",
     "text findings load_report matching diagnosis modules",
     "plans checkpoint state_metadata computed planned plan_file execute api roundtrips fit",
-    "config fit matching diagnosis report verify infer explain",
+    "plans checkpoint inference diagnosis",
     "checkpoint planned content comparison cli",
     "text diff_report comparison cli",
     "text patterns resize findings explanation cli",
-    "distributed modules render cli __main__",
+    "fit distributed modules render cli __main__",
     "checkpoint stats render",
 )
-APART = {"formats": {"rules", "plans", "infer"}, "files": {"rules", "plans", "infer"}, "rules": {"formats"}}
+APART = {
+    "formats": {"rules", "plans", "inference"},
+    "files": {"rules", "plans", "inference"},
+    "rules": {"formats"},
+}
 
 # Functions may import torch, packages that not every command needs, and modules that not every platform has.
 LAZY = {
@@ -325,7 +330,7 @@ BROKEN: list[tuple[Callable[[Modules], list[str]], int, dict[str, str]]] = [
     (cycles, 1, {"text.py": "from .sizes import a", "sizes.py": "def f():\n    import ckptkit.text"}),
     (cycles, 1, RULES_IN_A_CIRCLE),
     (hidden_imports, 2, {"plans.py": "def f():\n    from .text import fold", "text.py": ""}),
-    (hidden_imports, 2, {"report.py": "def _repr_html_():\n    import json"}),
+    (hidden_imports, 2, {"load_report.py": "def _repr_html_():\n    import json"}),
     (torch_at_the_top, 2, {"plans.py": "try:\n    import torch.nn\nexcept ImportError: pass"}),
     (prints_and_exits, 2, {"execute.py": "def f():\n    print(1)"}),
     (prints_and_exits, 2, {"api.py": "import sys\nsys.exit(2)"}),
@@ -353,7 +358,7 @@ def f():
 """
 ALLOWED = [
     {"plans.py": TORCH_WHERE_IT_IS_NEEDED},
-    {"report.py": "def _repr_html_():\n    from .render import html", "render/__init__.py": ""},
+    {"load_report.py": "def _repr_html_():\n    from .render import html", "render/__init__.py": ""},
     {"cli/main.py": "def run():\n    from .. import api\n    print(api)", "api.py": ""},
     {
         "rules/__init__.py": "from .keys import Keep",

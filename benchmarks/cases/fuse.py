@@ -7,7 +7,7 @@ from ..model import DST, Case, Workshop, copied, ours, peer
 
 def cases(workshop: Workshop) -> list[Case]:
     suffix = ".safetensors"
-    source, small = workshop.fixture("experts", suffix), workshop.small("experts", suffix)
+    source, small = workshop.fixture("moe", suffix), workshop.small("moe", suffix)
     config = workshop.fixture("fuse", ".json")
     return [
         Case(

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     )
     from .explanation import Explanation, explain
     from .freeze_report import FreezeReport
+    from .inference.inferring import infer
+    from .inference.result import Inference
     from .load_report import LoadReport
     from .modules.checking import check
     from .modules.freezing import freeze, unfreeze
@@ -47,6 +49,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "Explanation": "explanation",
     "explain": "explanation",
+    "Inference": "inference.result",
+    "infer": "inference.inferring",
     "CastError": "errors",
     "RoundTrip": "roundtrips",
     "load_plan": "plan_file",
@@ -99,6 +103,7 @@ __all__ = [
     "FreezeReport",
     "GroupsConfig",
     "IncompatibleKeysError",
+    "Inference",
     "KeyNotFoundError",
     "LoadConfig",
     "LoadReport",
@@ -116,6 +121,7 @@ __all__ = [
     "diff",
     "explain",
     "freeze",
+    "infer",
     "load",
     "load_hook",
     "load_plan",

@@ -19,6 +19,7 @@ COMMANDS = {
     "check": "say whether a checkpoint would load, and if not, why",
     "explain": "name the cause of a pasted load error, and write the fix",
     "freeze": "show what of a model a freeze keeps and what trains",
+    "infer": "find the rules that turn one checkpoint's keys into another's",
     "schema": "print the JSON Schema of a config",
 }
 SUMMARY = "Rename, repair, convert and explain PyTorch and safetensors checkpoints."

@@ -21,7 +21,7 @@ class Config(BaseModel):
         description: what it is for, in the author's words.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
     _name: ClassVar[str] = "config"
 
     version: Literal[1] = 1

@@ -255,7 +255,7 @@ class Rule(BaseModel):
         required: whether touching nothing (or a pattern without a match) is an error.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     required: bool = True
 

@@ -134,9 +134,10 @@ class Stack(Rule):
                 raise PlanError(
                     f"stack: the group index matched {index!r} in {key!r}, which is no number", key=key
                 )
-            parts = found.setdefault(match.expand(self.into), {})
+            into = expand(self.pattern, key, self.into)
+            parts = found.setdefault(into, {})
             if int(index) in parts:
-                raise collision(parts[int(index)], key, match.expand(self.into))
+                raise collision(parts[int(index)], key, into)
             parts[int(index)] = key
         groups = {into: self._complete(into, parts) for into, parts in found.items()}
         return join(state, groups, lambda parts: StackExpr(self.dim, tuple(part.expr for part in parts)))

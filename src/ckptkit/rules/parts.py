@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -45,9 +46,13 @@ def whole_matches(pattern: str, state: State) -> dict[str, list[str | None]]:
 
 def expand(pattern: str, key: str, template: str) -> str:
     """A template with the groups of a pattern that matches the whole key."""
-    match = compile_regex(pattern).fullmatch(key)
-    assert match is not None
-    return match.expand(template)
+    try:
+        # `sub` keeps the parsed template, which `Match.expand` parses anew for every key.
+        return re.compile(rf"\A(?:{pattern})\Z").sub(template, key, count=1)
+    except re.error:  # flags inside the pattern cannot move into a group
+        match = compile_regex(pattern).fullmatch(key)
+        assert match is not None
+        return match.expand(template)
 
 
 class Split(Rule):

@@ -1,0 +1,205 @@
+"""Which instance of a repeated block is which: index tuples of one side mapped to those of the other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from math import prod
+
+from .groups import Group, Index, Shape
+
+Prefix = tuple[str, ...]
+
+
+class Containers:
+    """The outermost repeated blocks of a signature, and what each instance holds.
+
+    Args:
+        groups: the real groups of a signature.
+    """
+
+    def __init__(self, groups: Iterable[Group]) -> None:
+        self.content: dict[Prefix, dict[int, Counter[Shape]]] = {}
+        for group in groups:
+            prefix = outermost(group.template)
+            if prefix is None:
+                continue
+            content = self.content.setdefault(prefix, {})
+            for index, leaves in group.instances.items():
+                block = content.setdefault(index[0], Counter())
+                for _, shape in leaves.values():
+                    block[shape] += 1
+
+    def sequence(self, prefix: Prefix) -> list[tuple[int, Counter[Shape]]]:
+        """The instances of a container in order."""
+        return sorted(self.content[prefix].items())
+
+
+def outermost(template: Prefix) -> Prefix | None:
+    """The template up to its first index."""
+    for n, token in enumerate(template):
+        if "{}" in token:
+            return template[: n + 1]
+    return None
+
+
+class Alignment:
+    """Maps the outermost index of a target's container to a source's, cached.
+
+    Args:
+        source: containers of the source.
+        target: containers of the target.
+    """
+
+    def __init__(self, source: Containers, target: Containers) -> None:
+        self._source, self._target = source, target
+        self._maps: dict[tuple[Prefix, Prefix], dict[int, int]] = {}
+        self.spread: set[tuple[Prefix, Prefix]] = set()
+        self.reversed: set[tuple[Prefix, Prefix]] = set()
+
+    def blocks(self, source: Prefix, target: Prefix) -> dict[int, int]:
+        """Target index to source index, only where one alignment is best; the blocks keep their order."""
+        key = (source, target)
+        if key not in self._maps:
+            mine, theirs = self._source.sequence(source), self._target.sequence(target)
+            self._maps[key] = _align(mine, theirs, same=source == target)
+            if len(mine) == len(theirs) > 1 and self._maps[key] == {
+                t[0]: s[0] for s, t in zip(mine[::-1], theirs, strict=True)
+            }:
+                self.reversed.add(key)
+            if not self._maps[key] and len(mine) > len(theirs) > 1:
+                self._maps[key] = _spread(mine, theirs)
+                self.spread.add(key)
+        return self._maps[key]
+
+
+def _align(
+    source: list[tuple[int, Counter[Shape]]], target: list[tuple[int, Counter[Shape]]], *, same: bool
+) -> dict[int, int]:
+    if len(source) * len(target) > 250_000:
+        return {}
+    cache: dict[tuple[int, int], float] = {}
+    ids: dict[frozenset[tuple[Shape, int]], int] = {}
+    s_ids = [ids.setdefault(frozenset(c.items()), len(ids)) for _, c in source]
+    t_ids = [ids.setdefault(frozenset(c.items()), len(ids)) for _, c in target]
+
+    def likeness(s: int, t: int) -> float:
+        pair = (s_ids[s], t_ids[t])
+        if pair not in cache:
+            cache[pair] = 1.0 if pair[0] == pair[1] else _likeness(source[s][1], target[t][1])
+        return cache[pair]
+
+    n, m = len(source), len(target)
+    if n == m and all(likeness(k, k) >= 0.5 for k in range(n)):
+        return {t[0]: s[0] for s, t in zip(source, target, strict=True)}
+    if n == m and all(likeness(n - 1 - k, k) >= 0.75 for k in range(n)):
+        return {t[0]: s[0] for s, t in zip(source[::-1], target, strict=True)}
+    if same:
+        numbers = {number: k for k, (number, _) in enumerate(source)}
+        common = [(numbers[number], k) for k, (number, _) in enumerate(target) if number in numbers]
+        if len(common) == min(n, m) and all(likeness(s, t) >= 0.5 for s, t in common):
+            return {target[t][0]: source[s][0] for s, t in common}
+    offsets = [d for d in range(n - m + 1) if all(s_ids[d + k] == t_ids[k] for k in range(m))]
+    if len(offsets) == 1:
+        return {target[k][0]: source[offsets[0] + k][0] for k in range(m)}
+    first = _alignment(n, m, likeness, late=False)
+    last = _alignment(n, m, likeness, late=True)
+    return {target[t][0]: source[s][0] for t, s in first.items() if last.get(t) == s}
+
+
+def _spread(
+    source: list[tuple[int, Counter[Shape]]], target: list[tuple[int, Counter[Shape]]]
+) -> dict[int, int]:
+    """Fewer equal blocks than the source has: taken evenly from the first to the last."""
+    blocks = [c for _, c in (*source, *target)]
+    if any(_likeness(blocks[0], c) < 0.5 for c in blocks[1:]):
+        return {}
+    step = (len(source) - 1) / (len(target) - 1)
+    return {number: source[round(k * step)][0] for k, (number, _) in enumerate(target)}
+
+
+def _alignment(n: int, m: int, likeness, *, late: bool) -> dict[int, int]:  # type: ignore[no-untyped-def]
+    """The monotone alignment of highest likeness; of several the earliest, or the latest, in the source."""
+    best = [[0.0] * (m + 1) for _ in range(n + 1)]
+    for s in range(1, n + 1):
+        row, above = best[s], best[s - 1]
+        for t in range(1, m + 1):
+            value = likeness(s - 1, t - 1)
+            together = above[t - 1] + value if value >= 0.5 else -1.0
+            row[t] = max(above[t], row[t - 1], together)
+    result: dict[int, int] = {}
+    s, t = n, m
+    while s and t:
+        value = likeness(s - 1, t - 1)
+        together = best[s - 1][t - 1] + value if value >= 0.5 else -1.0
+        skip_s, skip_t, here = best[s - 1][t], best[s][t - 1], best[s][t]
+        options = (
+            ((together, 1), (skip_t, 2), (skip_s, 3)) if late else ((skip_s, 3), (skip_t, 2), (together, 1))
+        )
+        step = next(kind for value, kind in options if value >= here - 1e-9)
+        if step == 1:
+            result[t - 1] = s - 1
+            s, t = s - 1, t - 1
+        elif step == 2:
+            t -= 1
+        else:
+            s -= 1
+    return result
+
+
+def _likeness(a: Counter[Shape], b: Counter[Shape]) -> float:
+    """Shared elements over the larger block's elements; the largest tensor must be shared."""
+    shared = sum(prod(s) * k for s, k in (a & b).items())
+    size = max(sum(prod(s) * k for s, k in a.items()), sum(prod(s) * k for s, k in b.items()))
+    return shared / size if size else float(bool(a) == bool(b))
+
+
+def ranked(source: Group, target: Group) -> dict[Index, Index]:
+    """Instances paired by rank."""
+    return dict(zip(target.indices, source.indices, strict=True))
+
+
+def through(blocks: dict[int, int], source: Group, target: Group, leaf: str) -> dict[Index, Index]:
+    """Instances paired through a map of the outermost index, where the shapes agree."""
+    pairs: dict[Index, Index] = {}
+    mine, theirs = _inner(source), _inner(target)
+    for outer, wanted in theirs.items():
+        have = mine.get(blocks.get(outer, -1), [])
+        if set(wanted) <= set(have):
+            inside = list(zip(wanted, wanted, strict=True))
+        elif len(wanted) == len(have):
+            inside = list(zip(wanted, have, strict=True))
+        else:
+            continue
+        for t, s in inside:
+            index, other = (outer, *t), (blocks[outer], *s)
+            shapes = (
+                source.instances[other].get(leaf, ("", None))[1],
+                target.instances[index].get(leaf, ("", ()))[1],
+            )
+            if shapes[0] == shapes[1]:
+                pairs[index] = other
+    return pairs
+
+
+def _inner(group: Group) -> dict[int, list[Index]]:
+    """Outermost index to the rest of the indices."""
+    found: dict[int, list[Index]] = {}
+    for index in group.indices:
+        found.setdefault(index[0], []).append(index[1:])
+    return found
+
+
+def subsequence(source: Group, target: Group) -> dict[Index, Index]:
+    """Instances paired where the target's shapes are a run of the source's, in one place only."""
+    mine, theirs = source.shapes, target.shapes
+    if len(theirs) >= len(mine) or None in theirs:
+        return {}
+    runs = [
+        d
+        for d in range(len(mine) - len(theirs) + 1)
+        if mine[d] == theirs[0] and mine[d : d + len(theirs)] == theirs
+    ]
+    if len(runs) != 1:
+        return {}
+    return dict(zip(target.indices, source.indices[runs[0] :], strict=False))

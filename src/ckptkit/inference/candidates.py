@@ -1,0 +1,188 @@
+"""Which source groups could fill a target group, judged by shapes alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+from .align import Alignment, outermost, subsequence, through
+from .groups import Group, Index, Shape
+from .virtual import Fused, Stacked, members, ordered_as
+from .words import subwords
+
+How = Literal["same", "transpose", "reshape", "partial"]
+
+
+@dataclass(eq=False, slots=True)
+class Candidate:
+    """A source group that fits a target group.
+
+    Args:
+        how: what the shapes need.
+        pairs: target index to source index; by rank when None.
+        cover: the share of the target's instances that find a partner.
+    """
+
+    source: Group
+    target: Group
+    how: How
+    pairs: dict[Index, Index] | None = None
+    cover: float = 1.0
+    name: float = 0.0
+    score: float = 0.0
+    spread: bool = False
+
+    @property
+    def virtual(self) -> int:
+        """How many tensor rules the match takes, transposes and reshapes included."""
+        return sum(isinstance(g, (Fused, Stacked)) for g in (self.source, self.target)) + (
+            self.how in ("transpose", "reshape")
+        )
+
+
+def candidates(
+    source: Iterable[Group], target: Iterable[Group], alignment: Alignment, *, any_order: bool = False
+) -> dict[Group, list[Candidate]]:
+    """Every pair of groups that shapes allow.
+
+    Args:
+        source: groups of the source, virtual ones included.
+        target: groups of the target, virtual ones included.
+        alignment: of the repeated blocks.
+        any_order: consider fused parts in every order, since something else will decide.
+
+    Returns:
+        Target group to its candidates.
+    """
+    source, target = list(source), list(target)
+    exact: dict[object, list[Group]] = {}
+    flat: dict[object, list[Group]] = {}
+    single: dict[Shape, list[Group]] = {}
+    for group in source:
+        exact.setdefault(group.shapes, []).append(group)
+        flat.setdefault(_flat(group.shapes), []).append(group)
+        if not isinstance(group, (Fused, Stacked)):
+            for shape in set(group.shapes):
+                if shape is not None:
+                    single.setdefault(shape, []).append(group)
+    rare = Rare(source)
+    result: dict[Group, list[Candidate]] = {}
+    for group in target:
+        found: dict[Group, Candidate] = {}
+        for other in rare.first(exact.get(group.shapes, []), group):
+            candidate = Candidate(other, group, "same")
+            if _backwards(other, group, alignment):
+                pairs = _across(other, group, alignment)
+                if len(pairs) < len(group.instances):
+                    continue
+                candidate.pairs = pairs
+            found[other] = candidate
+        turned = _turned(group.shapes)
+        if turned is not None:
+            for other in rare.first(exact.get(turned, []), group):
+                found.setdefault(other, Candidate(other, group, "transpose"))
+        for other in rare.first(flat.get(_flat(group.shapes), []), group):
+            if other not in found:
+                found[other] = Candidate(other, group, "reshape")
+        if not isinstance(group, (Fused, Stacked)):
+            _partial(group, single, alignment, found, rare)
+        result[group] = [
+            c
+            for c in found.values()
+            if not (isinstance(c.source, (Fused, Stacked)) and isinstance(c.target, (Fused, Stacked)))
+            and (any_order or (ordered_as(c.source, c.target) and ordered_as(c.target, c.source)))
+        ]
+    return result
+
+
+def _partial(
+    group: Group,
+    single: dict[Shape, list[Group]],
+    alignment: Alignment,
+    found: dict[Group, Candidate],
+    rare: Rare,
+) -> None:
+    """Candidates that share some instances, through the blocks around them or as a run of shapes."""
+    shapes = list(dict.fromkeys(s for s in group.shapes if s is not None))[:4]
+    for other in {id(g): g for s in shapes for g in rare.first(single.get(s, []), group)}.values():
+        if other in found or other.leaf != group.leaf:
+            continue
+        pairs = _across(other, group, alignment)
+        places = outermost(other.template), outermost(group.template)
+        spread = places in alignment.spread
+        if not pairs and len(other.instances) <= 512:
+            pairs, spread = subsequence(other, group), False
+        if pairs:
+            candidate = Candidate(other, group, "partial", pairs, len(pairs) / len(group.instances))
+            candidate.spread = spread
+            found[other] = candidate
+
+
+class Rare:
+    """Keeps the candidates of a group few where very many have its shape: those that share rare words.
+
+    Args:
+        groups: of the source.
+    """
+
+    most = 64
+
+    def __init__(self, groups: Iterable[Group]) -> None:
+        self._having: dict[str, list[Group]] = {}
+        for group in groups:
+            for word in {w for token, _ in group.tokens for w in (token, *subwords(token))}:
+                self._having.setdefault(word, []).append(group)
+
+    def first(self, groups: list[Group], target: Group) -> list[Group]:
+        """The groups if they are few, else those that share the most rare words with the target."""
+        if len(groups) <= self.most:
+            return groups
+        inside = set(groups)
+        shared: Counter[Group] = Counter()
+        for word in {w for token, _ in target.tokens for w in (token, *subwords(token))}:
+            having = self._having.get(word, [])
+            if len(having) <= self.most:
+                shared.update(g for g in having if g in inside)
+        return sorted(shared, key=lambda g: (-shared[g], g.template))[: self.most]
+
+
+def _across(source: Group, target: Group, alignment: Alignment) -> dict[Index, Index]:
+    mine, theirs = outermost(source.template), outermost(target.template)
+    if mine is None or theirs is None:
+        return {}
+    return through(alignment.blocks(mine, theirs), source, target, target.leaf)
+
+
+def _backwards(source: Group, target: Group, alignment: Alignment) -> bool:
+    mine, theirs = outermost(source.template), outermost(target.template)
+    if mine is None or theirs is None:
+        return False
+    alignment.blocks(mine, theirs)
+    return (mine, theirs) in alignment.reversed
+
+
+def _turned(shapes: tuple[Shape | None, ...]) -> tuple[Shape | None, ...] | None:
+    """The last two dims swapped; None where that changes nothing or is none."""
+    if any(s is None or len(s) not in (2, 3) for s in shapes):
+        return None
+    turned = tuple((*s[:-2], s[-1], s[-2]) for s in shapes if s is not None)
+    return turned if turned != shapes else None
+
+
+def _flat(shapes: tuple[Shape | None, ...]) -> object:
+    """Shapes up to dims of size 1 and to flattened trailing dims; a bare vector stays one."""
+    result = []
+    for shape in shapes:
+        if shape is None:
+            return object()
+        core = tuple(d for d in shape if d != 1)
+        result.append((core[0], prod(core[1:])) if len(core) > 2 else core)
+    return tuple(result)
+
+
+def real(groups: Iterable[Group]) -> set[Group]:
+    """The real groups under these."""
+    return {m for g in groups for m in members(g)}

@@ -1,0 +1,119 @@
+"""How far an answer can be trusted, and what to verify where names and shapes do not decide."""
+
+from __future__ import annotations
+
+from .groups import Group
+from .match import Match
+from .result import Confidence
+from .virtual import Fused, Stacked, spelled
+from .words import shown
+
+COMPARE = "compare the outputs of both models on one input"
+
+
+def judged(match: Match) -> tuple[Confidence, str]:
+    """Confidence of a match and why, in one line.
+
+    Only what needs no reordering can be certain: a plain move to the same name, or between modules
+    of which no other has such a name or such a shape.
+    """
+    c = match.candidate
+    source, target = c.source, c.target
+    if match.copy_of is not None:
+        return "likely", (
+            f"a copy of what {_label(match.copy_of)} takes, which has its shape; verify that the two share their values"
+        )
+    if c.spread:
+        return "guess", (
+            "the target has fewer equal blocks than the source, and nothing says which to take: these are spread "
+            "evenly from the first to the last; check which blocks the target was made of"
+        )
+    unsure = _unspelled(source, target) or _unspelled(target, source)
+    if unsure:
+        return "guess", (
+            f"no name says in which order {unsure} lie; the gate is taken to be second: " + COMPARE
+        )
+    if isinstance(source, Fused) or isinstance(getattr(source, "inner", None), Fused):
+        order = source if isinstance(source, Fused) else source.inner  # type: ignore[attr-defined]
+        names = ", ".join(p.template[-1] for p in order.parts)
+        return _least(
+            match
+        ), f"the sizes of {names} add up; verify their order and that heads are not interleaved"
+    if isinstance(target, (Fused, Stacked)):
+        return _least(match), (
+            f"cut from {_label(source)}, whose size is the sum of the parts; verify their order and that heads "
+            f"are not interleaved: {COMPARE}"
+        )
+    if match.turn:
+        return "likely", (
+            "square, so its shape is silent; transposed because the other matrices of the block are: "
+            + COMPARE
+        )
+    if c.how == "transpose":
+        return "likely", "the shape is the source's transposed"
+    if c.how == "reshape":
+        return "likely", "as many elements in another shape; verify the order of the flattened dimensions"
+    if match.ordered:
+        return "likely" if match.score >= 0.35 else "guess", (
+            "several modules have this shape; numbers, or the stages that the names stand for, pair them in order"
+        )
+    if isinstance(source, Stacked):
+        return "likely", f"the blocks of {_label(source.inner)} stacked in the order of their numbers"
+    if match.rival_copy is not None:
+        return "likely", (
+            f"{_label(match.rival_copy)} has the same names and shapes; verify which of the two copies is wanted"
+        )
+    if match.silent:
+        return "likely", "square beside transposed matrices, so its shape is silent: " + COMPARE
+    if source.template == target.template:
+        if c.how == "partial":
+            return "likely", "same name and shape; the other side has more or fewer of these blocks"
+        return "certain", "same name, same shape"
+    return _moved(match)
+
+
+def _unspelled(made: Group, whole: Group) -> str:
+    fused = made.inner if isinstance(made, Stacked) else made
+    if isinstance(fused, Fused) and fused.order and spelled(fused.order, whole) is None:
+        return " and ".join(p.template[-1] for p in fused.parts)
+    return ""
+
+
+def _moved(match: Match) -> tuple[Confidence, str]:
+    c = match.candidate
+    source, target = c.source, c.target
+    where = f"{_label(source)} and {_label(target)}"
+    ends = source.tokens[-1:], target.tokens[-1:]
+    same_end = bool(ends[0]) and ends[0] == ends[1]
+    if c.how == "partial":
+        return "likely", "blocks aligned by what they hold; numbers differ"
+    if (_mixes(source) or _mixes(target)) and _inside(source) != _inside(target):
+        return _least(match), (
+            f"{where} mean the same projection; the order of rows inside it (heads, rotary halves) is not visible: "
+            + COMPARE
+        )
+    if same_end and source.numbers == target.numbers and match.margin >= 0.12 and match.support >= 0.5:
+        return "certain", "same module name, same shape, and its surroundings move along"
+    if match.alone and c.name >= 0.3 and match.score >= 0.45 and match.telling:
+        return "certain", "no other module of either side has this shape, and the names agree"
+    if match.alone:
+        return _least(match), "no other module of either side has this shape; the names say little"
+    return _least(match), f"{where} are the best match by name, shape and place (margin {match.margin:.2f})"
+
+
+def _least(match: Match) -> Confidence:
+    return "likely" if match.score >= 0.3 else "guess"
+
+
+def _inside(group: Group) -> tuple[str, ...]:
+    """The path inside the innermost block; without one the last two tokens."""
+    last = max((n for n, t in enumerate(group.template) if "{}" in t), default=len(group.template) - 3)
+    return group.template[last + 1 :]
+
+
+def _mixes(group: Group) -> bool:
+    return any(p in ("q", "k") for _, found in group.tokens[-2:] for p in found)
+
+
+def _label(group: Group) -> str:
+    return shown(".".join(group.template)) or "the top level"

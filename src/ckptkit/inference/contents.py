@@ -1,0 +1,80 @@
+"""Deciding by data what names and shapes leave open, when both sides are checkpoints with data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..expr import evaluate, from_json
+from .align import ranked
+from .candidates import Candidate
+from .virtual import expression
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..checkpoint import Checkpoint
+
+ALIKE = 0.9  # the cosine from which two tensors are taken for versions of one
+
+
+class Contents:
+    """The data of both sides, read where a question comes up.
+
+    Args:
+        source, target: checkpoints that hold data.
+    """
+
+    def __init__(self, source: Checkpoint, target: Checkpoint) -> None:
+        self._source, self._target = source, target
+        self._known: dict[tuple[int, bool], float] = {}
+        self._held: list[Candidate] = []  # so that no id is used twice
+
+    def agreement(self, c: Candidate, *, turned: bool = False) -> float:
+        """The cosine of what a candidate would make and what the target holds, for its first instance.
+
+        Args:
+            turned: swap the last two dimensions first, for a square matrix.
+
+        Returns:
+            In [-1, 1]; 0 where it cannot be compared.
+        """
+        key = (id(c), turned)
+        if key not in self._known:
+            self._held.append(c)
+            self._known[key] = self._agreement(c, turned)
+        return self._known[key]
+
+    def _agreement(self, c: Candidate, turned: bool) -> float:
+        pairs = c.pairs if c.pairs is not None else ranked(c.source, c.target)
+        theirs, mine = next(iter(pairs.items()))
+        leaf = c.target.leaf
+        if leaf not in c.source.instances[mine] or leaf not in c.target.instances[theirs]:
+            return 0.0
+        here, want = c.source.instances[mine][leaf], c.target.instances[theirs][leaf]
+        made = evaluate(from_json(expression(here[0])), self._source.__getitem__)
+        wanted = evaluate(from_json(expression(want[0])), self._target.__getitem__)
+        if turned or (made.shape != wanted.shape and made.ndim >= 2):
+            made = made.transpose(-1, -2)
+        return cosine(made, wanted)
+
+    def verdict(self, expr: Any, key: str) -> float:
+        """The cosine of an output and the target's own tensor; 2 when all elements are equal."""
+        import torch
+
+        made, wanted = evaluate(expr, self._source.__getitem__), self._target[key]
+        if made.shape == wanted.shape and torch.equal(made, wanted.to(made.dtype)):
+            return 2.0
+        return cosine(made, wanted)
+
+
+def cosine(one: torch.Tensor, other: torch.Tensor) -> float:
+    """The cosine of two tensors of as many elements; 0 where there is none."""
+    import torch
+
+    if one.numel() != other.numel() or not one.numel() or one.is_complex() or other.is_complex():
+        return 0.0
+    a, b = one.reshape(-1).to(torch.float64), other.reshape(-1).to(torch.float64)
+    if torch.equal(a, b):
+        return 1.0
+    size = float(a.norm() * b.norm())
+    return float(a @ b) / size if size > 0 else 0.0

@@ -1,0 +1,60 @@
+"""How well two places in the trees agree: the matches already made below their ancestors."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from .groups import Group
+
+Prefix = tuple[str, ...]
+
+
+class Context:
+    """Support for matching below a pair of module paths, from the matches made so far."""
+
+    def __init__(self) -> None:
+        self._together: Counter[tuple[Prefix, Prefix]] = Counter()
+        self._source: Counter[Prefix] = Counter()
+        self._target: Counter[Prefix] = Counter()
+        self._cache: dict[tuple[Prefix, Prefix], float] = {}
+
+    def note(self, source: Group, target: Group) -> None:
+        """Count a match for all pairs of ancestors."""
+        mine, theirs = _ancestors(source), _ancestors(target)
+        for p in mine:
+            self._source[p] += 1
+        for p in theirs:
+            self._target[p] += 1
+        for p in mine:
+            for q in theirs:
+                self._together[p, q] += 1
+        self._cache.clear()
+
+    def support(self, source: Group, target: Group) -> float:
+        """In [0, 1]; 0 where nothing around has been matched."""
+        key = (source.template[:-1], target.template[:-1])
+        value = self._cache.get(key)
+        if value is None:
+            value = self._cache[key] = self._support(source, target)
+        return value
+
+    def _support(self, source: Group, target: Group) -> float:
+        total = weight = 0.0
+        step = 1.0
+        mine = [p for p in _ancestors(source) if self._source[p]]
+        for q in _ancestors(target):
+            if self._target[q]:
+                best = 0.0
+                for p in mine:
+                    both = self._together.get((p, q), 0)
+                    if both:
+                        best = max(best, both / (self._source[p] + self._target[q] - both))
+                total += step * best
+                weight += step
+            step *= 0.6
+        return total / weight if weight else 0.0
+
+
+def _ancestors(group: Group) -> list[Prefix]:
+    """The proper prefixes of a template, the nearest first, the root left out."""
+    return [group.template[:n] for n in range(len(group.template) - 1, 0, -1)]

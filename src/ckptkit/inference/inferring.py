@@ -1,0 +1,188 @@
+"""``ckptkit.infer``: from two signatures to rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..checkpoint import open as open_checkpoint
+from ..checkpoint import signature as signature_of
+from ..collector import gc_paused
+from ..config import RemapConfig
+from ..plans import make_plan
+from ..signatures import Signature
+from .align import Alignment, Containers, outermost
+from .candidates import candidates
+from .confidence import judged
+from .contents import ALIKE, Contents
+from .groups import Group, Shape, grouped
+from .leftovers import copies, leaf_matches, size_joins, towers
+from .match import Match, Matcher
+from .result import Confidence, Inference, Inferred
+from .similarity import Names
+from .steps import steps
+from .synthesis import selection, synthesised
+from .virtual import Fused, Stacked, fusions, members, note_attention, note_gates, stacks, wanted_shapes
+
+
+def infer(source: Any, target: Any, *, drop_unused: bool = False, values: bool = False) -> Inference:
+    """Find the rules that turn one checkpoint's keys into another's, from names and shapes alone.
+
+    Args:
+        source: a path, a mapping of tensors, a Checkpoint, a Signature or an `nn.Module`.
+        target: likewise.
+        drop_unused: end the rules with a drop of what the target does not have.
+        values: both hold data; compare it where names and shapes do not decide. Needs torch.
+
+    Returns:
+        The rules, what they do to each target key, and how far each is to be trusted. Data is only read
+        with `values`.
+
+    Raises:
+        FormatError: a file cannot be read, or holds no data that `values` could compare.
+    """
+    if values:
+        with open_checkpoint(source) as one, open_checkpoint(target) as other:
+            return _infer(one.signature, other.signature, drop_unused, Contents(one, other))
+    mine, theirs = signature_of(source), signature_of(target)
+    with gc_paused():
+        return _infer(mine, theirs, drop_unused, None)
+
+
+def _infer(mine: Signature, theirs: Signature, drop_unused: bool, contents: Contents | None) -> Inference:
+    wanted = steps(matched(_shapes(mine), _shapes(theirs), contents))
+    ties = {key: group for group in theirs.tied for key in group}
+    for twin, key in list(wanted.copies):
+        # A tied target is one tensor: what fills its partner fills it.
+        if key in ties and twin in ties[key]:
+            wanted.copies.remove((twin, key))
+            del wanted.exprs[key]
+    rules, plan = synthesised(mine, theirs, wanted)
+    if drop_unused:
+        surplus = [o.key for o in plan.outputs if o.key not in theirs]
+        if surplus:
+            drop = {"op": "drop", "keys": selection(surplus, [o.key for o in plan.outputs])}
+            rules = [*rules, drop]
+            plan = make_plan(mine, RemapConfig.parse({"rules": rules}))
+    made = {o.key: o.expr for o in plan.outputs if o.key in theirs}
+    outputs = []
+    used: set[str] = set()
+    verdicts: dict[int, tuple[Confidence, str]] = {}
+    verdict: tuple[Confidence, str]
+    for key in theirs:
+        if key not in made:
+            continue
+        used.update(made[key].reads())
+        match = wanted.match_of.get(key)
+        if match is None:
+            verdict = ("guess", "the rules leave this key as it is; nothing else speaks for it")
+        else:
+            verdict = verdicts.setdefault(id(match), judged(match))
+        if contents is not None:
+            verdict = _seen(contents.verdict(made[key], key), verdict)
+        outputs.append(Inferred(key, made[key], *verdict))
+    tied = []
+    for key, group in ties.items():
+        partner = next((k for k in group if k in made), None)
+        if key not in made and partner is not None:
+            tied.append((key, partner))
+    settled = made.keys() | {key for key, _ in tied}
+    return Inference(
+        RemapConfig.parse({"rules": rules}),
+        tuple(outputs),
+        tuple(key for key in theirs if key not in settled),
+        tuple(key for key in mine if key not in used),
+        tuple(tied),
+    )
+
+
+def _seen(alike: float, verdict: tuple[Confidence, str]) -> tuple[Confidence, str]:
+    """A verdict after a look at the data."""
+    if alike > 1.5:
+        return "certain", "the data of both sides are equal"
+    if alike >= ALIKE:
+        return verdict[0], f"the data of both sides are alike (cosine {alike:.3f}); {verdict[1]}"
+    return (
+        "guess",
+        f"the data of both sides differ (cosine {alike:.3f}), as after training anew; {verdict[1]}",
+    )
+
+
+def _shapes(signature: Signature) -> dict[str, Shape]:
+    """Key to shape; entries that are no tensors get one that no tensor has."""
+    return {k: t.shape if t.kind == "tensor" else (-1,) for k, t in signature.tensors.items()}
+
+
+def matched(
+    source: Mapping[str, Shape], target: Mapping[str, Shape], contents: Contents | None = None
+) -> list[Match]:
+    """Which modules of the source fill which of the target.
+
+    Args:
+        source: key to shape.
+        target: key to shape.
+        contents: the data of both, where it may decide.
+
+    Returns:
+        The matches; none uses what another uses, but for copies.
+    """
+    mine, theirs = grouped(source), grouped(target)
+    if not mine or not theirs:
+        return []
+    for side in (mine, theirs):
+        note_gates(side)
+        note_attention(side)
+    all_mine = _with_virtual(mine, wanted_shapes(theirs))
+    all_theirs = _with_virtual(theirs, wanted_shapes(mine))
+    names = Names(mine, theirs)
+    alignment = Alignment(Containers(mine), Containers(theirs))
+    options = candidates(all_mine, all_theirs, alignment, any_order=contents is not None)
+    matcher = Matcher(options, names, contents=contents)
+    matches = list(matcher.run())
+    repeats = set(towers(theirs, matches))
+    if repeats:
+        for group in list(options):
+            if repeats.intersection(members(group)):
+                del options[group]
+        matches = list(matcher.run())
+    matches += leaf_matches(mine, theirs, matches, names, matcher.context)
+    matches += size_joins(mine, theirs, matches)
+    _turn_squares(matches, contents)
+    matches += copies(theirs, matches)
+    return matches
+
+
+def _with_virtual(groups: list[Group], wanted: Mapping[Any, int]) -> list[Group]:
+    fused = fusions(groups, wanted)
+    stacked = stacks([*groups, *fused], wanted)
+    useful = [f for f in fused if f.shapes[0] in wanted or _reversed(f.shapes[0]) in wanted]
+    return [*groups, *useful, *stacked]
+
+
+def _reversed(shape: Shape | None) -> Any:
+    return (*shape[:-2], *shape[-2:][::-1]) if shape else None
+
+
+def _turn_squares(matches: Iterable[Match], contents: Contents | None) -> None:
+    """A square matrix beside transposed ones is transposed too; beside both kinds its shape is silent."""
+    beside: dict[object, set[bool]] = {}
+    squares: list[tuple[object, Match]] = []
+    for match in matches:
+        c = match.candidate
+        shape = c.target.shapes[0] or ()
+        if len(shape) < 2 or len(shape) > 3 or isinstance(c.target, (Fused, Stacked)) or c.how == "reshape":
+            continue
+        place: object = outermost(c.target.template)
+        if shape[-1] == shape[-2]:
+            squares.append((place, match))
+        else:
+            beside.setdefault(place, set()).add(c.how == "transpose")
+    for where, match in squares:
+        kinds = beside.get(where, set())
+        if contents is not None:
+            c = match.candidate
+            match.turn = contents.agreement(c, turned=True) > contents.agreement(c)
+        elif kinds == {True}:
+            match.turn = True
+        elif True in kinds:
+            match.silent = True

@@ -1,0 +1,195 @@
+"""What whole modules leave open: single leaves that lie elsewhere, copies, parts that only sizes put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby, pairwise, permutations
+
+from .align import Alignment, Containers
+from .candidates import Candidate, candidates
+from .context import Context
+from .groups import Group, Index
+from .match import Match, Matcher
+from .similarity import Names
+from .virtual import Fused, expression, members
+
+Used = set[tuple[Group, Index, str]]
+
+
+def used_leaves(matches: Iterable[Match]) -> tuple[Used, Used]:
+    """The (group, index, leaf) of source and target that matches use and fill."""
+    used: Used = set()
+    filled: Used = set()
+    for match in matches:
+        match.leaves(used, filled)
+    return used, filled
+
+
+def leaf_matches(
+    mine: list[Group], theirs: list[Group], matches: list[Match], names: Names, context: Context
+) -> list[Match]:
+    """Match single leaves that whole modules left over: a bias that lies beside its module."""
+    used, filled = used_leaves(matches)
+    touched = {g for g, _, _ in used} | {g for g, _, _ in filled}
+    sources = list(_loose(mine, used))
+    targets = list(_loose(theirs, filled))
+    if not sources or not targets:
+        return []
+    options = candidates(sources, targets, Alignment(Containers(sources), Containers(targets)))
+    origin = {id(g): g.origin for g in (*sources, *targets)}
+    for target, found in options.items():
+        options[target] = [
+            c
+            for c in found
+            if c.how != "reshape"
+            and c.source.leaf_name == target.leaf_name  # type: ignore[attr-defined]
+            and (origin[id(c.source)] in touched or origin[id(target)] in touched)
+        ]
+    matcher = Matcher(options, names, context)
+    return [m for m in matcher.run() if m.score >= 0.4]
+
+
+class Loose(Group):
+    """One leaf of a group's instances, where it is open."""
+
+    origin: Group
+    leaf_name: str
+
+
+def _loose(groups: Iterable[Group], taken: Used) -> Iterable[Loose]:
+    for group in groups:
+        for leaf in sorted(group.leaves):
+            free = {
+                i: {"weight": leaves[leaf]}
+                for i, leaves in group.instances.items()
+                if leaf in leaves and (group, i, leaf) not in taken
+            }
+            if free:
+                loose = Loose((*group.template, leaf), free)
+                loose.origin, loose.leaf_name = group, leaf
+                yield loose
+
+
+def copies(theirs: list[Group], matches: list[Match]) -> list[Match]:
+    """Copies of what is used already: an output head that shares the embedding, and twin towers."""
+    by_target = {m.candidate.target: m for m in matches}
+    embeddings: dict[object, list[Group]] = {}
+    for target, match in by_target.items():
+        if not match.candidate.virtual and _has(target, {"embed", "token", "head"}):
+            embeddings.setdefault(target.shapes, []).append(target)
+    twins = _twins(theirs, by_target)
+    found: list[Match] = []
+    for group in theirs:
+        if group in by_target:
+            continue
+        twin = _embedding(group, embeddings) or twins.get(group)
+        if twin is not None:
+            c = by_target[twin].candidate
+            copy = Candidate(c.source, group, c.how, c.pairs)
+            found.append(Match(copy, 0.0, 0.0, copy_of=twin))
+    return found
+
+
+def _embedding(group: Group, embeddings: dict[object, list[Group]]) -> Group | None:
+    """The token embedding whose shape an output head without a source has."""
+    shape = group.shapes[0] or ()
+    if len(group.instances) != 1 or len(shape) != 2 or shape[0] == shape[1]:
+        return None
+    if not _has(group, {"head", "out", "decoder", "embed", "lm"}):
+        return None
+    same = embeddings.get(group.shapes, [])
+    return same[0] if len(same) == 1 else None
+
+
+def _below(groups: Iterable[Group]) -> dict[tuple[str, ...], list[Group]]:
+    """Prefixes that hold no index, with what lies below each."""
+    found: dict[tuple[str, ...], list[Group]] = {}
+    for group in groups:
+        for depth in range(1, len(group.template)):
+            if "{}" in group.template[depth - 1]:
+                break
+            found.setdefault(group.template[:depth], []).append(group)
+    return found
+
+
+def _twins(theirs: list[Group], by_target: dict[Group, Match]) -> dict[Group, Group]:
+    """Modules of an open tower, each with the same module of a matched tower of equal structure beside it."""
+    below = {p: found for p, found in _below(theirs).items() if len(found) >= 3}
+    beside: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    for prefix, found in below.items():
+        if all(g in by_target for g in found):
+            beside.setdefault(prefix[:-1], []).append(prefix)
+    result: dict[Group, Group] = {}
+    for prefix, found in below.items():
+        if any(g in by_target for g in found):
+            continue
+        depth = len(prefix)
+        for other in beside.get(prefix[:-1], ()):
+            known = {(g.template[depth:], g.shapes): g for g in below[other]}
+            if all((g.template[depth:], g.shapes) in known for g in found):
+                for g in found:
+                    result.setdefault(g, known[g.template[depth:], g.shapes])
+                break
+    return result
+
+
+def towers(groups: list[Group], matches: list[Match]) -> list[Group]:
+    """All but the first of several equal towers of which none is matched: one source may serve them all."""
+    done = {m for match in matches for m in members(match.candidate.target)}
+    content: dict[tuple[int, tuple[str, ...], object], list[tuple[str, list[Group]]]] = {}
+    for prefix, members_ in _below(groups).items():
+        if len(members_) >= 3 and not any(g in done for g in members_):
+            structure = frozenset((g.template[len(prefix) :], g.shapes) for g in members_)
+            content.setdefault((len(prefix), prefix[:-1], structure), []).append((prefix[-1], members_))
+    return [
+        g for found in content.values() for _, more in sorted(found, key=lambda f: f[0])[1:] for g in more
+    ]
+
+
+def _has(group: Group, wanted: set[str]) -> bool:
+    return any(c in wanted for _, found in group.tokens for c in found)
+
+
+def size_joins(mine: list[Group], theirs: list[Group], matches: list[Match]) -> list[Match]:
+    """Open siblings whose rows add up to an open target, in an order that their names give."""
+    used, filled = used_leaves(matches)
+    spare = [g for g in mine if not any((g, i, g.leaf) in used for i in g.instances)]
+    need = [g for g in theirs if not any((g, i, g.leaf) in filled for i in g.instances)]
+    found: list[Match] = []
+    spare.sort(key=lambda g: g.template)
+    for _, siblings in groupby(spare, key=lambda g: g.template[:-1]):
+        parts = list(siblings)
+        if not 2 <= len(parts) <= 4 or len({(tuple(p.indices), p.leaves) for p in parts}) > 1:
+            continue
+        ordered = _by_names(parts)
+        if ordered is None:
+            continue
+        fused = Fused((*parts[0].template[:-1], "+".join(p.template[-1] for p in ordered)))
+        fused.parts = tuple(ordered)
+        for index in ordered[0].indices:
+            leaves = [p.instances[index] for p in ordered]
+            shapes = [x[ordered[0].leaf][1] for x in leaves]
+            if any(len(s) < 2 or s[1:] != shapes[0][1:] for s in shapes):
+                break
+            fused.instances[index] = {
+                ordered[0].leaf: (
+                    {"op": "concat", "dim": 0, "of": [expression(x[ordered[0].leaf][0]) for x in leaves]},
+                    (sum(s[0] for s in shapes), *shapes[0][1:]),
+                )
+            }
+        else:
+            targets = [t for t in need if t.shapes == fused.shapes]
+            if len(targets) == 1:
+                found.append(Match(Candidate(fused, targets[0], "same"), 0.0, 0.1))
+    return found
+
+
+def _by_names(parts: list[Group]) -> list[Group] | None:
+    """An order that names give: by number, or the one whose words all others extend first."""
+    words = [list(p.tokens[-1][1]) for p in parts]
+    if all(w == words[0] for w in words) and len({p.numbers for p in parts}) == len(parts):
+        return sorted(parts, key=lambda p: p.numbers)
+    for order in permutations(range(len(parts))):
+        if all(set(words[a]) < set(words[b]) for a, b in pairwise(order)):
+            return [parts[n] for n in order]
+    return None

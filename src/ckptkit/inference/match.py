@@ -1,0 +1,351 @@
+"""Choose among the candidates: the clearest matches first, each teaching words and places for the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+from .align import ranked
+from .candidates import Candidate
+from .context import Context
+from .groups import Group, Index
+from .lexicon import SHADOWS, TWINS
+from .similarity import Names
+from .virtual import members, real_leaves
+from .words import stage, subwords
+
+if TYPE_CHECKING:
+    from .contents import Contents
+
+# (margin over every rival, least score): from the clearest to what is left.
+ROUNDS = ((0.25, 0.55), (0.15, 0.45), (0.1, 0.35), (0.06, 0.3), (0.03, 0.25), (0.015, 0.2))
+NEAR = (0.012, 0.03, 0.06, 0.1)
+LEAST = 0.15
+TIE = 0.015
+
+
+@dataclass(slots=True)
+class Match:
+    """A decided candidate.
+
+    Args:
+        margin: how much better than the best rival.
+        ordered: whether numbers or stages decided between equals.
+    """
+
+    candidate: Candidate
+    margin: float
+    score: float
+    ordered: bool = False
+    alone: bool = False
+    copy_of: Group | None = None
+    turn: bool = False
+    silent: bool = False
+    support: float = 0.0
+    telling: bool = False
+    rival_copy: Group | None = None
+
+    def leaves(self, used: set[tuple[Group, Index, str]], filled: set[tuple[Group, Index, str]]) -> None:
+        """Add the (group, index, leaf) that the match uses and fills; those of the real groups."""
+        c = self.candidate
+        pairs = c.pairs if c.pairs is not None else ranked(c.source, c.target)
+        for theirs, mine in pairs.items():
+            for leaf in c.target.instances[theirs]:
+                if leaf in c.source.instances[mine]:
+                    used.update(real_leaves(c.source, mine, leaf))
+                    filled.update(real_leaves(c.target, theirs, leaf))
+
+
+class Matcher:
+    """Greedy matching in rounds.
+
+    Args:
+        options: target group to candidates.
+        names: name similarity.
+        context: of matches made before.
+        contents: the data of both sides, where it may decide.
+    """
+
+    def __init__(
+        self,
+        options: dict[Group, list[Candidate]],
+        names: Names,
+        context: Context | None = None,
+        contents: Contents | None = None,
+    ) -> None:
+        self._contents = contents
+        self._options = options
+        self._names = names
+        self.context = Context() if context is None else context
+        self._used: dict[Group, set[Index]] = {}
+        self._filled: set[Group] = set()
+        self.matches: list[Match] = []
+        self._shadows = shadows(c.source for found in options.values() for c in found)
+        self._first = _by_member([c for found in options.values() for c in found])
+
+    def run(self) -> list[Match]:
+        """Match what can be matched."""
+        self._identical()
+        for margin, least in ROUNDS:
+            self._settle(margin, least)
+        while self._alone():
+            for margin, least in ROUNDS:
+                self._settle(margin, least)
+        return self.matches
+
+    def _settle(self, margin: float, least: float) -> None:
+        while self._round(margin, least) or (margin <= 0.06 and self._ties()):
+            pass
+
+    def _identical(self) -> None:
+        found = []
+        for target, options in self._options.items():
+            for c in options:
+                if c.how == "same" and c.source.template == target.template:
+                    found.append(Match(c, 1.0, 1.0))
+        self._accept(found)
+
+    def _alive(self) -> list[Candidate]:
+        result = []
+        for target, options in self._options.items():
+            if self._filled.isdisjoint(members(target)):
+                live = [c for c in options if self._free(c)]
+                self._options[target] = live
+                result.extend(live)
+        return result
+
+    def _free(self, c: Candidate) -> bool:
+        """Whether no instance that the candidate reads is used yet."""
+        if c.pairs is None:
+            return not any(m in self._used for m in members(c.source))
+        used = self._used.get(c.source)
+        return used is None or used.isdisjoint(c.pairs.values())
+
+    def _score(self, candidates: Iterable[Candidate]) -> None:
+        for c in candidates:
+            s, t = c.source, c.target
+            c.name = (
+                0.32 * self._names.path(s, t)
+                + 0.32 * self._names.local(s, t)
+                + 0.1 * self._names.literal(s, t)
+            )
+            both = len(s.leaves & t.leaves)
+            score = c.name + 0.26 * self.context.support(s, t)
+            score += 0.06 * both / max(1, len(s.leaves | t.leaves))
+            score -= 0.03 * c.virtual + 0.1 * (c.how == "reshape") + 0.1 * (1.0 - c.cover)
+            if (_shadow(s) or s in self._shadows) and not _shadow(t):
+                score -= 0.2
+            if self._contents is not None:
+                alike = self._contents.agreement(c)
+                # Equal beats nearly equal beats everything that is not the same tensor at all.
+                score += 2.0 * alike**64 if alike > 0.5 else 0.0
+            c.score = score
+
+    def _round(self, margin: float, least: float) -> bool:
+        alive = self._alive()
+        self._score(alive)
+        by_source, by_target = _by_member(alive)
+        chosen = []
+        for c in alive:
+            if c.score < least:
+                continue
+            rival = max(_rival(c, by_source, members(c.source)), _rival(c, by_target, members(c.target)))
+            if c.score - rival >= margin:
+                chosen.append(Match(c, c.score - rival, c.score, alone=rival == 0.0))
+        chosen.sort(key=lambda m: -m.score)
+        return self._accept(chosen)
+
+    def _alone(self) -> bool:
+        """Pairs of which neither side fits anything else, with a telling shape, whatever their names."""
+        alive = self._alive()
+        self._score(alive)
+        by_source, by_target = _by_member(alive)
+        chosen = [
+            Match(c, c.score, c.score, alone=True)
+            for c in alive
+            if (c.how == "same" or (c.how == "partial" and c.cover == 1.0))
+            and c.source.leaves == c.target.leaves
+            and _telling(c.target)
+            and _rival(c, by_source, members(c.source)) == _rival(c, by_target, members(c.target)) == 0.0
+        ]
+        return self._accept(chosen)
+
+    def _accept(self, chosen: list[Match]) -> bool:
+        any_new = False
+        for match in chosen:
+            s, t = match.candidate.source, match.candidate.target
+            if not self._free(match.candidate) or not self._filled.isdisjoint(members(t)):
+                continue
+            self._filled.update(members(t))
+            pairs = match.candidate.pairs
+            for m in members(s):
+                self._used.setdefault(m, set()).update(m.instances if pairs is None else pairs.values())
+            self._remark(match)
+            self.context.note(s, t)
+            self._names.learn(s, t)
+            self.matches.append(match)
+            any_new = True
+        if any_new:
+            self._names.settle()
+        return any_new
+
+    def _remark(self, match: Match) -> None:
+        """Note what later says how far the match can be trusted."""
+        c = match.candidate
+        mine = {id(o): o for m in members(c.source) for o in self._first[0].get(m, ())}
+        theirs = {id(o): o for m in members(c.target) for o in self._first[1].get(m, ())}
+        plain = [o for o in {**mine, **theirs}.values() if not o.virtual]
+        match.alone = plain == [c]
+        match.support = self.context.support(c.source, c.target)
+        match.telling = _telling(c.target)
+        for o in theirs.values():
+            if o.target is c.target and o.source is not c.source and _twins(o.source, c.source, c.target):
+                match.rival_copy = o.source
+
+    def _ties(self) -> bool:
+        """Equals that only numbers or stages tell apart: the k-th of one side is the k-th of the other."""
+        alive = self._alive()
+        self._score(alive)
+        rows: dict[Group, list[Candidate]] = {}
+        for c in alive:
+            rows.setdefault(c.target, []).append(c)
+        return any(self._tied(rows, near) for near in NEAR)
+
+    def _tied(self, rows: dict[Group, list[Candidate]], near: float) -> bool:
+        best: dict[Group, dict[Group, Candidate]] = {}
+        classes: dict[frozenset[Group], list[Group]] = {}
+        for target, found in rows.items():
+            top = max(c.score for c in found)
+            best[target] = {c.source: c for c in found if c.score >= top - near}
+            classes.setdefault(frozenset(best[target]), []).append(target)
+        chosen: list[Match] = []
+        for sources, targets in classes.items():
+            if len(sources) != len(targets) or len(targets) < 2:
+                continue
+            scores = {(s, t): best[t][s].score for t in targets for s in sources}
+            least = min(scores.values()) - 0.06
+            real_sources = {m for s in sources for m in members(s)}
+            if least < LEAST or any(
+                c.score > least
+                for t, found in best.items()
+                if t not in targets
+                for s, c in found.items()
+                if not real_sources.isdisjoint(members(s))
+            ):
+                continue
+            if _leaning(scores, list(sources), targets) > TIE:
+                continue
+            mine = _order(sorted(sources, key=lambda g: g.template))
+            theirs = _order(sorted(targets, key=lambda g: g.template))
+            if mine is None or theirs is None:
+                continue
+            for s, t in zip(mine, theirs, strict=True):
+                chosen.append(Match(best[t][s], 0.0, scores[s, t], ordered=True))
+        return self._accept(chosen)
+
+
+def _telling(group: Group) -> bool:
+    """Whether a group's shapes are too many or too large to agree by chance."""
+    first = group.shapes[0] or ()
+    return len(first) >= 2 and prod(first) >= 64
+
+
+def _leaning(scores: dict[tuple[Group, Group], float], sources: list[Group], targets: list[Group]) -> float:
+    """How much the scores prefer one pairing of equals over another: the largest 2x2 interaction."""
+    return max(
+        abs(scores[a, x] + scores[b, y] - scores[a, y] - scores[b, x])
+        for n, a in enumerate(sources)
+        for b in sources[n + 1 :]
+        for m, x in enumerate(targets)
+        for y in targets[m + 1 :]
+    )
+
+
+def _twins(one: Group, other: Group, target: Group) -> bool:
+    """Whether two groups differ in one token only, of which the target has neither."""
+    if len(one.template) != len(other.template):
+        return False
+    differing = [n for n, (a, b) in enumerate(zip(one.template, other.template, strict=True)) if a != b]
+    if len(differing) != 1 or any("{}" in t for t in one.template[: differing[0] + 1]):
+        return False
+    names = {one.template[differing[0]], other.template[differing[0]]}
+    return differing[0] < len(one.template) - 1 and not names & set(target.template)
+
+
+def _shadow(group: Group) -> bool:
+    return any(c in SHADOWS for _, found in group.tokens for c in found)
+
+
+def shadows(groups: Iterable[Group]) -> set[Group]:
+    """Groups in towers that are the second of a pair: encoder_k beside encoder_q, target beside online."""
+    below: dict[tuple[str, ...], set[str]] = {}
+    places: dict[tuple[str, ...], set[Group]] = {}
+    for group in groups:
+        for depth, token in enumerate(group.template[:-1]):
+            if "{}" in token:
+                break
+            below.setdefault(group.template[:depth], set()).add(token)
+            places.setdefault(group.template[: depth + 1], set()).add(group)
+    found: set[Group] = set()
+    for prefix, tokens in below.items():
+        for token in tokens:
+            words = subwords(token)
+            for first, second in TWINS:
+                if second in words and any(
+                    subwords(t) == tuple(first if w == second else w for w in words) for t in tokens
+                ):
+                    found |= places[(*prefix, token)]
+    return found
+
+
+def _by_member(alive: list[Candidate]) -> tuple[dict[Group, list[Candidate]], dict[Group, list[Candidate]]]:
+    by_source: dict[Group, list[Candidate]] = {}
+    by_target: dict[Group, list[Candidate]] = {}
+    for c in alive:
+        for m in members(c.source):
+            by_source.setdefault(m, []).append(c)
+        for m in members(c.target):
+            by_target.setdefault(m, []).append(c)
+    return by_source, by_target
+
+
+def _rival(c: Candidate, index: dict[Group, list[Candidate]], of: tuple[Group, ...]) -> float:
+    return max((o.score for m in of for o in index[m] if o is not c and _compete(c, o)), default=0.0)
+
+
+def _compete(a: Candidate, b: Candidate) -> bool:
+    """Whether both cannot be true: disjoint parts of one group are no rivals."""
+    return (
+        a.target is b.target
+        or a.pairs is None
+        or b.pairs is None
+        or not set(a.pairs.values()).isdisjoint(b.pairs.values())
+    )
+
+
+def _order(groups: list[Group]) -> list[Group] | None:
+    """The groups in the order their numbers or, where these are missing, their stages give."""
+    names = {tuple(found for _, found in g.tokens) for g in groups}
+    numbers = [g.numbers for g in groups]
+    if len(names) == 1 and len(set(numbers)) == len(groups):
+        return sorted(groups, key=lambda g: g.numbers)
+    shared = set.intersection(*({t for t, _ in g.tokens} for g in groups))
+    places = [_stage(g, shared) for g in groups]
+    if None not in places and len(set(places)) == len(groups):
+        return sorted(groups, key=lambda g: _stage(g, shared) or 0)
+    if len(set(numbers)) == len(groups) and len({len(n) for n in numbers}) == 1:
+        return sorted(groups, key=lambda g: g.numbers)
+    return None
+
+
+def _stage(group: Group, shared: set[str]) -> int | None:
+    """The stage that the first telling token inside the block names, first of those that not all groups have."""
+    last = max((n for n, t in enumerate(group.template) if "{}" in t), default=-1)
+    inside = group.template[last + 1 :]
+    for common in (False, True):
+        for token, found in group.tokens:
+            if token in inside and (common or token not in shared) and (place := stage(found)) is not None:
+                return place
+    return None

@@ -1,0 +1,172 @@
+"""What the matches ask for, step by step: keys that move, and the tensor rules before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from .align import ranked
+from .groups import Group, Index, Shape
+from .match import Match
+from .virtual import Fused, Stacked, expression
+from .words import hidden
+
+Expr = dict[str, Any]
+Tokens = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A source key that becomes a target key: both as templates with their indices."""
+
+    source: Tokens
+    target: Tokens
+    mine: Index
+    theirs: Index
+    key: str
+    into: str
+
+
+@dataclass(slots=True)
+class Steps:
+    """Everything the rules must do, in terms of source keys and target keys.
+
+    Args:
+        moves: keys that are renamed.
+        turned: target key or source key to the dims to swap; `before` those of sources that are cut up.
+        concats: (source keys, target key or None for a stage before a stack).
+        stacks, unstacks, splits: likewise.
+        copies: (target key to copy, target key).
+    """
+
+    moves: list[Move] = field(default_factory=list)
+    joins: list[tuple[tuple[str, ...], str, str]] = field(default_factory=list)
+    stacks: list[tuple[tuple[tuple[str, ...], ...], str]] = field(default_factory=list)
+    unstacks: list[tuple[str, tuple[tuple[str, ...], ...], tuple[int, ...]]] = field(default_factory=list)
+    splits: list[tuple[str, tuple[str, ...], tuple[int, ...]]] = field(default_factory=list)
+    turned_before: dict[str, tuple[int, int]] = field(default_factory=dict)
+    turned: dict[str, tuple[int, int]] = field(default_factory=dict)
+    reshaped: dict[str, Shape] = field(default_factory=dict)
+    copies: list[tuple[str, str]] = field(default_factory=list)
+    exprs: dict[str, Expr] = field(default_factory=dict)
+    match_of: dict[str, Match] = field(default_factory=dict)
+
+
+def steps(matches: Iterable[Match]) -> Steps:
+    """Collect the steps of all matches."""
+    result = Steps()
+    for match in matches:
+        c = match.candidate
+        pairs = c.pairs if c.pairs is not None else ranked(c.source, c.target)
+        for theirs, mine in pairs.items():
+            for leaf in c.target.instances[theirs]:
+                if leaf in c.source.instances[mine]:
+                    _step(result, match, theirs, mine, leaf)
+    return result
+
+
+def _step(result: Steps, match: Match, theirs: Index, mine: Index, leaf: str) -> None:
+    c = match.candidate
+    made, have = c.source.instances[mine][leaf]
+    key, want = c.target.instances[theirs][leaf]
+    expr = expression(made)
+    turned = have != want and len(have) >= 2 and (*have[:-2], *have[-2:][::-1]) == want
+    if match.turn and len(have) >= 2 and have == want and have[-1] == have[-2]:
+        turned = True
+    dims = (len(have) - 2, len(have) - 1)
+    if turned:
+        expr = {"op": "transpose", "dims": list(dims), "of": [expr]}
+    elif have != want:
+        if c.how != "reshape":
+            return
+        expr = {"op": "reshape", "shape": list(want), "of": [expr]}
+    if match.copy_of is not None:
+        twin = match.copy_of.instances.get(theirs, {}).get(leaf)
+        if twin is None or not isinstance(key, str):
+            return
+        result.copies.append((str(twin[0]), key))
+        result.exprs[key], result.match_of[key] = expr, match
+        return
+    if isinstance(c.target, (Fused, Stacked)):
+        if have != want and not turned:
+            return
+        source = str(made)
+        if turned:
+            result.turned_before[source] = dims
+        _cut(result, match, source, c.target, theirs, leaf, expr)
+        return
+    into = str(key)
+    if into in result.exprs:
+        return
+    result.exprs[into], result.match_of[into] = expr, match
+    if isinstance(c.source, Fused):
+        result.joins.append((tuple(str(p.instances[mine][leaf][0]) for p in c.source.parts), into, "concat"))
+    elif isinstance(c.source, Stacked):
+        result.stacks.append((_stacked(c.source, mine, leaf), into))
+    else:
+        result.moves.append(
+            Move(
+                marked(c.source.template, str(made)),
+                marked(c.target.template, into),
+                mine,
+                theirs,
+                str(made),
+                into,
+            )
+        )
+    if turned:
+        result.turned[into] = dims
+    elif have != want:
+        result.reshaped[into] = want
+
+
+def _stacked(group: Stacked, index: Index, leaf: str) -> tuple[tuple[str, ...], ...]:
+    """For each place in the stack the source keys that are concatenated there."""
+    inner = group.inner
+    found = group.places[index]
+    if isinstance(inner, Fused):
+        return tuple(tuple(str(p.instances[i][leaf][0]) for p in inner.parts) for i in found)
+    return tuple((str(inner.instances[i][leaf][0]),) for i in found)
+
+
+def _cut(
+    result: Steps, match: Match, source: str, target: Group, index: Index, leaf: str, expr: Expr
+) -> None:
+    """The source cut up into the parts of a fused or stacked target."""
+    if isinstance(target, Fused):
+        names = tuple(str(p.instances[index][leaf][0]) for p in target.parts)
+        sizes = tuple(p.instances[index][leaf][1][0] for p in target.parts)
+        result.splits.append((source, names, sizes))
+        start = 0
+        for name, size in zip(names, sizes, strict=True):
+            result.exprs[name] = _slice(expr, start, start + size)
+            result.match_of[name] = match
+            start += size
+        return
+    assert isinstance(target, Stacked)
+    inner = target.inner
+    found = target.places[index]
+    parts = inner.parts if isinstance(inner, Fused) else (inner,)
+    places = tuple(tuple(str(p.instances[i][leaf][0]) for p in parts) for i in found)
+    sizes = tuple(p.instances[found[0]][leaf][1][0] if len(parts) > 1 else 0 for p in parts)
+    result.unstacks.append((source, places, sizes))
+    for n, row in enumerate(places):
+        one = {"op": "select", "dim": 0, "index": n, "of": [expr]}
+        start = 0
+        for name, size in zip(row, sizes, strict=True):
+            result.exprs[name] = one if len(row) == 1 else _slice(one, start, start + size)
+            result.match_of[name] = match
+            start += size
+
+
+def _slice(expr: Expr, start: int, stop: int) -> Expr:
+    return {"op": "slice", "dim": 0, "start": start, "stop": stop, "of": [expr]}
+
+
+def marked(template: Tokens, key: str) -> Tokens:
+    """A key's tokens with the indices of its module's template masked as there."""
+    tokens = hidden(key).split(".")
+    return tuple(
+        template[n] if n < len(template) and "{}" in template[n] else token for n, token in enumerate(tokens)
+    )

@@ -1,0 +1,249 @@
+"""Groups that a tensor rule could make: projections fused, blocks stacked.
+
+Fused or stacked groups are matched like any other. One on the source's side that wins is a concat or stack; one on
+the target's side means that the source holds what the target wants in parts: a split or unstack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from typing import Any
+
+from .groups import Group, Index, Shape
+from .lexicon import FUSED, UNSPELLED
+
+_PARTS = {part for parts in FUSED for part in parts}
+
+
+class Fused(Group):
+    """Parts concatenated along dim 0, in the order of `parts`."""
+
+    parts: tuple[Group, ...]
+    order: tuple[str, ...] = ()
+
+
+class Stacked(Group):
+    """The instances of the deepest index stacked along a new dim 0."""
+
+    inner: Group
+    places: dict[Index, list[Index]]
+
+
+def members(group: Group) -> tuple[Group, ...]:
+    """The real groups that a group is made of."""
+    if isinstance(group, Fused):
+        return tuple(m for part in group.parts for m in members(part))
+    if isinstance(group, Stacked):
+        return members(group.inner)
+    return (group,)
+
+
+def ordered_as(made: Group, whole: Group) -> bool:
+    """Whether the parts of a fused group lie in the order that the whole's name spells, or in the usual one."""
+    fused = made.inner if isinstance(made, Stacked) else made
+    if not isinstance(fused, Fused) or not fused.order:
+        return True
+    return fused.order == (spelled(fused.order, whole) or UNSPELLED.get(frozenset(fused.order), fused.order))
+
+
+def spelled(parts: tuple[str, ...], whole: Group) -> tuple[str, ...] | None:
+    """The parts in the order in which a name holds them; None when it lacks one."""
+    for _, found in reversed(whole.tokens):
+        if all(p in found for p in parts):
+            return tuple(sorted(parts, key=found.index))
+    return None if frozenset(parts) in UNSPELLED else parts
+
+
+def expression(value: Any) -> dict[str, Any]:
+    """What an instance holds as an expression: a key is read."""
+    return {"read": value} if isinstance(value, str) else value
+
+
+def note_gates(groups: Iterable[Group]) -> None:
+    """Name the parts of gated MLPs that carry numbers only: two of one shape beside one of the reversed shape.
+
+    Of the two the lower number is the gate: w1, w3; wi_0, wi_1; fc_1, fc_2.
+    """
+    by_parent: dict[tuple[str, ...], list[Group]] = {}
+    for group in groups:
+        if len(group.shapes[0] or ()) == 2:
+            by_parent.setdefault(group.template[:-1], []).append(group)
+    for siblings in by_parent.values():
+        for group in siblings:
+            shape = group.shapes[0] or ()
+            if shape[0] == shape[1]:
+                continue
+            same = [g for g in siblings if g.shapes == group.shapes]
+            back = [g for g in siblings if g.shapes[0] == shape[::-1]]
+            if len(same) != 2 or len(back) != 1 or same[0] is not group:
+                continue
+            stems = {_stem(g.template[-1]) for g in same}
+            if len(stems) == 1 and all(g.numbers for g in same):
+                low, high = sorted(same, key=lambda g: g.numbers)
+                for g, concept in ((low, "gate"), (high, "up"), (back[0], "down")):
+                    g.__dict__["tokens"] = (*g.tokens[:-1], (g.tokens[-1][0], (concept,)))
+
+
+def note_attention(groups: Iterable[Group]) -> None:
+    """Where a block has two attentions and one is named self or cross, the other one is the other."""
+    families: dict[tuple[object, ...], dict[str, list[tuple[Group, int]]]] = {}
+    for group in groups:
+        for n, (token, found) in enumerate(group.tokens):
+            if "attn" in found:
+                where = group.template.index(token)
+                kind = tuple(c for c in found if c not in ("attn", "self", "cross"))
+                families.setdefault((group.template[:where], kind), {}).setdefault(token, []).append(
+                    (group, n)
+                )
+    for tokens in families.values():
+        if len(tokens) != 2:
+            continue
+        sides = [
+            next((c for c in places[0][0].tokens[places[0][1]][1] if c in _SIDES), None)
+            for places in tokens.values()
+        ]
+        for side, other, places in zip(sides, sides[::-1], tokens.values(), strict=True):
+            if side is None and other is not None:
+                for group, n in places:
+                    token, found = group.tokens[n]
+                    named = (token, (_SIDES[other], *found))
+                    group.__dict__["tokens"] = (*group.tokens[:n], named, *group.tokens[n + 1 :])
+
+
+_SIDES = {"self": "cross", "cross": "self"}
+
+
+def _stem(token: str) -> str:
+    return "".join(c for c in token if not c.isdigit())
+
+
+def fusions(groups: Iterable[Group], wanted: Mapping[Shape, int]) -> list[Fused]:
+    """The fused groups whose shape, or stacked shape, the other side has."""
+    families: dict[tuple[Any, ...], dict[str, Group]] = {}
+    for group in groups:
+        found = _part_of(group)
+        if found is not None:
+            rest, part = found
+            families.setdefault(rest, {}).setdefault(part, group)
+    result: list[Fused] = []
+    for rest, parts in sorted(families.items()):
+        for order in FUSED:
+            if all(p in parts for p in order):
+                fused = _fuse([parts[p] for p in order], rest, order)
+                if fused is not None and _useful(fused.shapes[0], wanted):
+                    result.append(fused)
+    return result
+
+
+def _part_of(group: Group) -> tuple[tuple[Any, ...], str] | None:
+    """The template without the part's name, and the part."""
+    for n in range(len(group.tokens) - 1, max(-1, len(group.tokens) - 4), -1):
+        token, found = group.tokens[n]
+        parts = [c for c in found if c in _PARTS]
+        if len(parts) == 1:
+            where = max(i for i, t in enumerate(group.template) if t == token)
+            rest = tuple(c for c in found if c != parts[0])
+            return (
+                group.template[:where],
+                rest,
+                group.template[where + 1 :],
+            ), parts[0]
+        if parts:
+            return None
+    return None
+
+
+def _useful(shape: Shape | None, wanted: Mapping[Shape, int]) -> bool:
+    if shape is None:
+        return False
+    return any(s in wanted or (s[-2:][::-1] and (*s[:-2], *s[-2:][::-1]) in wanted) for s in (shape,)) or (
+        ("stacked", *shape) in wanted or ("stacked", *shape[:-2], *shape[-2:][::-1]) in wanted
+    )
+
+
+def wanted_shapes(groups: Iterable[Group]) -> dict[Any, int]:
+    """The shapes a side has, and without the first dimension, marked."""
+    result: dict[Any, int] = {}
+    for group in groups:
+        for shape in set(group.shapes):
+            if shape:
+                result[shape] = 1
+                if len(shape) >= 2:
+                    result[("stacked", *shape[1:])] = 1
+    return result
+
+
+def _fuse(parts: list[Group], rest: tuple[Any, ...], order: tuple[str, ...]) -> Fused | None:
+    before, residue, after = rest
+    common = [i for i in parts[0].indices if all(i in p.instances for p in parts)]
+    fused = Fused((*before, "+".join(p.template[len(before)] for p in parts), *after))
+    fused.parts = tuple(parts)
+    fused.order = order
+    for index in common:
+        leaves = [p.instances[index] for p in parts]
+        made: dict[str, tuple[Any, Shape]] = {}
+        for leaf in leaves[0]:
+            if all(leaf in found for found in leaves):
+                shapes = [found[leaf][1] for found in leaves]
+                if all(s and s[1:] == shapes[0][1:] for s in shapes):
+                    of = [expression(found[leaf][0]) for found in leaves]
+                    made[leaf] = (
+                        {"op": "concat", "dim": 0, "of": of},
+                        (sum(s[0] for s in shapes), *shapes[0][1:]),
+                    )
+        if made:
+            fused.instances[index] = made
+    if not fused.instances:
+        return None
+    depth = sum(1 for t in before if t != "{}")
+    tokens = parts[0].tokens
+    fused.__dict__["tokens"] = (*tokens[:depth], ("", (*order, *residue)), *tokens[depth + 1 :])
+    return fused
+
+
+def stacks(groups: Iterable[Group], wanted: Mapping[Shape, int]) -> list[Stacked]:
+    """The stacked groups whose shape the other side has."""
+    result: list[Stacked] = []
+    for group in groups:
+        if not group.depth or not group.shapes[0]:
+            continue
+        size = len(list(next(groupby(group.indices, key=lambda i: i[:-1]))[1]))
+        shape = (size, *group.shapes[0])
+        if size < 2 or not (shape in wanted or (*shape[:-2], *shape[-2:][::-1]) in wanted):
+            continue
+        where = max(n for n, t in enumerate(group.template) if "{}" in t)
+        token = group.template[where].replace("{}", "").strip("_")
+        stacked = Stacked(
+            (*group.template[:where], *((token,) if token else ()), *group.template[where + 1 :])
+        )
+        stacked.inner = group
+        stacked.places = {}
+        for outer, found in groupby(group.indices, key=lambda i: i[:-1]):
+            indices = stacked.places[outer] = list(found)
+            if [i[-1] for i in indices] != list(range(len(indices))):
+                continue
+            first = group.instances[indices[0]]
+            made: dict[str, tuple[Any, Shape]] = {}
+            for leaf, (_, shape) in first.items():
+                if all(group.instances[i].get(leaf, ("", None))[1] == shape for i in indices):
+                    of = [expression(group.instances[i][leaf][0]) for i in indices]
+                    made[leaf] = ({"op": "stack", "dim": 0, "of": of}, (len(of), *shape))
+            if made:
+                stacked.instances[outer] = made
+        if stacked.instances:
+            stacked.__dict__["tokens"] = group.tokens
+            result.append(stacked)
+    return result
+
+
+def real_leaves(group: Group, index: Index, leaf: str) -> list[tuple[Group, Index, str]]:
+    """The leaves of real groups that a leaf of a group is made of."""
+    if isinstance(group, Fused):
+        return [found for part in group.parts for found in real_leaves(part, index, leaf)]
+    if isinstance(group, Stacked):
+        return [found for i in group.places[index] for found in real_leaves(group.inner, i, leaf)]
+    origin = getattr(group, "origin", None)
+    if origin is not None:
+        return [(origin, index, group.leaf_name)]  # type: ignore[attr-defined]
+    return [(group, index, leaf)]
