@@ -138,7 +138,9 @@ def measure(
         say(f"{case.title}: memory of {result.contestant.name}")
         result.memory = memory(result.contestant, folder)
         if result.contestant.without_torch:
-            result.imports_torch = imports_torch(result.contestant)
+            output = outputs[result.contestant.name]
+            result.imports_torch = imports_torch(result.contestant, output)
+            settle(output)
     return everyone
 
 
@@ -160,9 +162,9 @@ def memory(contestant: Contestant, folder: Path) -> float | None:
     return max(0.0, float(measured[f"{kind}peak"] - measured[f"{kind}before"]) / MB)
 
 
-def imports_torch(contestant: Contestant) -> bool:
+def imports_torch(contestant: Contestant, output: Path) -> bool:
     """Whether the process imports torch, as Python's own -X importtime tells."""
-    python, *rest = contestant.command
+    python, *rest = filled(contestant.command, output)
     ran = subprocess.run([python, "-X", "importtime", *rest], capture_output=True, text=True, check=True)
     names = {
         line.rpartition("|")[2].strip() for line in ran.stderr.splitlines() if line.startswith("import time:")
