@@ -69,10 +69,13 @@ def _infer(mine: Signature, theirs: Signature, drop_unused: bool, contents: Cont
     used: set[str] = set()
     verdicts: dict[int, tuple[Confidence, str]] = {}
     verdict: tuple[Confidence, str]
+    owner = {key: next((k for k in group if k in made), None) for key, group in ties.items()}
     for key in theirs:
         if key not in made:
             continue
         used.update(made[key].reads())
+        if owner.get(key, key) != key:
+            continue  # one tensor with a key that is filled already
         match = wanted.match_of.get(key)
         if match is None:
             verdict = ("guess", "the rules leave this key as it is; nothing else speaks for it")
@@ -82,9 +85,8 @@ def _infer(mine: Signature, theirs: Signature, drop_unused: bool, contents: Cont
             verdict = _seen(contents.verdict(made[key], key), verdict)
         outputs.append(Inferred(key, made[key], *verdict))
     tied = []
-    for key, group in ties.items():
-        partner = next((k for k in group if k in made), None)
-        if key not in made and partner is not None:
+    for key, partner in owner.items():
+        if partner is not None and partner != key:
             tied.append((key, partner))
     settled = made.keys() | {key for key, _ in tied}
     return Inference(

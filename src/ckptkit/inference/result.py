@@ -40,7 +40,7 @@ class Inference:
         outputs: what they do, restricted to the target's keys, in the target's order.
         missing: target keys without a source, tied ones left out.
         unused: source keys that no output reads.
-        tied: (target key without a source, the key it is tied to).
+        tied: (target key, the key it is one tensor with, which is filled).
     """
 
     config: RemapConfig
