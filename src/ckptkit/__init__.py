@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         UsageError,
         WriteError,
     )
-    from .explanation import Explanation, explain
+    from .explanation import Explanation, explain, explaining
     from .freeze_report import FreezeReport
     from .inference.inferring import infer
     from .inference.result import Inference
@@ -49,6 +49,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Explanation": "explanation",
     "explain": "explanation",
+    "explaining": "explanation",
     "Inference": "inference.result",
     "infer": "inference.inferring",
     "CastError": "errors",
@@ -120,6 +121,7 @@ __all__ = [
     "check",
     "diff",
     "explain",
+    "explaining",
     "freeze",
     "infer",
     "load",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from .context import explaining
 from .explaining_text import Explanation, explain
 from .parsed import Parsed, ShapeMismatch
 
-__all__ = ["Explanation", "Parsed", "ShapeMismatch", "explain"]
+__all__ = ["Explanation", "Parsed", "ShapeMismatch", "explain", "explaining"]

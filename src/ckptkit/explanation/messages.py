@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ..findings import Confidence, Finding, Fix
 
 _FLAGS = re.IGNORECASE
+_ENDS = 100_000  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,8 @@ MESSAGES = (
 
 def message_findings(text: str) -> Iterator[Finding]:
     """Findings from the words of a text."""
+    if len(text) > 2 * _ENDS:  # the message stands before or after a long log, not in the middle of it
+        text = f"{text[:_ENDS]}\n{text[-_ENDS:]}"
     found = False
     for special in (_weights_only, _pickled_code):
         finding = special(text)

@@ -93,16 +93,22 @@ def patterns(keys: Iterable[str]) -> list[str]:
 def modules(keys: Iterable[str], others: Iterable[str] = ()) -> list[str]:
     """Key patterns for whole modules: the first part of each key, or more of it where others share that part."""
     every = list(keys)
-    theirs = [other.split(".") for other in others]
+    theirs = {other[:at] for other in others for at in _dots(other)}
     found: dict[str, None] = {}
     wrapper = common_wrapper(every)
     for key in every:
         parts = key.split(".")
         depth = (wrapper.count(".") if wrapper else 0) + 1
-        while depth < len(parts) - 1 and any(other[:depth] == parts[:depth] for other in theirs):
+        while depth < len(parts) - 1 and ".".join(parts[:depth]) in theirs:
             depth += 1
         found[".".join(parts[:depth]) + ".*" if depth < len(parts) else key] = None
     return list(found)
+
+
+def _dots(key: str) -> list[int]:
+    """Where the first parts of a key end; no more than names are ever nested."""
+    ends = [match.start() for match in re.finditer(r"\.", key[:1000])][:24]
+    return [*ends, len(key)]
 
 
 def common_wrapper(keys: Iterable[str]) -> str:

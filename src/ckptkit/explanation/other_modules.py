@@ -17,6 +17,12 @@ def surplus_modules(parsed: Parsed) -> Iterator[Finding]:
         yield from _heads_differ(parsed)
         return
     if parsed.unexpected and not parsed.mismatched:
+        depth = None
+        if not parsed.truncated and parsed.class_name:
+            depth = _another_depth(parsed.unexpected, "checkpoint", "model")
+        if depth is not None:
+            yield depth
+            return
         tops = {key.split(".")[0] for key in parsed.unexpected}
         wrapper = common_wrapper(parsed.unexpected)
         backbone = _looks_whole([key.removeprefix(wrapper) for key in parsed.unexpected])
@@ -71,8 +77,42 @@ def _looks_whole(keys: Sequence[str]) -> bool:
     return len(keys) >= 4 and (len(tops) >= 3 or 2 * numbered >= len(keys))
 
 
+def _deeper(keys: Sequence[str]) -> tuple[str, int] | None:
+    """The path and the first number of blocks that follow others which are not in the list."""
+    found = [re.match(r"(.*?)\.?(?<![\w])(\d+)\.", key) for key in keys]
+    if not all(found):
+        return None
+    stems = {match[1] for match in found if match}
+    numbers = sorted({int(match[2]) for match in found if match})
+    whole = numbers == list(range(numbers[0], numbers[-1] + 1))
+    return (stems.pop() or "the top", numbers[0]) if len(stems) == 1 and numbers[0] > 0 and whole else None
+
+
+def _another_depth(keys: Sequence[str], side: str, other: str) -> Finding | None:
+    deeper = _deeper(keys)
+    if deeper is None:
+        return None
+    path, first = deeper
+    return Finding(
+        "arch_mismatch",
+        f"the {side} has more blocks under {path!r}: the {other}'s end before number {first}",
+        f"{len(keys)} keys, all in blocks from number {first} on",
+        tuple(keys),
+        "likely",
+        Fix(
+            f"build the model with the checkpoint's depth ({first if side == 'model' else 'more than ' + str(first)} blocks)"
+        ),
+    )
+
+
 def _only_missing(parsed: Parsed) -> Iterator[Finding]:
     keys = parsed.missing
+    depth = (
+        _another_depth(keys, "model", "checkpoint") if not parsed.truncated and parsed.class_name else None
+    )
+    if depth is not None:
+        yield depth
+        return
     wrapper = common_wrapper(keys)
     first = wrapper.split(".")[0]
     body = [key.removeprefix(wrapper) for key in keys]

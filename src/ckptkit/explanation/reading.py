@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 
 from .parsed import Parsed, Shape, ShapeMismatch
 
 MAX_TEXT = 1 << 20
-MAX_KEYS = 20_000
+MAX_KEYS = 5_000
+MAX_KEY = 1_000  # characters; what is longer is no key
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _LINE_PREFIX = re.compile(
@@ -52,12 +54,12 @@ _MISMATCHES = (
         re.IGNORECASE,
     ),
     re.compile(
-        rf"(?P<key>[\w.\-/]+)\s*[:,]\s*copying\s+a\s+param\s+(?:with\s+shape|of)\s+{_SIZE}"
+        rf"(?<![\w.\-/])(?P<key>[\w.\-/]{{1,1000}})\s*[:,]\s*copying\s+a\s+param\s+(?:with\s+shape|of)\s+{_SIZE}"
         rf"(?:\s+from\s+checkpoint,?\s+(?:the\s+shape\s+in\s+current\s+model\s+is|where\s+the\s+shape\s+is)\s+{_SIZE})?",
         re.IGNORECASE,
     ),
     re.compile(
-        rf"(?P<key>[\w.\-/]+)\s*:?\s*found\s+shape\s+{_SIZE}\s+in\s+the\s+checkpoint\s+and\s+{_SIZE}\s+in\s+the\s+model",
+        rf"(?<![\w.\-/])(?P<key>[\w.\-/]{{1,1000}})\s*:?\s*found\s+shape\s+{_SIZE}\s+in\s+the\s+checkpoint\s+and\s+{_SIZE}\s+in\s+the\s+model",
         re.IGNORECASE,
     ),
 )
@@ -67,7 +69,7 @@ _COPYING = re.compile(
     rf"\s+are\s+{_SIZE})?)?",
     re.IGNORECASE,
 )
-_BARE = re.compile(r"(?<![\w./\\])\w+(?:\.\w+){2,}\.(?:weight|bias)\b")
+_BARE = re.compile(r"(?<![\w./\\])\w{1,80}(?:\.\w{1,80}){2,16}?\.(?:weight|bias)\b")
 _TABLE = re.compile(
     r"^\s*[|│┃]?\s*(?P<key>[\w.{}\-,* ]+?)\s*[|│┃]\s*(?P<kind>MISSING|UNEXPECTED|MISMATCH)\b(?P<rest>[^\n]*)$",
     re.MULTILINE,
@@ -150,9 +152,10 @@ def _quoted(body: str, parsed: Parsed) -> Iterator[str]:
             return
         if not match[3]:
             parsed.truncated = True
-            parsed.cut.append(key)
+            parsed.cut.append(key[:MAX_KEY])
             return
-        yield key
+        if len(key) <= MAX_KEY:
+            yield key
         at = match.end()
 
 
@@ -189,7 +192,8 @@ _LEAVES = {
 
 def _read_shapes(text: str, parsed: Parsed) -> None:
     found: dict[str, ShapeMismatch] = {}
-    for pattern in _MISMATCHES:
+    lower = text.lower()
+    for pattern in _MISMATCHES if "mismatch" in lower or "copying" in lower or "found shape" in lower else ():
         for match in pattern.finditer(text):
             source, target = _shape(match.group(2)), _shape(match.group(3))
             found.setdefault(match["key"], ShapeMismatch(match["key"].rstrip("."), source, target))
@@ -208,7 +212,7 @@ def _shape(text: str | None) -> Shape | None:
 def _read_table(text: str, parsed: Parsed) -> None:
     """The report of newer transformers: one row a key, blocks folded as ``{0, 1, 2}`` or ``{0...11}``."""
     for match in _TABLE.finditer(text):
-        keys = list(_unfolded(match["key"].strip()))
+        keys = list(islice(_unfolded(match["key"].strip()[:MAX_KEY]), MAX_KEYS))
         if not all(_KEY.fullmatch(key) for key in keys):
             continue
         if match["kind"] == "MISSING":
