@@ -69,6 +69,9 @@ def make_files(folder: Path) -> None:
         "hyper_parameters": Namespace(lr=0.1),
     }
     torch.save(lightning, folder / "last.ckpt")
+    with pytest.raises(RuntimeError) as failed:
+        Net().load_state_dict(wrapped)
+    (folder / "error.txt").write_text(f"RuntimeError: {failed.value}\n", encoding="utf-8")
     own = {
         "model": lightning["state_dict"],
         "optimizer": {"state": moments, "param_groups": [{"lr": 0.1, "params": [0, 1, 2, 3]}]},
