@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from ..errors import CkptkitError
+from ..errors import CkptkitError, FormatError, RootError
 from ..formats.base import Progress, no_progress
 from ..render.blocks import Block, Span, line, text_lines
 from ..render.plain import plain
@@ -91,11 +91,23 @@ def print_error(error: CkptkitError, as_json: bool) -> int:
         Exit code 2.
     """
     if as_json:
-        print_json(error.to_json())
+        print_json(_with_findings(error))
         return 2
     first, *rest = error.message.split("\n")
     show_aside([line(Span("error: ", "bad"), first), *(line(text) for text in rest)])
     return 2
+
+
+def _with_findings(error: CkptkitError) -> dict[str, Any]:
+    """The error's document; what a bad file turned out to be stands in it as a finding."""
+    document = error.to_json()
+    if isinstance(error, FormatError | RootError) and not error.findings:
+        from ..explanation.files import file_finding
+
+        finding = file_finding(error)
+        if finding is not None:
+            document["findings"] = [finding.to_json()]
+    return document
 
 
 @contextmanager
