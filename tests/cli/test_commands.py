@@ -347,3 +347,35 @@ def test_a_model_is_built_without_the_compiler_that_random_numbers_on_meta_bring
     )
     ran = subprocess.run([sys.executable, "-c", code], cwd=shell.folder, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
+
+
+HTML = {
+    "inspect": ["inspect", "model.safetensors"],
+    "remap": ["remap", "model.safetensors", "out.safetensors", "--strip-prefix", "module."],
+    "dry run": ["remap", "model.safetensors", "--dry-run", "--rename", "layers", "<b>&"],
+    "diff": ["diff", "model.safetensors", "run.pt"],
+    "check": ["check", "model.safetensors", "--like", "run.pt"],
+    "infer": ["infer", "model.safetensors", "run.pt"],
+}
+
+
+@pytest.mark.parametrize("name", HTML)
+def test_a_page_shows_what_the_command_shows_and_runs_nothing(shell: Shell, name: str) -> None:
+    ran = shell(*HTML[name], "--html", "page.html")
+    assert ran.code in (0, 1)
+    page = (shell.folder / "page.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+    assert "default-src 'none'" in page
+    assert "<script" not in page
+    assert "<b>" not in page
+    again = shell(*HTML[name], "--html", "page.html", "--json", *(["--overwrite"] if name == "remap" else []))
+    assert again.document["format"].startswith("ckptkit.")
+    assert (shell.folder / "page.html").read_text(encoding="utf-8") == page
+
+
+def test_a_page_never_replaces_a_file_that_is_no_page(shell: Shell) -> None:
+    before = (shell.folder / "run.pt").read_bytes()
+    ran = shell("inspect", "model.safetensors", "--html", "run.pt")
+    assert ran.code == 2
+    assert "run.pt" in ran.err
+    assert (shell.folder / "run.pt").read_bytes() == before

@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from .html import add_html, write_html
 from .output import print_json, print_text
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def configure(parser: ArgumentParser) -> None:
         "--config", metavar="FILE", help="a LoadConfig: root, rules, what may be missing, ..."
     )
     parser.add_argument("--root", metavar="PATH", help="where the weights lie: auto, none, or a dotted path")
+    add_html(parser)
 
 
 def run(arguments: Namespace) -> int:
@@ -49,6 +51,7 @@ def run(arguments: Namespace) -> int:
         target = _target(arguments)
         with regex_deadline(len(checkpoint.signature)):
             report = check(target, checkpoint, config)
+    write_html(arguments, f"check {arguments.checkpoint}", str(report))
     if arguments.json:
         print_json(report.to_json())
     else:

@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 
 from ..checkpoint import open as open_checkpoint
 from ..comparison.comparing import diff
+from .html import add_html, write_html
 from .output import print_json, print_text, progress
 
 ABOUT = """\
@@ -37,6 +38,7 @@ def configure(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--root-a", metavar="PATH", help="where they lie in A")
     parser.add_argument("--root-b", metavar="PATH", help="where they lie in B")
+    add_html(parser)
 
 
 def run(arguments: Namespace) -> int:
@@ -46,6 +48,7 @@ def run(arguments: Namespace) -> int:
         work = (a.signature.nbytes + b.signature.nbytes) if arguments.values else 0
         with progress(work, "comparing") as advance:
             report = diff(a, b, values=arguments.values, progress=advance)
+    write_html(arguments, f"diff {arguments.a} {arguments.b}", str(report))
     if arguments.json:
         print_json(report.to_json())
     else:

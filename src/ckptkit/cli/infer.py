@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from ..errors import UsageError
+from .html import add_html, write_html
 from .output import print_json, print_note, print_text
 
 ABOUT = (
@@ -34,6 +35,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--drop-unused", action="store_true", help="end the rules with a drop of what the target lacks"
     )
+    add_html(parser)
 
 
 def run(arguments: Namespace) -> int:
@@ -57,6 +59,7 @@ def run(arguments: Namespace) -> int:
     if arguments.output is not None:
         _write(arguments.output, found.config)
         print_note(f"wrote {arguments.output}")
+    write_html(arguments, f"infer {arguments.source}", str(found))
     if arguments.json:
         print_json(found.to_json())
     else:

@@ -14,6 +14,7 @@ from ..render.blocks import Block, Line, line
 from ..signatures import Signature
 from ..text import quote_list
 from .deadline import regex_deadline
+from .html import add_html, write_html
 from .output import print_json, print_note, progress, show
 
 ABOUT = """\
@@ -46,6 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="read the values: min, max, mean and standard deviation of the finite ones, counts of NaN and Inf",
     )
+    add_html(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -54,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
         every = ckpt.signature
         signature = _selected(every, arguments.key) if arguments.key else every
         stats = _stats(ckpt, signature) if arguments.stats else None
+        if arguments.html is not None:
+            write_html(arguments, f"inspect {arguments.ckpt}", _blocks(ckpt, signature, stats))
         if arguments.json:
             print_json(_document(ckpt, signature, stats))
         else:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import ConfigError, PlanError, UsageError
 from .flags import add_short_forms, in_options_words
+from .html import add_html
 from .output import print_note
 
 ABOUT = """\
@@ -42,6 +43,7 @@ def configure(parser: ArgumentParser) -> None:
         action="store_true",
         help="the way back: undo --plan, or the rules as they apply to --like, the original",
     )
+    add_html(parser)
     add_write_arguments(parser)
 
 

@@ -21,6 +21,7 @@ from ..plans import Plan, make_plan
 from ..render import plan_view as view
 from ..sizes import parse_size
 from .deadline import regex_deadline
+from .html import write_html
 from .output import OutputFailed, print_json, print_note, progress, show
 
 
@@ -70,6 +71,11 @@ def carry_out(arguments: Namespace, config: RemapConfig | Plan) -> int:
             _refuse_existing(keep, arguments.overwrite)
         problem = _fit(arguments, plan)
         fits = problem is None or problem.ok
+        if getattr(arguments, "html", None) is not None:
+            shown = view.dry_run(plan)
+            if problem is not None and not problem.ok:
+                shown = [*shown, *view.misfit(problem, _target_name(arguments))]
+            write_html(arguments, f"remap {arguments.source}", shown)
         if arguments.dry_run:
             return _dry_run(arguments, checkpoint, plan, problem, options)
         if not fits:
