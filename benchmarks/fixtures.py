@@ -78,7 +78,7 @@ def make(kind: str, path: Path, size: int) -> None:
             tensors; 1000 when `size` is at most 1 MiB), ``rules`` (a config of 20 rules for ``keys``),
             ``moe`` (a mixture of experts), ``fuse`` (a config that stacks them), ``seven`` (an index of 7
             billion parameters), ``experts`` and ``stacked`` (signatures of one mixture of experts in two
-            layouts, about `size` keys in the first).
+            layouts, about `size` keys in the first), ``error`` (what torch says of a wrapped model).
         path: its suffix decides the format; in a torch file the tensors are nested beside an epoch.
         size: in bytes; about.
     """
@@ -90,6 +90,9 @@ def make(kind: str, path: Path, size: int) -> None:
 
     if kind == "rules":
         path.write_text(rules_text(), encoding="utf-8")
+        return
+    if kind == "error":
+        path.write_text(error_text(), encoding="utf-8")
         return
     if kind == "seven":
         write_seven(path)
@@ -174,3 +177,13 @@ def experts_text(keys: int, *, stacked: bool) -> str:
                     shapes[f"{block}mlp.experts.{e}.{part}_proj.weight"] = shape
     tensors = [{"key": key, "shape": shape, "dtype": "bfloat16"} for key, shape in shapes.items()]
     return json.dumps({"format": "ckptkit.signature", "version": 1, "tensors": tensors})
+
+
+def error_text() -> str:
+    """torch's error for 300 keys that carry a wrapper's prefix."""
+    keys = [f"layers.{i // 6}.part{i % 6}.weight" for i in range(300)]
+    missing, unexpected = (", ".join(f'"{prefix}{key}"' for key in keys) for prefix in ("", "module."))
+    return (
+        "RuntimeError: Error(s) in loading state_dict for Net:\n"
+        f"\tMissing key(s) in state_dict: {missing}. \n\tUnexpected key(s) in state_dict: {unexpected}. \n"
+    )

@@ -15,6 +15,8 @@ from torch import nn
 
 import ckptkit
 
+from real_models import import_transformers
+
 
 class Block(nn.Module):
     def __init__(self, width: int) -> None:
@@ -41,6 +43,9 @@ class Net(nn.Module):
         self.bn = nn.BatchNorm1d(width)
         self.head = nn.Linear(width, classes)
 
+
+import_transformers()
+from transformers.pytorch_utils import Conv1D  # noqa: E402 - after it is known where the real models are
 
 State = dict[str, Any]
 
@@ -90,7 +95,7 @@ CASES: dict[str, tuple[nn.Module, State, str]] = {
     "channels": (Net(channels=1), Net().state_dict(), "input_channels"),
     "positions": (Net(side=6), Net().state_dict(), "pos_embed"),
     "vocabulary": (Net(words=128), Net().state_dict(), "vocab_resize"),
-    "conv1d": (nn.Linear(4, 6), {"weight": torch.ones(4, 6), "bias": torch.ones(6)}, "layout"),
+    "conv1d": (nn.Linear(4, 6), dict(Conv1D(6, 4).state_dict()), "layout"),
     "counter": (
         nn.BatchNorm1d(4, track_running_stats=False),
         {"weight": torch.ones(4), "bias": torch.ones(4), "num_batches_tracked": torch.tensor(1)},
@@ -122,6 +127,17 @@ def test_torchs_error_is_explained_and_the_proposed_fix_loads(name: str) -> None
         model.load_state_dict(source)
         return
     assert ckptkit.load(model, source, fields).ok
+
+
+def test_an_eight_bit_checkpoint_is_said_to_be_one_and_nothing_is_dropped() -> None:
+    """bitsandbytes keeps int8 rows with their scales (SCB) beside them."""
+    state = {"weight": torch.ones(4, 4, dtype=torch.int8), "bias": torch.ones(4), "SCB": torch.ones(4)}
+    first = ckptkit.explain(
+        str(error_of(nn.Linear(4, 4), {**state, "weight_format": torch.tensor(0)}))
+    ).findings[0]
+    assert first.cause == "quantized"
+    assert first.fix is not None
+    assert not first.fix.remap
 
 
 WIDTHS = {"width": Net(width=16), "depth": Net(depth=5)}
