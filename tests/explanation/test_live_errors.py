@@ -248,3 +248,21 @@ def test_the_fix_is_written_as_a_config_that_remap_takes(
     assert main(["explain", "other.txt"]) == 1
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(Path("error.txt").read_bytes())))
     assert main(["explain", "--json"]) == 0
+
+
+def test_causes_that_come_together_are_written_as_one_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrapper around a model and its loss, saved whole."""
+    from ckptkit.__main__ import main
+
+    monkeypatch.chdir(tmp_path)
+    trained, model = Net(), Net()
+    state = nn.DataParallel(nn.ModuleDict({"net": trained, "criterion": nn.Linear(2, 2)})).state_dict()
+    torch.save({"state_dict": state, "epoch": 1}, "run.pt")
+    Path("error.txt").write_text(str(error_of(model, dict(state))))
+    assert main(["explain", "error.txt", "-o", "fix.yaml"]) == 0
+    config = ckptkit.LoadConfig.from_file("fix.yaml")
+    assert [rule.op for rule in config.rules] == ["strip_prefix", "drop"]
+    assert ckptkit.load(model, "run.pt", config).ok
+    assert torch.equal(model.head.weight, trained.head.weight)

@@ -53,18 +53,18 @@ def _text(path: str) -> str:
 
 
 def _save(findings: Any, path: str, overwrite: bool) -> None:
-    """The first finding's fix, and those of the same kind of evidence behind it, as one LoadConfig."""
+    """The fixes that hold together, as one LoadConfig."""
     from ..config.load import LoadConfig
+    from ..explanation.composing import composed
     from ..files.atomic import AtomicFile
     from ..files.copy import write_all
 
-    fix = findings[0].fix
-    if fix is None or not (fix.remap or fix.load):
-        raise UsageError(
-            f"there is no config that repairs this: {findings[0].title}"
-            + (f"; {fix.advice}" if fix is not None else "")
-        )
-    config = LoadConfig.parse({"description": findings[0].title, **fix.load, "rules": list(fix.remap)})
+    used, fix = composed(findings)
+    if fix is None:
+        advice = findings[0].fix.advice if findings[0].fix is not None else ""
+        raise UsageError(f"there is no config that repairs this: {findings[0].title}; {advice}".rstrip("; "))
+    description = "; ".join(finding.title for finding in used)
+    config = LoadConfig.parse({"description": description, **fix.load, "rules": list(fix.remap)})
     with AtomicFile(path, overwrite=overwrite, fsync=True) as file:
         write_all(file.fd, config.to_yaml().encode(), 0)
     print_note(f"wrote {Path(path)}; next: python -m ckptkit remap CHECKPOINT FIXED --config {path}")

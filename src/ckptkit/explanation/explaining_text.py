@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from ..findings import Finding
 from .messages import message_findings
 from .one_sided import buffers, cut_keys, fused, nesting, old_names, quantised, tied
 from .other_modules import surplus_modules
-from .pairing import pairing_findings
+from .pairing import after, pairing_findings
 from .parsed import Parsed
 from .reading import read_text
 from .shapes import shape_findings
@@ -99,4 +99,26 @@ def _findings(parsed: Parsed) -> Iterator[Finding]:
         yield from cut_keys(rest)
         yield from buffers(rest)
         yield from surplus_modules(rest)
+    elif not rest.truncated:
+        yield from _left_over(rest, pairs)
     yield from message_findings(parsed.text)
+
+
+def _left_over(parsed: Parsed, pairs: Sequence[Finding]) -> Iterator[Finding]:
+    """What the pairing leaves on one side, under the names that it has then."""
+    rules = [rule for finding in pairs if finding.fix is not None for rule in finding.fix.remap]
+    made = {key: after(rules, key) for key in parsed.unexpected}
+    missing = set(parsed.missing)
+    filled = {new.rpartition(".")[0] for new in made.values() if new in missing} - {""}
+    left = replace(
+        parsed,
+        missing=[key for key in parsed.missing if key not in set(made.values())],
+        # A counter that torch adds by itself is in neither list, though its module is in the model.
+        unexpected=[
+            new for new in made.values() if new not in missing and new.rpartition(".")[0] not in filled
+        ],
+        mismatched=[],
+    )
+    if bool(left.missing) != bool(left.unexpected):
+        yield from buffers(left)
+        yield from surplus_modules(left)

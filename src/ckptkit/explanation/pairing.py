@@ -62,6 +62,13 @@ def pairing_findings(missing: Sequence[str], unexpected: Sequence[str], truncate
         yield _finding(cause, group, len(missing), len(surplus), left, truncated)
 
 
+def after(rules: Sequence[Rule], key: str) -> str:
+    """A key's name after the rules of a pairing."""
+    for rule in rules:
+        key = Change("", rule, ()).apply(key)
+    return key
+
+
 def _wrapped(missing: Sequence[str], unexpected: Sequence[str], truncated: bool) -> Iterator[Finding]:
     """Lists that were cut at different places: every key of one begins with a wrapper's name, none of the other."""
     for cause, keys, others in (("prefix_strip", unexpected, missing), ("prefix_add", missing, unexpected)):

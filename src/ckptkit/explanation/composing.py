@@ -1,0 +1,46 @@
+"""Several causes at once: their fixes as one config, in the order root, names, what is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..findings import Finding, Fix
+
+_LEAVING_OUT = ("drop", "keep")
+
+
+def composed(findings: Sequence[Finding]) -> tuple[tuple[Finding, ...], Fix | None]:
+    """The fixes that hold together.
+
+    The first finding counts whatever its confidence; another one when it is no guess, and about keys
+    that none before it is about.
+
+    Args:
+        findings: best first.
+
+    Returns:
+        The findings that are used, and their fixes as one; None when nothing in them is for a config.
+    """
+    used: list[Finding] = []
+    handled: set[str] = set()
+    for finding in findings:
+        fix = finding.fix
+        if fix is None or not (fix.remap or fix.load):
+            continue
+        if used and (finding.confidence == "guess" or handled & set(finding.keys)):
+            continue
+        if finding is findings[0] or used:
+            used.append(finding)
+            handled |= set(finding.keys)
+    if not used:
+        return (), None
+    rules: list[dict[str, Any]] = []
+    load: dict[str, Any] = {}
+    for finding in used:
+        assert finding.fix is not None
+        rules += [rule for rule in finding.fix.remap if rule not in rules]
+        for name, value in finding.fix.load.items():
+            load[name] = [*load.get(name, []), *value] if isinstance(value, list) else load.get(name, value)
+    rules.sort(key=lambda rule: rule["op"] in _LEAVING_OUT)
+    return tuple(used), Fix("; ".join(f.fix.advice for f in used if f.fix is not None), tuple(rules), load)
