@@ -9,7 +9,7 @@ from typing import Any
 from ..findings import Finding
 from .messages import message_findings
 from .one_sided import buffers, cut_keys, fused, nesting, old_names, quantised, tied
-from .other_modules import surplus_modules
+from .other_modules import extra_modules, surplus_modules
 from .pairing import after, pairing_findings
 from .parsed import Parsed
 from .reading import read_text
@@ -120,5 +120,9 @@ def _left_over(parsed: Parsed, pairs: Sequence[Finding]) -> Iterator[Finding]:
         mismatched=[],
     )
     if bool(left.missing) != bool(left.unexpected):
-        yield from buffers(left)
-        yield from surplus_modules(left)
+        found = list(buffers(left))
+        yield from found
+        if left.unexpected and not found:
+            yield extra_modules(left)
+        elif left.missing:
+            yield from surplus_modules(left)

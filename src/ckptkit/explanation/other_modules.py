@@ -54,20 +54,26 @@ def surplus_modules(parsed: Parsed) -> Iterator[Finding]:
                 Fix("compare class and options with what trained the checkpoint; paste the missing keys too"),
             )
         else:
-            yield Finding(
-                "extra_modules",
-                f"the checkpoint has modules that the model does not: {', '.join(drop[:4])}",
-                f"{len(parsed.unexpected)} unexpected keys, none missing",
-                tuple(parsed.unexpected),
-                "likely",
-                Fix(
-                    f"leave them out: the {len(parsed.unexpected)} tensors of {', '.join(drop[:3])} stay out; nothing of "
-                    "the model stays new",
-                    ({"op": "drop", "keys": drop},),
-                ),
-            )
+            yield extra_modules(parsed)
     elif parsed.missing and not parsed.mismatched:
         yield from _only_missing(parsed)
+
+
+def extra_modules(parsed: Parsed) -> Finding:
+    """Whole modules that the model does not have are left out."""
+    drop = modules(parsed.unexpected)
+    count, named = len(parsed.unexpected), ", ".join(drop[:3])
+    return Finding(
+        "extra_modules",
+        f"the checkpoint has modules that the model does not: {named}",
+        f"{count} unexpected keys, none missing",
+        tuple(parsed.unexpected),
+        "likely",
+        Fix(
+            f"leave them out: the {count} tensors of {named} stay out; nothing of the model stays new",
+            ({"op": "drop", "keys": drop},),
+        ),
+    )
 
 
 def _looks_whole(keys: Sequence[str]) -> bool:
