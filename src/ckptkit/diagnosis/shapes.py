@@ -33,7 +33,8 @@ def shape_findings(report: LoadReport, target: Signature) -> Iterator[Finding]:
         finding = look(left, report, target)
         if finding is not None:
             yield finding
-            left = [m for m in left if m.key not in set(finding.keys)]
+            told = set(finding.keys)
+            left = [m for m in left if m.key not in told]
 
 
 def _keys(found: Sequence[Mismatch]) -> tuple[str, ...]:
