@@ -16,6 +16,7 @@ from .expr import Read, evaluate
 from .formats.base import WriteOptions, Written
 from .plans import Output, Plan, make_plan
 from .rules import Rule
+from .signatures import Signature
 from .sizes import parse_size
 from .state_metadata import renamed_state_metadata
 
@@ -49,7 +50,7 @@ def plan(source: Any, config: AnyConfig) -> Plan:
     """What rules would do to a checkpoint, decided on names, shapes and dtypes alone.
 
     Args:
-        source: a path, a mapping of tensors, a Checkpoint, or an `nn.Module`.
+        source: a path, a mapping of tensors, a Checkpoint, a Signature, or an `nn.Module`.
         config: a `RemapConfig`, its plain data, or a list of rules.
 
     Returns:
@@ -60,6 +61,8 @@ def plan(source: Any, config: AnyConfig) -> Plan:
         FormatError: the source cannot be read.
     """
     remap_config = as_config(config)
+    if isinstance(source, Signature):
+        return make_plan(source, remap_config)
     return make_plan(open_checkpoint(source, root=remap_config.root).signature, remap_config)
 
 

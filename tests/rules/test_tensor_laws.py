@@ -326,3 +326,9 @@ def test_ties_that_a_rule_takes_apart_are_reported() -> None:
     assert str(plan).endswith("no longer tied, each with a copy of its own:\n  embed, head")
     both = ckptkit.plan({"embed": weight, "head": weight}, [{"op": "transpose", "keys": ["*"]}])
     assert (both.untied, both.ties) == ((), (("embed", "head"),))
+
+
+def test_a_plan_is_made_for_a_signature_alone() -> None:
+    state = {"a": torch.ones(2)}
+    rules = [{"op": "add_prefix", "prefix": "m."}]
+    assert ckptkit.plan(ckptkit.signature(state), rules).to_json() == ckptkit.plan(state, rules).to_json()

@@ -127,12 +127,16 @@ class Plan:
         if not self.source.tied:
             return ()
         tie_of = {key: number for number, group in enumerate(self.ties) for key in group}
+        group_of = {key: number for number, group in enumerate(self.source.tied) for key in group}
+        made: dict[int, dict[Expr, str]] = {}
+        for output in self.outputs:
+            reads = output.expr.reads()
+            number = group_of.get(reads[0]) if reads else None
+            if number is not None:
+                made.setdefault(number, {}).setdefault(output.expr, output.key)
         apart = []
-        for group in self.source.tied:
-            made = {
-                o.expr: o.key for o in reversed(self.outputs) if o.expr.reads() and o.expr.reads()[0] in group
-            }
-            keys = list(made.values())[::-1]
+        for number in sorted(made):
+            keys = list(made[number].values())
             if len({tie_of.get(key, key) for key in keys}) > 1:
                 apart.append(tuple(keys))
         return tuple(apart)
@@ -208,22 +212,19 @@ def signature_hash(signature: Signature) -> str:
 def _inverse(plan: Plan) -> Plan:
     walk = Inverse([(o.key, o.expr) for o in plan.outputs], plan.source)
     recovered = walk.recovered
-    group_of = {key: group for group in plan.source.tied for key in group}
-    outputs: list[Output] = []
-    lost: list[str] = []
     equal = list(walk.equal)
-    for key, info in plan.source.tensors.items():
-        expr = recovered.get(key)
-        for partner in group_of.get(key, ()):
-            other = recovered.get(partner)
-            if expr is None:
-                expr = other
-            elif other is not None and other != expr and partner != key:
-                equal.append(Equal(key, expr, other))
-        if expr is None:
-            lost.append(key)
-        else:
-            outputs.append(Output(key, info, expr))
+    for group in plan.source.tied:
+        there = [(key, recovered[key]) for key in group if key in recovered]
+        for key, expr in there[1:]:
+            if expr != there[0][1]:
+                equal.append(Equal(key, there[0][1], expr))
+        if there:
+            for key in group:
+                recovered.setdefault(key, there[0][1])
+    outputs = [
+        Output(key, info, recovered[key]) for key, info in plan.source.tensors.items() if key in recovered
+    ]
+    lost = [key for key in plan.source if key not in recovered]
     if lost:
         raise refusal(plan, walk.losses, lost)
     used = {name for output in outputs for name in output.expr.reads()}
