@@ -1,4 +1,4 @@
-"""What each rank of the two-process tests does: ``python -m distributed.ranks CASE FOLDER RANK``."""
+"""What each rank of a test does: ``python -m distributed.ranks WORLD RANK FOLDER``; all cases in one process."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from datetime import timedelta
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 import ckptkit
 
-WORLD = 2
+Case = Callable[[Path], dict[str, Any]]
 WIDE = 3000  # a 36 MB weight: large beside what a process needs anyway
 
 
@@ -62,7 +66,6 @@ def whole(model: nn.Module) -> dict[str, torch.Tensor]:
 
 def equal(folder: Path) -> dict[str, Any]:
     """Load one file with a prefix into a sharded model, and compare with the unsharded result."""
-    torch.manual_seed(1)  # the same on each rank, and not the file's values
     model = sharded(Net())
     report = ckptkit.load(
         model, folder / "net.safetensors", {"rules": [{"op": "strip_prefix", "prefix": "m."}]}
@@ -97,17 +100,145 @@ def assigned(folder: Path) -> dict[str, Any]:
     }
 
 
+def trains(folder: Path) -> dict[str, Any]:
+    """A model filled by assignment takes a training step as the unsharded one does."""
+    with torch.device("meta"):
+        model = sharded(Net())
+    rules = [{"op": "strip_prefix", "prefix": "m."}]
+    plain = Net()
+    for each, assign in ((model, True), (plain, False)):
+        ckptkit.load(each, folder / "net.safetensors", {"rules": rules, "assign": assign})
+        optimizer = torch.optim.SGD(each.parameters(), lr=0.5)
+        each(torch.arange(8)).square().sum().backward()
+        optimizer.step()
+    trained = whole(model)
+    moved = {k: torch.allclose(trained[k], v.detach(), atol=1e-5) for k, v in plain.state_dict().items()}
+    ckptkit.load(
+        model, folder / "net.safetensors", {"rules": rules}
+    )  # and once more, in the middle of training
+    ckptkit.load(plain, folder / "net.safetensors", {"rules": rules})
+    again = whole(model)
+    return {
+        "differ": [key for key, same in moved.items() if not same],
+        "again": all(torch.equal(again[key], value) for key, value in plain.state_dict().items()),
+    }
+
+
+def torch_file(folder: Path) -> dict[str, Any]:
+    """Bfloat16 in a torch file, nested, one tensor of it put together from two."""
+    rules = [{"op": "concat", "patterns": ["odd.a", "odd.b"], "into": "odd.weight"}]
+    model, plain = sharded(Net()), Net()
+    for each in (model, plain):
+        ckptkit.load(each, folder / "half.pt", {"rules": rules})
+    got = whole(model)
+    return {"same": all(torch.equal(got[key], value) for key, value in plain.state_dict().items())}
+
+
 def refused(folder: Path) -> dict[str, Any]:
     """What does not fit changes nothing, on any rank."""
-    model = sharded(Net())
-    before = {key: value.clone() for key, value in whole(model).items()}
+    return attempt(sharded(Net()), folder / "net.safetensors", {})
+
+
+def attempt(model: nn.Module, path: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """The error of a load, and whether the model is what it was, by every rank's own parts."""
+    before = {key: own(value).clone() for key, value in model.state_dict().items()}
     try:
-        ckptkit.load(model, folder / "net.safetensors")
-        error = ""
-    except ckptkit.IncompatibleKeysError as refusal:
-        error = type(refusal).__name__
-    after = whole(model)
-    return {"error": error, "same": all(torch.equal(after[key], value) for key, value in before.items())}
+        ckptkit.load(model, path, config)
+        error, words = "", ""
+    except ckptkit.CkptkitError as refusal:
+        error, words = type(refusal).__name__, str(refusal)
+    same = all(torch.equal(own(value), before[key]) for key, value in model.state_dict().items())
+    return {"error": error, "words": words, "same": same}
+
+
+def own(value: torch.Tensor) -> torch.Tensor:
+    return value.to_local() if isinstance(value, DTensor) else value
+
+
+def one_lacks_a_key(folder: Path) -> dict[str, Any]:
+    name = "short.safetensors" if last() else "net.safetensors"
+    return attempt(sharded(Net()), folder / name, {"rules": [{"op": "strip_prefix", "prefix": "m."}]})
+
+
+def one_has_no_file(folder: Path) -> dict[str, Any]:
+    name = "absent.safetensors" if last() else "net.safetensors"
+    return attempt(sharded(Net()), folder / name, {"rules": [{"op": "strip_prefix", "prefix": "m."}]})
+
+
+class Picky(nn.Linear):
+    """Looks at the data while it loads, and refuses on the last rank."""
+
+    def _load_from_state_dict(self, state: Any, prefix: str, *rest: Any) -> None:
+        if not state[prefix + "weight"].is_meta:
+            super()._load_from_state_dict(state, prefix, *rest)
+            if last():
+                raise ValueError("these values are no good")
+
+
+def one_refuses_the_data(folder: Path) -> dict[str, Any]:
+    model = Net()
+    model.odd = Picky(6, 5)
+    return attempt(
+        sharded(model), folder / "net.safetensors", {"rules": [{"op": "strip_prefix", "prefix": "m."}]}
+    )
+
+
+def last() -> bool:
+    return dist.get_rank() == dist.get_world_size() - 1
+
+
+def grids(folder: Path) -> dict[str, Any]:
+    """Placements on a grid of two by two, also such that leave a rank nothing."""
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("outer", "inner"))
+    wrong = []
+    for placements in product([Replicate(), Shard(0), Shard(1)], repeat=2):
+        for assign in (False, True):
+            model, plain = Net(), Net()
+            for module in model.modules():
+                for name, value in list(module._parameters.items()):
+                    if value is None:
+                        continue
+                    fitting = [
+                        p if p.is_replicate() or p.dim < value.dim() else Replicate() for p in placements
+                    ]
+                    spread = distribute_tensor(value.detach(), mesh, fitting)
+                    module._parameters[name] = nn.Parameter(spread)
+            load = {"rules": [{"op": "strip_prefix", "prefix": "m."}]}
+            ckptkit.load(model, folder / "net.safetensors", {**load, "assign": assign})
+            ckptkit.load(plain, folder / "net.safetensors", load)
+            if not equals(model, plain):
+                wrong.append([str(placements), assign])
+    return {"wrong": wrong}
+
+
+def hybrid(folder: Path) -> dict[str, Any]:
+    """FSDP2 that replicates along one dimension of the mesh and shards along the other."""
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicate", "shard"))
+    return along(fully_shard(Net(), mesh=mesh), folder)
+
+
+def tensor_parallel(folder: Path) -> dict[str, Any]:
+    """FSDP2 over rows that tensor parallelism has shared out before: strided parts."""
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("data", "tensor"))
+    model = Net()
+    parallelize_module(model, mesh["tensor"], {"layers.0": ColwiseParallel(), "layers.1": RowwiseParallel()})
+    fully_shard(model, mesh=mesh["data"])
+    return along(model, folder)
+
+
+def along(model: nn.Module, folder: Path) -> dict[str, Any]:
+    load = {"rules": [{"op": "strip_prefix", "prefix": "m."}]}
+    plain = Net()
+    failed = attempt(model, folder / ("short.safetensors" if last() else "net.safetensors"), load)
+    ckptkit.load(model, folder / "net.safetensors", load)
+    ckptkit.load(plain, folder / "net.safetensors", load)
+    kinds = {type(p).__name__ for value in model.parameters() for p in value.placements}
+    return {"same": equals(model, plain), "kinds": sorted(kinds), "failed": failed}
+
+
+def equals(model: nn.Module, plain: nn.Module) -> bool:
+    got = whole(model)
+    return all(torch.equal(got[key], value) for key, value in plain.state_dict().items())
 
 
 def memory(folder: Path) -> dict[str, Any]:
@@ -150,21 +281,37 @@ def _anonymous() -> int:
     return int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1]) * 1024
 
 
-CASES: dict[str, Callable[[Path], dict[str, Any]]] = {
-    "equal": equal,
-    "assigned": assigned,
-    "refused": refused,
-    "memory": memory,
-}
+TWO: tuple[Case, ...] = (
+    memory,  # first, while the process is small
+    equal,
+    assigned,
+    trains,
+    torch_file,
+    refused,
+    one_lacks_a_key,
+    one_has_no_file,
+    one_refuses_the_data,
+)
+FOUR: tuple[Case, ...] = (grids, hybrid, tensor_parallel)
 
 
 def main() -> None:
-    case, folder, rank = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    world, rank, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     torch.set_num_threads(1)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=WORLD)
-    result = CASES[case](folder)
-    (folder / f"result-{rank}.json").write_text(json.dumps(result))
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{folder / 'meeting'}",
+        rank=rank,
+        world_size=world,
+        timeout=timedelta(seconds=60),
+    )
+    results = {}
+    for case in TWO if world == 2 else FOUR:
+        torch.manual_seed(1)  # the same on each rank, and not the files' values
+        results[case.__name__] = case(folder)
+        dist.barrier()
+    (folder / f"result-{rank}.json").write_text(json.dumps(results))
     dist.barrier()
     dist.destroy_process_group()
 

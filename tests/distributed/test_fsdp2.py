@@ -1,4 +1,4 @@
-"""Models that FSDP2 has sharded over two processes load from one file, each rank reading its part."""
+"""Sharded models over several processes load from one file: each rank reads its part, and all agree on the outcome."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,62 +14,126 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from distributed.ranks import WIDE, WORLD, Net
+from distributed.ranks import WIDE, Net
 
 TESTS = Path(__file__).parent.parent
-DEADLINE = 240  # seconds; two ranks that wait for each other for ever must end
+DEADLINE = 150  # seconds; ranks that wait for each other for ever must end
+Results = list[dict[str, Any]]  # of each rank, by case
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def write_files(folder: Path) -> None:
     torch.manual_seed(0)
-    save_file({f"m.{key}": value for key, value in Net().state_dict().items()}, tmp_path / "net.safetensors")
-    return tmp_path
+    state = Net().state_dict()
+    prefixed = {f"m.{key}": value for key, value in state.items()}
+    save_file(prefixed, folder / "net.safetensors")
+    save_file({k: v for k, v in prefixed.items() if k != "m.odd.bias"}, folder / "short.safetensors")
+    half = {k: v.bfloat16() if v.is_floating_point() else v for k, v in state.items()}
+    half["odd.a"], half["odd.b"] = half.pop("odd.weight").split([2, 3])
+    torch.save({"state_dict": {k: v.clone() for k, v in half.items()}, "epoch": 1}, folder / "half.pt")
+    layers = {f"layers.{i}.weight": torch.full((WIDE, WIDE), float(i + 1)) for i in range(6)}
+    save_file(layers, folder / "large.safetensors")
 
 
-def run(case: str, folder: Path) -> list[dict[str, Any]]:
-    """The results of both ranks."""
+def run(world: int, folder: Path) -> Results:
+    """What each rank found, by case."""
+    write_files(folder)
     paths = [str(TESTS.parent / "src"), str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    errors = [folder / f"errors-{rank}.txt" for rank in range(world)]
+    command = [sys.executable, "-W", "ignore", "-m", "distributed.ranks", str(world)]
     ranks = [
-        subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "distributed.ranks", case, str(folder), str(rank)],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(WORLD)
+        subprocess.Popen([*command, str(rank), str(folder)], env=environment, stderr=errors[rank].open("w"))
+        for rank in range(world)
     ]
+    end = time.monotonic() + DEADLINE
     try:
-        errors = [rank.communicate(timeout=DEADLINE)[1] for rank in ranks]
+        for rank in ranks:
+            rank.wait(timeout=end - time.monotonic())
     finally:
         for rank in ranks:
             rank.kill()
-    assert [rank.returncode for rank in ranks] == [0] * WORLD, "\n".join(errors)
-    return [json.loads((folder / f"result-{rank}.json").read_text()) for rank in range(WORLD)]
+            rank.wait()
+    assert [rank.returncode for rank in ranks] == [0] * world, "\n".join(e.read_text() for e in errors)
+    return [json.loads((folder / f"result-{rank}.json").read_text()) for rank in range(world)]
 
 
-def test_a_sharded_model_gets_what_the_unsharded_one_gets(folder: Path) -> None:
-    for result in run("equal", folder):
-        assert result == {"same": True, "output": True, "sharded": 11, "loaded": 14}
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return run(2, tmp_path_factory.mktemp("two"))
 
 
-def test_a_sharded_meta_model_is_filled_by_assignment(folder: Path) -> None:
-    for result in run("assigned", folder):
-        assert result == {"same": True, "sharded": 11, "meta": []}
+@pytest.fixture(scope="module")
+def four(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return run(4, tmp_path_factory.mktemp("four"))
 
 
-def test_a_load_that_is_refused_changes_no_rank(folder: Path) -> None:
-    for result in run("refused", folder):
-        assert result == {"error": "IncompatibleKeysError", "same": True}
+def test_a_sharded_model_gets_what_the_unsharded_one_gets(two: Results) -> None:
+    for result in two:
+        assert result["equal"] == {"same": True, "output": True, "sharded": 11, "loaded": 14}
+
+
+def test_a_sharded_meta_model_is_filled_by_assignment(two: Results) -> None:
+    for result in two:
+        assert result["assigned"] == {"same": True, "sharded": 11, "meta": []}
+
+
+def test_an_assigned_model_trains_as_the_unsharded_one_and_loads_again(two: Results) -> None:
+    # Batch statistics are each rank's own, and both see the same batch.
+    for result in two:
+        assert result["trains"] == {"differ": [], "again": True}
+
+
+def test_what_rules_compute_and_another_dtype_reach_the_shards(two: Results) -> None:
+    for result in two:
+        assert result["torch_file"] == {"same": True}
+
+
+def test_a_load_that_is_refused_changes_no_rank(two: Results) -> None:
+    for result in two:
+        assert result["refused"]["error"] == "IncompatibleKeysError"
+        assert result["refused"]["same"]
+
+
+@pytest.mark.parametrize(
+    "case,error",
+    [
+        ("one_lacks_a_key", "IncompatibleKeysError"),
+        ("one_has_no_file", "FormatError"),
+        ("one_refuses_the_data", "IncompatibleKeysError"),
+    ],
+)
+def test_what_one_rank_cannot_load_no_rank_loads(two: Results, case: str, error: str) -> None:
+    for result in two:
+        assert result[case]["error"] == error
+        assert result[case]["same"]
+    assert "rank 1" in two[0][case]["words"]  # where to look
+    assert "rank 1" not in two[1][case]["words"]
+
+
+def test_every_placement_on_a_grid_gets_its_part(four: Results) -> None:
+    for result in four:
+        assert result["grids"] == {"wrong": []}
+
+
+@pytest.mark.parametrize(
+    "case,kinds",
+    [("hybrid", ["Replicate", "Shard"]), ("tensor_parallel", ["Replicate", "Shard", "_StridedShard"])],
+)
+def test_two_dimensional_meshes_load_and_fail_together(four: Results, case: str, kinds: list[str]) -> None:
+    for result in four:
+        assert result[case]["same"]
+        assert result[case]["kinds"] == kinds
+        assert result[case]["failed"]["error"] == "IncompatibleKeysError"
+        assert result[case]["failed"]["same"]
+    for result in four[:3]:
+        assert "rank 3" in result[case]["failed"]["words"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is measured through /proc")
-def test_a_rank_takes_its_shard_and_one_tensor_of_memory(folder: Path) -> None:
-    layers = {f"layers.{i}.weight": torch.full((WIDE, WIDE), float(i + 1)) for i in range(6)}
-    save_file(layers, folder / "large.safetensors")
+def test_a_rank_takes_its_shard_and_one_tensor_of_memory(two: Results) -> None:
     tensor = WIDE * WIDE * 4
-    for result in run("memory", folder):
-        assert result["right"]
-        assert result["shard"] == 6 * tensor // WORLD
-        assert result["taken"] <= result["shard"] + tensor + (20 << 20)
+    for result in two:
+        memory = result["memory"]
+        assert memory["right"]
+        assert memory["shard"] == 6 * tensor // 2
+        assert memory["shard"] <= memory["taken"] <= memory["shard"] + tensor + (20 << 20)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
 
 
+def dtensor_in(value: Any) -> Any:
+    """The DTensor that a parameter or buffer is or holds; None when it is none."""
+    for each in (value, getattr(value, "data", None)):
+        if type(each).__name__ == "DTensor":
+            return each
+    return None
+
+
 def is_dtensor(value: Any) -> bool:
     """Whether a parameter or buffer is a DTensor, or holds one."""
-    return type(value).__name__ == "DTensor" or type(getattr(value, "data", None)).__name__ == "DTensor"
+    return dtensor_in(value) is not None
 
 
 def shard_for(tensor: torch.Tensor, parameter: Any, dtype: torch.dtype) -> torch.Tensor:
@@ -31,7 +41,10 @@ def shard_for(tensor: torch.Tensor, parameter: Any, dtype: torch.dtype) -> torch
     mesh, placements = parameter.device_mesh, tuple(parameter.placements)
     plain = all(type(p) is Shard or p.is_replicate() for p in placements)
     if not plain:
-        return distribute_tensor(tensor.to(dtype), mesh, placements)
+        # Every rank reads the same file: by itself, each takes its part, and nothing is sent where torch can do that.
+        alone: dict[str, Any] = {"src_data_rank": None} if _may_stay_alone(distribute_tensor) else {}
+        whole = tensor.to(dtype) if tensor.dtype is not dtype else tensor.clone()
+        return distribute_tensor(whole, mesh, placements, **alone)
     shape, offset = compute_local_shape_and_global_offset(tensor.shape, mesh, placements)
     part = tensor
     for dim, (start, size) in enumerate(zip(offset, shape, strict=True)):
@@ -46,3 +59,8 @@ def shard_for(tensor: torch.Tensor, parameter: Any, dtype: torch.dtype) -> torch
         shape=parameter.shape,
         stride=parameter.stride(),
     )
+
+
+def _may_stay_alone(distribute: Callable[..., Any]) -> bool:
+    """Whether torch can distribute without sending (2.6 and later)."""
+    return "src_data_rank" in signature(distribute).parameters

@@ -10,6 +10,7 @@ from ..api import as_config, remap
 from ..checkpoint import open as open_checkpoint
 from ..config import RemapConfig
 from ..config.load import LoadConfig
+from ..distributed.agreement import together
 from ..errors import CkptkitError, IncompatibleKeysError, UsageError
 from ..expr import evaluate
 from ..formats.base import Source
@@ -37,6 +38,9 @@ def load(
     into the parameters, so the peak of memory is the model and one tensor. What `load_state_dict`
     does, this does: modules' own hooks run, and ``assign`` has torch's meaning.
 
+    Of a DTensor parameter (FSDP2, tensor parallelism) each rank reads its part. All ranks of the mesh
+    must call; when one of them refuses, all do.
+
     Args:
         model: the target; DataParallel, DistributedDataParallel and torch.compile are seen through.
         source: a path, a mapping of tensors, a Checkpoint, or an `nn.Module`.
@@ -50,15 +54,16 @@ def load(
         UsageError: the model is on the meta device and `assign` is off, or is lazily initialised.
         FormatError: the checkpoint is damaged.
     """
-    settings = as_load_config(config)
     target = describe(model)
-    checkpoint = open_checkpoint(source, root=settings.root)
-    plan = make_plan(checkpoint.signature, RemapConfig(root=settings.root, rules=list(settings.rules)))
-    planned = PlannedSource(checkpoint.source, plan)
-    prepared = prepare(target, planned, settings)
-    prepared.report.raise_for_errors()
-    _refuse_meta(target, settings)
-    _verify(planned, prepared)
+    with together(target.state.values()):
+        settings = as_load_config(config)
+        checkpoint = open_checkpoint(source, root=settings.root)
+        plan = make_plan(checkpoint.signature, RemapConfig(root=settings.root, rules=list(settings.rules)))
+        planned = PlannedSource(checkpoint.source, plan)
+        prepared = prepare(target, planned, settings)
+        prepared.report.raise_for_errors()
+        _refuse_meta(target, settings)
+        _verify(planned, prepared)
     _execute(target, planned, prepared, settings)
     return prepared.report
 
@@ -89,9 +94,10 @@ def _execute(target: Target, source: PlannedSource, prepared: Prepared, config: 
     with torch.no_grad():
         kept = _keep_aside(target.module)
         try:
-            for prefix, module in recursion(target.module):
-                if special(module):
-                    _run_special(module, prefix, state, metadata, config.assign, notes)
+            with together(target.state.values()):
+                for prefix, module in recursion(target.module):
+                    if special(module):
+                        _run_special(module, prefix, state, metadata, config.assign, notes)
             for key in prepared.withheld:
                 state.pop(key, None)
         except BaseException as error:
