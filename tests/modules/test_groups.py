@@ -160,6 +160,7 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     ({"no_decay": ["nrom.*"]}, PlanError, "no_decay: the pattern 'nrom.*' matches"),
     ({"layer_decay": 0.5, "blocks": r"^layers\.(?P<index>\d+)"}, PlanError, "matches no key"),
     ({"blocks": "blocks"}, ConfigError, "blocks needs a group named index"),
+    ({"layer_decay": 0.5, "blocks": r"^(?P<index>\w+)\."}, PlanError, "the group index matched 'embed' in 'embed.weight'"),
     ({"layer_decay": 1.5}, ConfigError, "less than or equal to 1"),
     ({"lr": float("nan")}, ConfigError, "finite"),
     ({"groups": [{"keys": ["*"]}]}, ConfigError, "gives lr, weight_decay, or both"),

@@ -216,6 +216,11 @@ def test_lazily_initialised_modules_are_named() -> None:
         ckptkit.load(nn.Sequential(nn.LazyLinear(3)), {})
 
 
+def test_what_is_no_module_is_refused_by_its_type() -> None:
+    with pytest.raises(ckptkit.UsageError, match="loaded into an nn.Module, not a dict"):
+        ckptkit.load({}, {"weight": torch.ones(2)})  # type: ignore[arg-type]
+
+
 def test_a_hook_keeps_old_checkpoints_and_new_ones_loading() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:

@@ -79,6 +79,11 @@ def _given(keys: Mapping[str, int], blocks: str) -> tuple[Home, list[_Stack]]:
         if match is None or match.group("index") is None:
             continue
         start, end = match.span("index")
+        if not key[start:end].isdecimal():
+            raise PlanError(
+                f"blocks {blocks!r}: the group index matched {key[start:end]!r} in {key!r}, which is no block "
+                r"number; write it as (?P<index>\d+)"
+            )
         _add(stacks, home, key[:start].rstrip("."), key[:end], key, place, keys[key])
     if not stacks:
         close = nearest(blocks, keys)

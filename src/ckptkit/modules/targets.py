@@ -51,10 +51,13 @@ def describe(model: torch.nn.Module) -> Target:
     """Look at a module without changing it.
 
     Raises:
-        UsageError: it has lazily initialised parameters, whose shapes nobody knows yet; names the modules.
+        UsageError: it is no module, or has lazily initialised parameters, whose shapes nobody knows yet; names
+            the modules.
     """
     import torch
 
+    if not isinstance(model, torch.nn.Module):
+        raise UsageError(f"a checkpoint is loaded into an nn.Module, not a {type(model).__name__}")
     module = unwrap(model)
     lazy = [
         name
