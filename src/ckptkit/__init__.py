@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from .modules.checking import check
     from .modules.freezing import freeze, unfreeze
     from .modules.groups import param_groups
-    from .modules.loading import load, load_hook
+    from .modules.hooks import load_hook
+    from .modules.loading import load
     from .plan_file import load_plan, save_plan
     from .plans import Plan
     from .roundtrips import RoundTrip, verify_roundtrip
@@ -67,7 +68,7 @@ _HOMES = {
     "DiffReport": "diff_report",
     "LoadReport": "load_report",
     "LoadConfig": "config.load",
-    "load_hook": "modules.loading",
+    "load_hook": "modules.hooks",
     "load": "modules.loading",
     "check": "modules.checking",
     "Checkpoint": "checkpoint",

@@ -14,6 +14,7 @@ from .errors import CastError, UsageError
 from .execute import apply, write_source
 from .expr import Read, evaluate
 from .formats.base import WriteOptions, Written
+from .formats.memory import MemorySource
 from .plans import Output, Plan, make_plan
 from .rules import Rule
 from .signatures import Signature
@@ -96,7 +97,9 @@ def remap(source: Any, config: AnyConfig | Plan) -> Checkpoint | dict[str, Any]:
         not isinstance(source, Mapping) and not hasattr(source, "state_dict")
     ):
         return result
-    state: Mapping[str, Any] = source if isinstance(source, Mapping) else source.state_dict()
+    state: Mapping[str, Any] = source.state_dict() if not isinstance(source, Mapping) else source
+    if isinstance(checkpoint.source, MemorySource) and isinstance(source, Mapping):
+        state = checkpoint.source.state
     return _in_memory(prepared, state)
 
 
@@ -174,7 +177,8 @@ def save(
         overwrite=overwrite,
         max_shard_size=parse_size(max_shard_size) if isinstance(max_shard_size, str) else max_shard_size,
     )
-    checkpoint = open_checkpoint(state)
+    # A nested mapping is written as it is, as torch.save would.
+    checkpoint = open_checkpoint(state, root="none" if isinstance(state, dict) else "auto")
     return write_source(
         checkpoint.source, path, metadata=dict(metadata or {}), root_only=root_only, options=options
     )

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from .errors import KeyNotFoundError, UsageError
+from .errors import KeyNotFoundError, RootError, UsageError
 from .formats import open_source
 from .formats.base import Source
-from .formats.memory import MemorySource, module_state
+from .formats.memory import memory_source, module_state
 from .patterns import nearest
 from .signatures import Signature
 from .text import human_bytes, human_count, quote_list
@@ -91,6 +91,24 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
             state._metadata = self._metadata  # type: ignore[attr-defined]
         return state
 
+    def at_root(self, root: str) -> Checkpoint:
+        """The same checkpoint with its weights taken from another place.
+
+        Args:
+            root: ``auto`` (as it was opened), ``none`` or a dotted path.
+
+        Raises:
+            RootError: there is no such root, or the checkpoint has none to choose from.
+        """
+        if root == "auto" or (self.signature.root or "none") == root:
+            return self
+        if self._opened is not None:
+            return open(self._opened[0], root)
+        raise RootError(
+            f"the root {root!r} was asked for, and this checkpoint ({self.source.format}) stands at "
+            f"{self.signature.root or 'its top level'!r}; open its file or mapping with that root instead"
+        )
+
     def close(self) -> None:
         """Let go of the file; tensors that were handed out stay valid."""
         self.source.close()
@@ -156,7 +174,7 @@ def open(source: Any, root: str = "auto") -> Checkpoint:
 
     Args:
         source: a path (file, index or folder), a mapping of tensors, an `nn.Module`, or a Checkpoint.
-        root: where the weights lie in a nested torch file: ``auto``, ``none`` or a dotted path.
+        root: where the weights lie in a nested file or mapping: ``auto``, ``none`` or a dotted path.
 
     Raises:
         FormatError: missing, damaged, or of no format that is read.
@@ -164,7 +182,7 @@ def open(source: Any, root: str = "auto") -> Checkpoint:
         UsageError: of another type.
     """
     if isinstance(source, Checkpoint):
-        return source
+        return source.at_root(root)
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
         # Another process that unpickles it may stand in another folder.
@@ -172,9 +190,9 @@ def open(source: Any, root: str = "auto") -> Checkpoint:
     if isinstance(source, Signature):
         raise UsageError("a signature has no tensors; give the checkpoint itself")
     if isinstance(source, Mapping):
-        return Checkpoint(MemorySource(source))
+        return Checkpoint(memory_source(source, root))
     if hasattr(source, "state_dict") and hasattr(source, "named_parameters"):
-        return Checkpoint(MemorySource(module_state(source)))
+        return Checkpoint(memory_source(module_state(source), root if root != "auto" else "none"))
     raise UsageError(
         f"a checkpoint is a path, a mapping of tensors, an nn.Module or a Checkpoint, not a {type(source).__name__}"
     )

@@ -83,6 +83,8 @@ def match(
 
 def fits(found: TensorInfo, wanted: TensorInfo) -> bool:
     """Whether torch would take the tensor as it is; a single number fits a 0-d parameter, as of old."""
+    if wanted.kind == "object":
+        return True  # an extra state may be anything: its module makes sense of it
     if found.kind != wanted.kind:
         return False
     return found.shape == wanted.shape or (found.shape == (1,) and wanted.shape == ())
@@ -106,6 +108,13 @@ def _settle_ties(source: Signature, target: Signature, result: Match) -> None:
         filled = [key for key in group if key in result.fills]
         if not filled:
             continue
+        spared = [key for key in group if key in result.reinit]
+        if spared:
+            raise PlanError(
+                f"adapt: {spared[0]!r} is to keep the model's values (reinit), and is tied with {filled[0]!r}, which the "
+                "checkpoint would fill; give both the same method",
+                key=spared[0],
+            )
         first = filled[0]
         for key in group:
             if key in result.missing:
@@ -125,6 +134,7 @@ def report(
     *,
     equal: Callable[[str, str], bool | None] | None = None,
     notes: Iterable[str] = (),
+    stopped: Iterable[str] = (),
 ) -> LoadReport:
     """Judge a match by the config's permissions.
 
@@ -135,8 +145,9 @@ def report(
         what: the target's name for messages.
         equal: whether two source tensors have equal bytes; None when that cannot be known.
         notes: to add to the report.
+        stopped: further reasons why it does not load.
     """
-    errors: list[str] = []
+    errors = list(stopped)
     remarks = list(notes)
     kept = select(config.allow_missing, [*match.missing, *match.reinit])
     spared = select(config.allow_unexpected, match.unexpected)
@@ -165,7 +176,7 @@ def report(
             )
     tensors, parameters = coverage(match, target)
     wanted = [k for k, info in target.tensors.items() if info.kind == "tensor"]
-    if wanted and not match.fills:
+    if wanted and not match.fills and not match.made:
         errors.append("nothing of the checkpoint would be loaded")
     if parameters < config.min_loaded:
         errors.append(

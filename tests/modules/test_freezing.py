@@ -444,3 +444,36 @@ def test_the_table_folds_equal_blocks_and_their_counts_add_up() -> None:
     mixed = str(ckptkit.freeze(Net(), {"freeze": ["blocks.*.3.*"]}))
     (row,) = [line.split() for line in mixed.splitlines() if "blocks.{0..1}.3" in line]
     assert row[1:4] == ["16", "0", "frozen"]
+
+
+def test_unfreeze_finds_what_a_parametrization_has_made_of_a_parameter() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    ckptkit.freeze(model, {"freeze": ["*"]})
+    nn.utils.parametrizations.weight_norm(model[0])
+    nn.utils.weight_norm(model[1])
+    ckptkit.unfreeze(model)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_unfreeze_does_all_or_nothing() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    ckptkit.freeze(model, {"freeze": ["*"]})
+    model[1].weight.data = model[1].weight.data.to(torch.int8)
+    with pytest.raises(ckptkit.UsageError, match=r"torch.int8, which takes no gradients"):
+        ckptkit.unfreeze(model)
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    model[1].weight.data = model[1].weight.data.float()
+    ckptkit.unfreeze(model)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_pattern_that_meets_extra_states_only_is_an_error() -> None:
+    class Stateful(nn.Linear):
+        def get_extra_state(self) -> dict[str, int]:
+            return {}
+
+        def set_extra_state(self, state: dict[str, int]) -> None:
+            pass
+
+    with pytest.raises(ckptkit.PlanError, match="'_extra_state' matches extra states only"):
+        ckptkit.freeze(Stateful(2, 2), {"freeze": ["_extra_state"]})

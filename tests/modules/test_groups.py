@@ -161,6 +161,8 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     ({"layer_decay": 0.5, "blocks": r"^layers\.(?P<index>\d+)"}, PlanError, "matches no key"),
     ({"blocks": "blocks"}, ConfigError, "blocks needs a group named index"),
     ({"layer_decay": 0.5, "blocks": r"^(?P<index>\w+)\."}, PlanError, "the group index matched 'embed' in 'embed.weight'"),
+    ({"groups": [{"keys": ["*"], "lr": 1.0}, {"keys": ["head.*"], "lr": 2.0}]}, PlanError,
+     "groups.1: earlier entries take every parameter that 'head.*' match"),
     ({"layer_decay": 1.5}, ConfigError, "less than or equal to 1"),
     ({"lr": float("nan")}, ConfigError, "finite"),
     ({"groups": [{"keys": ["*"]}]}, ConfigError, "gives lr, weight_decay, or both"),
@@ -180,6 +182,11 @@ def test_a_model_without_numbered_blocks_or_trainable_parameters_is_an_error() -
         ckptkit.param_groups(nn.Linear(2, 2), {"layer_decay": 0.5})
     with pytest.raises(UsageError, match="Linear has no parameter that trains"):
         ckptkit.param_groups(nn.Linear(2, 2).requires_grad_(False))
+
+
+def test_lazily_initialised_parameters_are_named() -> None:
+    with pytest.raises(UsageError, match="'0.weight' is lazily initialised and has no shape yet"):
+        ckptkit.param_groups(nn.Sequential(nn.LazyLinear(3)))
 
 
 def test_names_of_one_tied_parameter_must_not_ask_for_different_things() -> None:

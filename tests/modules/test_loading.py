@@ -93,7 +93,8 @@ def test_a_failing_load_changes_no_byte_of_the_model(data: Any, name: str) -> No
         after = tensors(model)
         filled_by_partner = {"embed.weight", "head.weight"}
         assert all(after[m.key] == before[m.key] for m in report.mismatched if m.key not in filled_by_partner)
-        assert all(after[key] == before[key] for key in report.missing)
+        # A hook may also miss a name of its own, as that of the old spectral_norm does.
+        assert all(after[key] == before[key] for key in report.missing if key in after)
 
 
 def test_a_class_that_refuses_while_it_loads_leaves_the_model_as_it_was() -> None:

@@ -45,11 +45,13 @@ def run(arguments: Namespace) -> int:
     from ..checkpoint import open as open_checkpoint
     from ..modules.checking import check
     from .deadline import regex_deadline
+    from .model import stdout_to_stderr
 
     config = _config(arguments)
     with open_checkpoint(arguments.checkpoint, config.root) as checkpoint:
         target = _target(arguments)
-        with regex_deadline(len(checkpoint.signature)):
+        # A model's own hooks run here, and may print.
+        with stdout_to_stderr(), regex_deadline(len(checkpoint.signature)):
             report = check(target, checkpoint, config)
     write_html(arguments, f"check {arguments.checkpoint}", str(report))
     if arguments.json:

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from ..errors import UsageError
@@ -31,21 +32,42 @@ def build_model(spec: str) -> Any:
         )
     import torch
 
-    # What the user's code prints must not get into the result.
-    with contextlib.redirect_stdout(sys.stderr):
+    with stdout_to_stderr():
         factory = _find(spec, name, attribute)
         try:
             with torch.device("meta"), _no_random_values():
                 model = factory()
-        except (Exception, SystemExit) as first:  # the user's code may fail on meta in any way
+        except KeyboardInterrupt:
+            raise
+        except BaseException as first:  # the user's code may fail on meta in any way
             print_note(f"{spec} cannot be built on the meta device ({_words(first)}); building it on the CPU")
             try:
                 model = factory()
-            except (Exception, SystemExit) as error:  # likewise
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # likewise
                 raise UsageError(f"--model {spec}: calling it failed: {_words(error)}") from None
     if not isinstance(model, torch.nn.Module):
         raise UsageError(f"--model {spec}: gives a {type(model).__name__}, not an nn.Module")
     return model
+
+
+@contextlib.contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """While the user's code runs, nothing it prints gets into the result, whichever way it prints."""
+    try:
+        sys.stdout.flush()
+        kept = os.dup(1)
+        os.dup2(2, 1)
+    except (OSError, ValueError, AttributeError):  # closed, or no real file behind it
+        kept = -1
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if kept >= 0:
+            os.dup2(kept, 1)
+            os.close(kept)
 
 
 def _no_random_values() -> contextlib.AbstractContextManager[Any]:
@@ -87,12 +109,17 @@ def _find(spec: str, name: str, attribute: str) -> Any:
         found: Any = importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise UsageError(f"--model {spec}: no module named {error.name!r} (looked in {folder} too)") from None
-    except (Exception, SystemExit) as error:  # the module is the user's code
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the module is the user's code
         raise UsageError(f"--model {spec}: importing {name} failed: {_words(error)}") from None
     for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise UsageError(f"--model {spec}: {name} has no {attribute!r}; check the name")
-        found = getattr(found, part)
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise UsageError(f"--model {spec}: {name} has no {attribute!r}; check the name") from None
+        except Exception as error:  # a module's own __getattr__
+            raise UsageError(f"--model {spec}: {name}.{part} cannot be had: {_words(error)}") from None
     if not callable(found):
         raise UsageError(
             f"--model {spec}: {attribute!r} is a {type(found).__name__}; name a class or a function"
@@ -101,5 +128,8 @@ def _find(spec: str, name: str, attribute: str) -> Any:
 
 
 def _words(error: BaseException) -> str:
-    lines = str(error).splitlines()
+    try:
+        lines = str(error).splitlines()
+    except Exception:  # an exception of the user's whose text cannot be made
+        lines = []
     return f"{type(error).__name__}: {lines[0] if lines else ''}"

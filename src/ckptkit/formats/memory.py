@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..dtypes import DTYPES, is_known
-from ..errors import FormatError, UsageError
+from ..errors import FormatError, RootError, UsageError
 from ..signatures import OBJECT, Signature, TensorInfo, tied_groups
 from .base import Buffer, Source, Storage, View
+from .roots import choose_root, dotted
 from .strides import row_major
 from .tensor_bytes import flat_bytes, tensor_bytes
 
@@ -93,6 +95,38 @@ class MemorySource(Source):
         else:
             flat = torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage())
         yield from tensor_bytes(flat[start:stop])
+
+
+def memory_source(state: Mapping[str, Any], root: str) -> MemorySource:
+    """A mapping, nested or not, as a source: nested ones are opened at their root, as files are.
+
+    Args:
+        state: keys to tensors, or what `torch.load` gave.
+        root: ``auto``, ``none`` or a dotted path. A mapping that holds tensors itself is its own root.
+
+    Raises:
+        RootError: there is no such root, or more than one place could be meant.
+        UsageError: a key of the root is no string.
+    """
+    if not isinstance(state, dict):
+        if root not in ("auto", "none"):
+            raise RootError(
+                f"the root {root!r} was asked for, and a {type(state).__name__} has none to choose from"
+            )
+        return MemorySource(state)
+    nested = any(isinstance(value, dict) for value in state.values())
+    if root == "none" or (root == "auto" and (not nested or any(map(_is_tensor, state.values())))):
+        return MemorySource(state)
+    try:
+        choice = choose_root(state, root, "the mapping", _is_tensor)
+    except RootError as error:
+        if root == "auto" and "no dictionary of tensors" in error.message:
+            return MemorySource(state)
+        raise
+    source = MemorySource(choice.node)
+    source.signature = replace(source.signature, root=dotted(choice.path) or None, roots=choice.roots)
+    source.notes = choice.notes
+    return source
 
 
 def module_state(module: Any) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ above moving averages; an optimizer's state is never chosen.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..text import quote_list, safe
 from .pickled import Opaque, TensorNode, parts
 
 Path = tuple[Any, ...]
+IsTensor = Callable[[Any], bool]
 _EMA = frozenset(["ema", "swa", "shadow", "averaged", "polyak"])
 _OPTIMIZER = frozenset(
     ["optimizer", "optimizers", "optim", "optims", "opt", "opts", "scheduler", "schedulers", "scaler"]
@@ -78,13 +79,14 @@ def dotted(path: Path) -> str:
     return ".".join(part.label if type(part) is Opaque else str(part) for part in path)
 
 
-def choose_root(tree: Any, root: str, file: str) -> Choice:
+def choose_root(tree: Any, root: str, file: str, is_tensor: IsTensor | None = None) -> Choice:
     """Find the root.
 
     Args:
-        tree: what the file's pickle describes.
+        tree: what the file's pickle describes, or a mapping in memory.
         root: ``auto``, ``none``, or a dotted path that is tried as keys, the longest literal key first.
         file: for messages.
+        is_tensor: tells what counts as a tensor in the tree; by default what a pickle describes as one.
 
     Raises:
         FormatError: the file holds no dictionary at all, e.g. a whole pickled model.
@@ -92,7 +94,7 @@ def choose_root(tree: Any, root: str, file: str) -> Choice:
     """
     if not isinstance(tree, dict):
         raise FormatError(f"{file}: it holds {_describe(tree)}", file=file)
-    found = tuple(_candidates(tree))
+    found = tuple(_candidates(tree, is_tensor or _is_described))
     if root == "none":
         return _choice((), tree, found)
     if root != "auto":
@@ -179,7 +181,11 @@ def _choice(path: Path, node: dict[Any, Any], found: tuple[_Candidate, ...]) -> 
     return Choice(path, node, tuple(roots))
 
 
-def _candidates(tree: dict[Any, Any]) -> Iterator[_Candidate]:
+def _is_described(value: Any) -> bool:
+    return type(value) is TensorNode
+
+
+def _candidates(tree: dict[Any, Any], is_tensor: IsTensor) -> Iterator[_Candidate]:
     stack: list[tuple[Path, dict[Any, Any]]] = [((), tree)]
     seen: set[int] = set()
     while stack:
@@ -188,9 +194,9 @@ def _candidates(tree: dict[Any, Any]) -> Iterator[_Candidate]:
             continue
         seen.add(id(node))
         if "state" in node and isinstance(node.get("param_groups"), list):
-            yield _Candidate(path, node, "optimizer", _count(node))
+            yield _Candidate(path, node, "optimizer", _count(node, is_tensor))
             continue
-        tensors = sum(1 for value in node.values() if type(value) is TensorNode)
+        tensors = sum(1 for value in node.values() if is_tensor(value))
         if tensors and 2 * tensors >= len(node):
             yield _Candidate(path, node, _kind(path), tensors)
         inner = [((*path, key), value) for key, value in node.items() if isinstance(value, dict)]
@@ -202,14 +208,14 @@ def _kind(path: Path) -> str:
     return "optimizer" if words & _OPTIMIZER else "ema" if words & _EMA else "weights"
 
 
-def _count(node: Any) -> int:
+def _count(node: Any, is_tensor: IsTensor) -> int:
     total, stack, seen = 0, [node], set()
     while stack:
         part = stack.pop()
         if id(part) in seen:
             continue
         seen.add(id(part))
-        total += type(part) is TensorNode
+        total += is_tensor(part)
         stack.extend(parts(part))
     return total
 

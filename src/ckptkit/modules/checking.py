@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,12 +14,13 @@ from ..diagnosis import diagnose
 from ..errors import FormatError
 from ..formats.base import Source
 from ..formats.tensor_bytes import flat_bytes
-from ..load_report import LoadReport
+from ..load_report import LoadReport, Mismatch
 from ..matching import Match, match, report
 from ..planned import PlannedSource
 from ..plans import make_plan
 from ..signatures import Signature
 from ..text import quote_list
+from .obstacles import obstacles
 from .rehearsal import Rehearsal, rehearse
 from .settings import as_load_config
 from .targets import Target, describe
@@ -49,11 +50,11 @@ def prepare(target: Target, source: PlannedSource, config: LoadConfig) -> Prepar
         PlanError: an adapt entry does not suit.
         IncompatibleKeysError: a module's own hook refuses.
     """
-    rehearsal = rehearse(target.module, source.signature, source.state_metadata)
-    matched = match(source.signature, target.signature, config, rehearsal.names)
-    made = set(rehearsal.made)
-    matched.made = [key for key in matched.missing if key in made]
-    matched.missing = [key for key in matched.missing if key not in made]
+    rehearsal = rehearse(target.module, source, source.state_metadata)
+    wanted = Signature({**target.signature.tensors, **rehearsal.reshaped}, target.signature.tied)
+    matched = match(source.signature, wanted, config, rehearsal.names)
+    _settle_made(matched, rehearsal, wanted)
+    stopped = [*rehearsal.refusals, *obstacles(target, source, matched, config)]
     notes = list(source.notes)
     if rehearsal.overriding:
         classes = sorted({cls for _, cls in rehearsal.overriding} - _STOCK)
@@ -67,9 +68,25 @@ def prepare(target: Target, source: PlannedSource, config: LoadConfig) -> Prepar
             notes.append(
                 f"stay on the meta device, since the checkpoint does not fill them: {quote_list(left)}"
             )
-    outcome = judged(source, target.signature, matched, config, target.what, notes)
+    outcome = judged(source, wanted, matched, config, target.what, notes, stopped)
     withheld = (*(m.key for m in matched.mismatched), *matched.reinit)
     return Prepared(matched, rehearsal, outcome, withheld)
+
+
+def _settle_made(matched: Match, rehearsal: Rehearsal, target: Signature) -> None:
+    """What hooks make themselves, do without, or miss beside the model's own keys."""
+    for key in list(matched.missing):
+        if key in rehearsal.made or key in rehearsal.forgiven:
+            matched.missing.remove(key)
+            shape = rehearsal.made.get(key)
+            if shape is None or shape == target[key].shape or target[key].kind == "object":
+                matched.made.append(key)
+            else:
+                matched.mismatched.append(Mismatch(key, shape, target[key].shape))
+    known = {*target, *matched.unexpected}
+    matched.missing += [key for key in rehearsal.missing if key not in known]
+    matched.unexpected += [key for key in rehearsal.unexpected if key not in known]
+    matched.unexpected += [key for key in rehearsal.made if key not in known]
 
 
 # torch's own classes whose overrides only migrate old layouts.
@@ -85,10 +102,16 @@ _STOCK = {
 
 
 def judged(
-    source: Source, target: Signature, matched: Match, config: LoadConfig, what: str, notes: list[str]
+    source: Source,
+    target: Signature,
+    matched: Match,
+    config: LoadConfig,
+    what: str,
+    notes: list[str],
+    stopped: Sequence[str] = (),
 ) -> LoadReport:
-    """The report of a match, with findings when it does not fit."""
-    outcome = report(matched, target, config, what, equal=_equal(source), notes=notes)
+    """The report of a match, with findings when it does not fit; `stopped` are further reasons why not."""
+    outcome = report(matched, target, config, what, equal=_equal(source), notes=notes, stopped=stopped)
     if outcome.ok:
         return outcome
     return replace(outcome, findings=diagnose(outcome, source.signature, target))

@@ -75,13 +75,33 @@ def unfreeze(model: torch.nn.Module) -> None:
     Raises:
         UsageError: the model is no module.
     """
-    for module in _module(model).modules():
-        record = vars(module).pop(_RECORD, None)
-        for name in record["parameters"] if record else ():
-            parameter = module._parameters.get(name)
-            if parameter is not None:
-                parameter.requires_grad_(True)
+    modules = list(_module(model).modules())
+    thawed = [
+        parameter
+        for module in modules
+        for name in vars(module).get(_RECORD, {"parameters": ()})["parameters"]
+        for parameter in _now(module, name)
+    ]
+    for parameter in thawed:
+        if not (parameter.is_floating_point() or parameter.is_complex()):
+            raise UsageError(
+                f"a frozen parameter has become {parameter.dtype}, which takes no gradients; give it a floating-point "
+                "dtype before unfreeze (nothing was unfrozen)"
+            )
+    for parameter in thawed:
+        parameter.requires_grad_(True)
+    for module in modules:
+        vars(module).pop(_RECORD, None)
         release(module)
+
+
+def _now(module: torch.nn.Module, name: str) -> list[torch.nn.Parameter]:
+    """What a parameter is today: itself, or what a parametrization or weight norm has made of it since."""
+    own = [module._parameters.get(each) for each in (name, f"{name}_g", f"{name}_v", f"{name}_orig")]
+    found = [parameter for parameter in own if parameter is not None]
+    parametrizations = module._modules.get("parametrizations")
+    made = parametrizations._modules.get(name) if parametrizations is not None else None
+    return found + (list(made.parameters(recurse=False)) if made is not None else [])
 
 
 def _as_config(config: FreezeConfig | Mapping[str, Any]) -> FreezeConfig:
@@ -121,9 +141,17 @@ def _described(model: Any) -> Target:
 def _decide(target: Target, config: FreezeConfig) -> _Decision:
     keys = list(target.signature)
     problems = []
+    tensors_of = _tensors(target)
     for field, patterns in (("freeze", config.freeze), ("unfreeze", config.unfreeze)):
         for number, pattern in enumerate(patterns):
-            if not select([pattern], keys).keys:
+            if select([pattern], keys).keys and not select([pattern], tensors_of).keys:
+                problems.append(
+                    Problem(
+                        f"{field}.{number}",
+                        f"the pattern {pattern!r} matches extra states only, which never train",
+                    )
+                )
+            elif not select([pattern], keys).keys:
                 close = nearest(pattern, keys)
                 hint = (
                     f"the nearest keys are {quote_list(close)}" if close else "the model has no keys at all"
@@ -135,7 +163,6 @@ def _decide(target: Target, config: FreezeConfig) -> _Decision:
         lines = [f"{p.location.split('.')[0]}: {p.message}" for p in problems]
         raise PlanError("\n".join(lines), problems=problems)
 
-    tensors_of = _tensors(target)
     wanted = set(select(config.freeze, tensors_of).keys)
     carved = set(select(config.unfreeze, tensors_of).keys)
     notes = [

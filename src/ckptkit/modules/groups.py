@@ -92,17 +92,28 @@ def _names(model: torch.nn.Module) -> list[tuple[list[str], torch.nn.Parameter]]
         raise UsageError(f"param_groups takes an nn.Module, not a {type(model).__name__}")
     found: dict[int, tuple[list[str], torch.nn.Parameter]] = {}
     for key, value in unwrap(model).named_parameters(remove_duplicate=False):
+        if torch.nn.parameter.is_lazy(value):
+            raise UsageError(
+                f"{key!r} is lazily initialised and has no shape yet; run the model once on an example before",
+                key=key,
+            )
         if value.requires_grad:
             found.setdefault(id(value), ([], value))[0].append(key)
     return list(found.values())
 
 
 def _exceptions(settings: GroupsConfig, keys: list[str]) -> list[tuple[GroupEntry, set[str]]]:
-    result = []
+    result: list[tuple[GroupEntry, set[str]]] = []
     for number, entry in enumerate(settings.groups):
         found = select(entry.keys, keys)
         if found.unmatched:
             raise PlanError(f"groups.{number}: {_unmatched(found.unmatched[0], keys)}")
+        earlier = set().union(*(matched for _, matched in result))
+        if earlier.issuperset(found.keys):
+            raise PlanError(
+                f"groups.{number}: earlier entries take every parameter that {quote_list(entry.keys)} match, and the first "
+                "match counts; move it before them, or leave it out"
+            )
         result.append((entry, set(found.keys)))
     return result
 

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..api import as_config, remap
 from ..checkpoint import open as open_checkpoint
 from ..config import RemapConfig
 from ..config.load import LoadConfig
 from ..distributed.agreement import together
 from ..errors import CkptkitError, IncompatibleKeysError, UsageError
-from ..expr import evaluate
+from ..expr import Cast, Expr, evaluate
+from ..expr.casting import Losses
 from ..formats.base import Source
 from ..load_report import LoadReport
+from ..matching import Match
 from ..planned import PlannedSource
 from ..plans import make_plan
 from ..text import quote_list
 from .checking import Prepared, prepare
+from .keeping import Kept
 from .lazy_state import LazyState
-from .rehearsal import overrides, recursion, special
 from .settings import as_load_config
 from .targets import Target, describe
-from .values import arrange
+from .values import arrange, retype
+from .walking import own_way, recursion, special
 
 if TYPE_CHECKING:
     import torch
@@ -64,8 +67,8 @@ def load(
         prepared.report.raise_for_errors()
         _refuse_meta(target, settings)
         _verify(planned, prepared)
-    _execute(target, planned, prepared, settings)
-    return prepared.report
+    told = _execute(target, planned, prepared, settings)
+    return replace(prepared.report, notes=(*prepared.report.notes, *told)) if told else prepared.report
 
 
 def _refuse_meta(target: Target, config: LoadConfig) -> None:
@@ -79,43 +82,86 @@ def _refuse_meta(target: Target, config: LoadConfig) -> None:
         )
 
 
-def _verify(source: Source, prepared: Prepared) -> None:
+def _verify(source: PlannedSource, prepared: Prepared) -> None:
     """Open every tensor once, so that damage is found (checksums are compared) while nothing is changed."""
-    keys = dict.fromkeys(key for expr in prepared.match.fills.values() for key in expr.reads())
-    source.verify(key for key in keys if source.signature[key].kind == "tensor")
+    exprs = prepared.match.fills.values()
+    keys = dict.fromkeys(key for expr in exprs for key in expr.reads())
+    tensors = [key for key in keys if source.signature[key].kind == "tensor"]
+    source.verify(tensors)
+    for key in tensors:
+        if _may_overflow(source.output(key).expr):
+            source.tensor(key)
 
 
-def _execute(target: Target, source: PlannedSource, prepared: Prepared, config: LoadConfig) -> None:
+def _may_overflow(expr: Expr) -> bool:
+    """Whether it holds a cast that fails on some values; it is tried before anything is changed."""
+    if isinstance(expr, Cast) and not expr.allow_overflow:
+        return True
+    return any(_may_overflow(part) for part in getattr(expr, "of", ()))
+
+
+def _execute(target: Target, source: PlannedSource, prepared: Prepared, config: LoadConfig) -> list[str]:
+    """Fill the model; returns what a person should be told."""
     import torch
 
-    state = _state(target, source, prepared, config)
+    losses: dict[str, Losses] = {}
+    state = _state(target, source, prepared, config, losses)
     metadata = source.state_metadata or {}
-    notes: list[str] = []
+    kept = Kept()
+    modules = list(recursion(target.module))
+    posts = any(module._load_state_dict_post_hooks for _, module in modules)
     with torch.no_grad():
-        kept = _keep_aside(target.module)
         try:
             with together(target.state.values()):
-                for prefix, module in recursion(target.module):
+                for prefix, module in modules:
                     if special(module):
-                        _run_special(module, prefix, state, metadata, config.assign, notes)
+                        kept.add(module, data=own_way(module) and not config.assign)
+                        if own_way(module):
+                            retype(_own_keys(module, prefix), target, prepared.match, source, config)
+                        _run_special(module, prefix, state, metadata, config.assign)
+                        if own_way(module):
+                            kept.put_back(module, prefix, prepared.withheld)
             for key in prepared.withheld:
                 state.pop(key, None)
+            for prefix, module in modules:
+                # What cannot fail needs no copy; a hook that runs last can, and assigned tensors cost none.
+                kept.add(module, data=posts and not config.assign)
+                if not own_way(module):
+                    retype(_own_keys(module, prefix), target, prepared.match, source, config)
+                    _run_stock(module, prefix, state, metadata, config.assign)
+            if config.assign:
+                _tie_again(target, prepared.match)
+            _post_hooks(target.module, prepared.report)
         except BaseException as error:
-            _restore(kept)
+            kept.restore()
             if isinstance(error, CkptkitError) or not isinstance(error, Exception):
                 raise
             raise IncompatibleKeysError(
                 f"{target.what} refused the checkpoint while loading, and is as it was before: {error}"
             ) from error
-        for prefix, module in recursion(target.module):
-            if not overrides(module):
-                _run_stock(module, prefix, state, metadata, config.assign)
-        if config.assign:
-            _tie_again(target)
-        _post_hooks(target.module, prepared.report)
+    return [_loss(key, lost) for key, lost in losses.items() if lost]
 
 
-def _state(target: Target, source: PlannedSource, prepared: Prepared, config: LoadConfig) -> LazyState:
+def _own_keys(module: torch.nn.Module, prefix: str) -> list[str]:
+    return [prefix + name for name in (*module._parameters, *module._buffers)]
+
+
+def _loss(key: str, lost: Losses) -> str:
+    parts = []
+    if lost.overflowed:
+        parts.append(f"{lost.overflowed} values overflowed (they became infinite, NaN or others)")
+    if lost.vanished:
+        parts.append(f"{lost.vanished} values became zero")
+    return f"{key!r} in the model's dtype: {', '.join(parts)}"
+
+
+def _state(
+    target: Target,
+    source: PlannedSource,
+    prepared: Prepared,
+    config: LoadConfig,
+    losses: dict[str, Losses],
+) -> LazyState:
     """Source keys with functions that make what their target parameter takes."""
     makers: dict[str, Callable[[], Any]] = {}
     target_of = prepared.rehearsal.names
@@ -127,7 +173,8 @@ def _state(target: Target, source: PlannedSource, prepared: Prepared, config: Lo
         elif expr is None:
             makers[key] = _tensor(source, key)
         else:
-            makers[key] = _filled(source, expr, target.state.get(name), config)
+            lost = losses[name] = Losses()
+            makers[key] = _filled(source, expr, target.state.get(name), config, lost)
     return LazyState(makers, source.state_metadata)
 
 
@@ -139,36 +186,17 @@ def _tensor(source: Source, key: str) -> Callable[[], Any]:
     return lambda: source.tensor(key)
 
 
-def _filled(source: Source, expr: Any, parameter: Any, config: LoadConfig) -> Callable[[], Any]:
-    return lambda: arrange(evaluate(expr, source.tensor), parameter, assign=config.assign, dtype=config.dtype)
+def _filled(
+    source: Source, expr: Expr, parameter: Any, config: LoadConfig, losses: Losses
+) -> Callable[[], Any]:
+    def make() -> Any:
+        losses.overflowed = losses.vanished = 0  # a hook may ask for a tensor more than once
+        tensor = evaluate(expr, source.tensor)
+        if not hasattr(parameter, "is_meta"):
+            return tensor
+        return arrange(tensor, parameter, assign=config.assign, dtype=config.dtype, losses=losses)
 
-
-def _keep_aside(module: torch.nn.Module) -> list[tuple[torch.nn.Module, dict[str, Any], dict[str, Any]]]:
-    """Attributes and bytes of the modules that override `_load_from_state_dict`."""
-    kept = []
-    for _, each in recursion(module):
-        if overrides(each):
-            attributes = {
-                k: dict(v) if k in ("_parameters", "_buffers") else v for k, v in each.__dict__.items()
-            }
-            data = {
-                name: value.detach().clone()
-                for name, value in [*each._parameters.items(), *each._buffers.items()]
-                if value is not None
-            }
-            kept.append((each, attributes, data))
-    return kept
-
-
-def _restore(kept: list[tuple[torch.nn.Module, dict[str, Any], dict[str, Any]]]) -> None:
-    for module, attributes, data in kept:
-        module.__dict__.clear()
-        module.__dict__.update(attributes)
-        for name, value in data.items():
-            parameter = module._parameters.get(name)
-            own = module._buffers[name] if parameter is None else parameter
-            assert own is not None
-            own.data.copy_(value)
+    return make
 
 
 def _local(metadata: Mapping[str, Any], prefix: str, assign: bool) -> dict[str, Any]:
@@ -179,20 +207,17 @@ def _local(metadata: Mapping[str, Any], prefix: str, assign: bool) -> dict[str, 
 
 
 def _run_special(
-    module: torch.nn.Module,
-    prefix: str,
-    state: LazyState,
-    metadata: Mapping[str, Any],
-    assign: bool,
-    notes: list[str],
+    module: torch.nn.Module, prefix: str, state: LazyState, metadata: Mapping[str, Any], assign: bool
 ) -> None:
     """A module's own code first: it alone can refuse what the plan allows."""
     errors: list[str] = []
-    if overrides(module):
-        module._load_from_state_dict(state, prefix, _local(metadata, prefix, assign), False, [], [], errors)
+    local = _local(metadata, prefix, assign)
+    if own_way(module):
+        # torch asks strictly here, always; what is missing was judged before.
+        module._load_from_state_dict(state, prefix, local, True, [], [], errors)
     else:
         for hook in module._load_state_dict_pre_hooks.values():
-            hook(state, prefix, _local(metadata, prefix, assign), False, [], [], errors)
+            hook(state, prefix, local, True, [], [], errors)
     real = [text for text in errors if "size mismatch" not in text]
     if real:
         raise IncompatibleKeysError(
@@ -230,11 +255,13 @@ def _post_hooks(module: torch.nn.Module, report: LoadReport) -> None:
             hook(each, outcome)
 
 
-def _tie_again(target: Target) -> None:
-    """After assigning, the names of one tied parameter hold one object again."""
+def _tie_again(target: Target, match: Match) -> None:
+    """After assigning, the names of one tied parameter hold one object again: the one that was filled."""
     for group in target.signature.tied:
         owners = [_owner(target.module, key) for key in group]
-        filled = next((i for i, (m, n) in enumerate(owners) if not _get(m, n).is_meta), 0)
+        filled = next((i for i, key in enumerate(group) if key in match.fills), None)
+        if filled is None:
+            continue
         value = _get(*owners[filled])
         for module, name in owners:
             table = module._parameters if name in module._parameters else module._buffers
@@ -249,31 +276,3 @@ def _owner(module: torch.nn.Module, key: str) -> tuple[torch.nn.Module, str]:
 def _get(module: torch.nn.Module, name: str) -> Any:
     value = module._parameters.get(name)
     return module._buffers[name] if value is None else value
-
-
-def load_hook(config: RemapConfig | LoadConfig | Sequence[Any] | Mapping[str, Any]) -> Callable[..., None]:
-    """A hook that keeps a class's old checkpoints loading.
-
-    Use it as ``self.register_load_state_dict_pre_hook(ckptkit.load_hook(rules))`` in ``__init__``.
-    Keys below the module are renamed and reworked by the rules whenever a state_dict is loaded;
-    rules that touch nothing are left aside, so new checkpoints keep loading too.
-
-    Args:
-        config: the rules.
-
-    Raises:
-        ConfigError: the rules are malformed.
-    """
-    if isinstance(config, LoadConfig):
-        config = list(config.rules)
-    rules = [rule.model_copy(update={"required": False}) for rule in as_config(config).rules]
-
-    def hook(module: torch.nn.Module, state: Any, prefix: str, *_: Any) -> None:
-        own = {key[len(prefix) :]: state[key] for key in list(state) if key.startswith(prefix)}
-        fresh = remap(own, RemapConfig(rules=rules))
-        for key in own:
-            del state[prefix + key]
-        for key, value in fresh.items():
-            state[prefix + key] = value
-
-    return hook

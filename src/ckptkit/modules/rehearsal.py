@@ -1,8 +1,10 @@
 """What a module's own load hooks will do, found out on the meta device before anything changes.
 
-Registered pre-hooks and overrides of `_load_from_state_dict` may rename, add or remove keys while a
-model loads (`torch.nn.Module.load_state_dict` runs them from the root down). They are run here on
-shapes without data, and on shadows of the modules, so that the match is made on what they leave.
+Registered pre-hooks and overrides of `_load_from_state_dict` may rename, add or remove keys, give buffers
+another shape, or refuse while a model loads (`torch.nn.Module.load_state_dict` runs them from the root
+down). They are run here on shapes without data (single numbers have theirs: hooks look at versions and
+counters), overrides on shadows of the modules, and what hooks do to a module is undone, so that the match
+is made on what they leave.
 """
 
 from __future__ import annotations
@@ -10,49 +12,44 @@ from __future__ import annotations
 import copy
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..errors import IncompatibleKeysError
-from ..signatures import Signature
+from ..errors import CkptkitError, IncompatibleKeysError
+from ..formats.base import Source
+from ..signatures import TensorInfo
+from .walking import overrides, own_way, recursion, special
 
 if TYPE_CHECKING:
     import torch
 
 
-@dataclass(frozen=True)
+@dataclass
 class Rehearsal:
     """The outcome.
 
     Args:
         names: source key to the key under which the model's modules will look for its tensor.
-        made: keys that the hooks add, with tensors of their own.
-        gone: source keys that the hooks take away.
+        made: keys that the hooks add, with the shapes of their own tensors.
         hooked: names of modules with pre-hooks.
         overriding: (name, class) of modules that override `_load_from_state_dict`.
+        reshaped: target keys that take another shape while they load, with that shape.
+        forgiven: target keys whose module is content without them.
+        missing, unexpected, refusals: what hooks and overrides report of themselves.
     """
 
     names: dict[str, str]
-    made: tuple[str, ...]
-    gone: tuple[str, ...]
-    hooked: tuple[str, ...]
-    overriding: tuple[tuple[str, str], ...]
+    made: dict[str, tuple[int, ...] | None] = field(default_factory=dict)
+    hooked: tuple[str, ...] = ()
+    overriding: tuple[tuple[str, str], ...] = ()
+    reshaped: dict[str, TensorInfo] = field(default_factory=dict)
+    forgiven: set[str] = field(default_factory=set)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
 
 
-def special(module: torch.nn.Module) -> bool:
-    """Whether a module does anything of its own while it loads."""
-    return bool(module._load_state_dict_pre_hooks) or overrides(module)
-
-
-def overrides(module: torch.nn.Module) -> bool:
-    """Whether its class overrides `_load_from_state_dict`."""
-    import torch
-
-    return type(module)._load_from_state_dict is not torch.nn.Module._load_from_state_dict
-
-
-def rehearse(module: torch.nn.Module, source: Signature, metadata: dict[str, Any] | None) -> Rehearsal:
+def rehearse(module: torch.nn.Module, source: Source, metadata: dict[str, Any] | None) -> Rehearsal:
     """Run every hook and override on meta tensors.
 
     Args:
@@ -63,58 +60,124 @@ def rehearse(module: torch.nn.Module, source: Signature, metadata: dict[str, Any
     Raises:
         IncompatibleKeysError: a hook refuses the checkpoint; carries its words.
     """
-    names = {key: key for key in source}
-    hooked = tuple(name for name, m in module.named_modules() if m._load_state_dict_pre_hooks)
-    overriding = tuple((name, type(m).__name__) for name, m in module.named_modules() if overrides(m))
-    if not hooked and not overriding:
-        return Rehearsal(names, (), (), (), ())
-    import torch
-
-    state: OrderedDict[str, Any] = OrderedDict()
-    for key, info in source.tensors.items():
-        dtype = getattr(torch, info.dtype, None)
-        if info.kind == "tensor" and isinstance(dtype, torch.dtype):
-            state[key] = torch.empty(info.shape, dtype=dtype, device="meta")
-        else:
-            state[key] = object()
+    result = Rehearsal({key: key for key in source.signature})
+    result.hooked = tuple(name for name, m in module.named_modules() if m._load_state_dict_pre_hooks)
+    result.overriding = tuple((name, type(m).__name__) for name, m in module.named_modules() if overrides(m))
+    if not result.hooked and not result.overriding:
+        return result
+    state: OrderedDict[str, Any] = OrderedDict((key, _stand_in(source, key)) for key in source.signature)
     if metadata is not None:
         state._metadata = metadata  # type: ignore[attr-defined]
     origin = {id(value): key for key, value in state.items()}
     before = list(state.values())  # keeps the ids alive
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # torch warns that copying to the meta device does nothing: so it should
-        for name, each in module.named_modules(remove_duplicate=False):
+        # torch warns that copying to the meta device does nothing: so it should.
+        warnings.simplefilter("ignore")
+        for prefix, each in recursion(module):
             if special(each):
-                _run(each, name, state, metadata)
+                _run(each, prefix, state, dict((metadata or {}).get(prefix[:-1], {})), result)
     del before
-    after = {origin[id(value)]: key for key, value in state.items() if id(value) in origin}
-    made = tuple(key for key, value in state.items() if id(value) not in origin)
-    gone = tuple(key for key in source if key not in after)
-    return Rehearsal(after, made, gone, hooked, overriding)
+    result.names = {origin[id(value)]: key for key, value in state.items() if id(value) in origin}
+    result.made = {key: _shape(value) for key, value in state.items() if id(value) not in origin}
+    return result
+
+
+def _stand_in(source: Source, key: str) -> Any:
+    """A tensor without data; the real one where it is a single number."""
+    import torch
+
+    info = source.signature[key]
+    dtype = getattr(torch, info.dtype, None)
+    if info.kind != "tensor" or not isinstance(dtype, torch.dtype):
+        return object()
+    if info.numel == 1:
+        try:
+            return source.tensor(key).clone()
+        except (CkptkitError, RuntimeError):
+            pass  # a signature without data, or a tensor that cannot be read: the load will say so
+    return torch.empty(info.shape, dtype=dtype, device="meta")
 
 
 def _run(
-    module: torch.nn.Module, name: str, state: OrderedDict[str, Any], metadata: dict[str, Any] | None
+    module: torch.nn.Module,
+    prefix: str,
+    state: OrderedDict[str, Any],
+    local: dict[str, Any],
+    result: Rehearsal,
 ) -> None:
-    prefix = f"{name}." if name else ""
-    local = dict((metadata or {}).get(name, {}))
+    missing: list[str] = []
+    unexpected: list[str] = []
+    errors: list[str] = []
+    where = prefix[:-1] or "the top"
+    attributes = _attributes(module)
+    stand_in = _shadow(module) if overrides(module) else module
     try:
         if overrides(module):
-            _shadow(module)._load_from_state_dict(state, prefix, local, False, [], [], [])
+            # torch asks strictly here, always; what is permitted is decided above.
+            stand_in._load_from_state_dict(state, prefix, local, True, missing, unexpected, errors)
         else:
             for hook in module._load_state_dict_pre_hooks.values():
-                hook(state, prefix, local, False, [], [], [])
+                hook(state, prefix, local, True, missing, unexpected, errors)
     except (NotImplementedError, RuntimeError) as error:
         if "meta" in str(error).lower() or isinstance(error, NotImplementedError):
             return  # it looks at data, which only the real load has; it is guarded there
         raise IncompatibleKeysError(
-            f"{type(module).__name__} at {name or 'the top'!r} refuses the checkpoint while loading: {error}"
+            f"{type(module).__name__} at {where!r} refuses the checkpoint while loading: {error}"
         ) from None
-    except (KeyError, AttributeError, TypeError, ValueError):
+    except (KeyError, AttributeError, TypeError, ValueError, IndexError):
         # It does not find what it wants; the match says what is missing in plainer words.
         return
+    finally:
+        result.reshaped |= _reshaped(module, stand_in, attributes, prefix)
+        _put_back(module, attributes)
+    _take_down(module, prefix, state, (missing, unexpected, errors), result)
+
+
+def _take_down(
+    module: torch.nn.Module,
+    prefix: str,
+    state: OrderedDict[str, Any],
+    said: tuple[list[str], list[str], list[str]],
+    result: Rehearsal,
+) -> None:
+    """What the module reports, without what stock code says of its own keys."""
+    missing, unexpected, errors = said
+    own = {prefix + name for name in (*module._parameters, *module._buffers)}
+    if overrides(module):
+        result.forgiven |= {key for key in own if key not in state and key not in missing}
+    result.missing += [key for key in missing if key not in own]
+    result.unexpected += [key for key in unexpected if key not in state]
+    result.refusals += [
+        f"{type(module).__name__} at {prefix[:-1] or 'the top'!r} refuses the checkpoint: {text}"
+        for text in errors
+        if "size mismatch" not in text
+    ]
+
+
+def _attributes(module: torch.nn.Module) -> dict[str, Any]:
+    return {k: dict(v) if k in _TABLES else v for k, v in module.__dict__.items()}
+
+
+_TABLES = ("_parameters", "_buffers", "_modules")
+
+
+def _put_back(module: torch.nn.Module, attributes: dict[str, Any]) -> None:
+    module.__dict__.clear()
+    module.__dict__.update(attributes)
+
+
+def _reshaped(
+    module: torch.nn.Module, after: torch.nn.Module, before: dict[str, Any], prefix: str
+) -> dict[str, TensorInfo]:
+    """Parameters and buffers that have another shape now."""
+    found = {}
+    for table in ("_parameters", "_buffers"):
+        for name, value in getattr(after, table).items():
+            old = before[table].get(name)
+            if value is not None and old is not None and value.shape != old.shape:
+                dtype = str(old.dtype).removeprefix("torch.")
+                found[prefix + name] = TensorInfo(tuple(value.shape), dtype)
+    return found
 
 
 def _shadow(module: torch.nn.Module) -> torch.nn.Module:
@@ -123,6 +186,8 @@ def _shadow(module: torch.nn.Module) -> torch.nn.Module:
     shadow._parameters = {k: _meta(v) for k, v in module._parameters.items()}
     shadow._buffers = {k: _meta(v) for k, v in module._buffers.items()}
     shadow._modules = dict(module._modules)
+    if own_way(module):
+        shadow.__dict__["set_extra_state"] = lambda state: None  # it may reach what both share
     return shadow
 
 
@@ -135,9 +200,5 @@ def _meta(value: Any) -> Any:
     return torch.nn.Parameter(empty, requires_grad=False) if isinstance(value, torch.nn.Parameter) else empty
 
 
-def recursion(module: torch.nn.Module, prefix: str = "") -> Iterator[tuple[str, torch.nn.Module]]:
-    """Modules with their key prefix, in the order in which torch loads them."""
-    yield prefix, module
-    for name, child in module._modules.items():
-        if child is not None:
-            yield from recursion(child, f"{prefix}{name}.")
+def _shape(value: Any) -> tuple[int, ...] | None:
+    return tuple(value.shape) if hasattr(value, "shape") else None

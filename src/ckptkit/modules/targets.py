@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..checkpoint import Checkpoint
 from ..errors import UsageError
-from ..formats.memory import MemorySource, module_state
+from ..formats.memory import MemorySource
 from ..signatures import Signature
 from ..text import quote_list
+from .walking import expected_state
 
 if TYPE_CHECKING:
     import torch
@@ -29,8 +30,8 @@ class Target:
 
     Args:
         module: without its wrappers.
-        signature: of its state_dict: parameters, persistent buffers, extra state; ties by identity.
-        state: the state_dict itself, with the parameters and not copies of them.
+        signature: the keys that a load looks for: parameters, persistent buffers, extra state; ties by identity.
+        state: the same keys with the parameters and buffers themselves.
         what: its class, for messages.
     """
 
@@ -69,7 +70,7 @@ def describe(model: torch.nn.Module) -> Target:
             f"{type(module).__name__} is not initialised yet: {quote_list(lazy)} have no shape; "
             "run the model once on an example (lazy modules learn their shapes then), and try again after that"
         )
-    state = module_state(module)
+    state = expected_state(module)
     source = MemorySource(state)
     return Target(module, source.signature, state, type(module).__name__)
 
