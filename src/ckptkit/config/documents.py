@@ -45,7 +45,11 @@ def read_document(path: str | os.PathLike[str]) -> dict[str, Any]:
     except RecursionError:
         raise ConfigError(f"{name}: nested more than {MAX_DEPTH} deep", file=name) from None
     if document is None:
-        document = {}
+        raise ConfigError(
+            f"{name}: the file is empty, and a config that says nothing is more often a mistake than meant; write {{}} for "
+            "all defaults",
+            file=name,
+        )
     if not isinstance(document, dict):
         raise ConfigError(
             f"{name}: the top level must be a mapping, not a {type(document).__name__}", file=name
