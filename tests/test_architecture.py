@@ -31,6 +31,7 @@ LINES = (
     "plans checkpoint inference diagnosis",
     "checkpoint planned content comparison cli",
     "text diff_report comparison cli",
+    "checkpoint content stats verification cli",
     "text patterns resize findings explanation cli",
     "fit distributed modules render cli __main__",
     "checkpoint stats render",

@@ -44,10 +44,14 @@ if TYPE_CHECKING:
     from .plans import Plan
     from .roundtrips import RoundTrip, verify_roundtrip
     from .signatures import Signature, TensorInfo
+    from .verification.report import Verification
+    from .verification.verifying import verify
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Verification": "verification.report",
+    "verify": "verification.verifying",
     "Explanation": "explanation",
     "explain": "explanation",
     "explaining": "explanation",
@@ -118,6 +122,7 @@ __all__ = [
     "Signature",
     "TensorInfo",
     "UsageError",
+    "Verification",
     "WriteError",
     "check",
     "diff",
@@ -136,6 +141,7 @@ __all__ = [
     "save_plan",
     "signature",
     "unfreeze",
+    "verify",
     "verify_roundtrip",
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -15,6 +16,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 done, yes; 1 the honest answer is no; 2 everything else that stops a command; 128 + n after signal n.
     """
+    if argv is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Nothing has begun: Ctrl-C while modules are read may end the process as it ends others, without a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         from .cli.app import run
 

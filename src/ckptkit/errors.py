@@ -70,7 +70,16 @@ class ConfigError(CkptkitError):
 
 
 class FormatError(CkptkitError):
-    """A file that is damaged, of an unknown or unsupported format, or breaks its format's laws."""
+    """A file that is damaged, of an unknown or unsupported format, or breaks its format's laws.
+
+    Args:
+        message, more: as for `CkptkitError`.
+        offset: where in the file, in bytes, if that is known.
+    """
+
+    def __init__(self, message: str, *, offset: int | None = None, **more: Any) -> None:
+        super().__init__(message, **more)
+        self.offset = offset
 
 
 class RootError(CkptkitError):

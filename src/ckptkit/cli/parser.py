@@ -20,6 +20,7 @@ COMMANDS = {
     "explain": "name the cause of a pasted load error, and write the fix",
     "freeze": "show what of a model a freeze keeps and what trains",
     "infer": "find the rules that turn one checkpoint's keys into another's",
+    "verify": "read a whole checkpoint and say what is damaged, and where",
     "schema": "print the JSON Schema of a config",
 }
 SUMMARY = "Rename, repair, convert and explain PyTorch and safetensors checkpoints."

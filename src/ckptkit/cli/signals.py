@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -27,6 +28,17 @@ def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
+def _in_foreign_hands(frame: FrameType | None) -> bool:
+    """Whether a module is being imported, or pydantic builds a model."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        if str(frame.f_globals.get("__name__", "")).startswith("pydantic."):
+            return True
+        frame = frame.f_back
+    return False
+
+
 @contextmanager
 def stop_politely() -> Iterator[None]:
     """Turn SIGINT, SIGTERM and SIGHUP into `Stopped`; the handlers before come back afterwards.
@@ -40,8 +52,14 @@ def stop_politely() -> Iterator[None]:
         return
     last = 0.0
 
-    def stop(number: int, _frame: FrameType | None) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
         nonlocal last
+        if _in_foreign_hands(frame):
+            # Compiled code turns an exception in what it calls back into an error of its own; ask again a little later.
+            later = threading.Timer(0.02, os.kill, (os.getpid(), number))
+            later.daemon = True
+            later.start()
+            return
         now = time.monotonic()
         # Shells and `timeout` signal the process and its group; the second must not stop the cleaning up.
         if not last or now - last > 1.0:

@@ -9,6 +9,7 @@ from ..errors import FormatError, RootError, UsageError
 from ..files.regular import open_regular
 from ..text import quote_list
 from .base import Source, WriteRequest, Written
+from .roots import NO_ROOT
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 _HEAD = 4096
@@ -100,7 +101,7 @@ def open_source(path: str, root: str = "auto") -> Source:
 
 
 def _only_auto(path: str, root: str, what: str) -> None:
-    if root not in ("auto", "none"):
+    if root not in ("auto", "none", NO_ROOT):
         raise RootError(
             f"{path}: the root {root!r} was asked for, and {what} has none but its top level", file=path
         )

@@ -18,6 +18,8 @@ from ..text import quote_list, safe
 from .pickled import Opaque, TensorNode, parts
 
 Path = tuple[Any, ...]
+# No dictionary is taken for the root, whatever the file holds: for looking at a file as a file. No path can be this.
+NO_ROOT = "\0"
 IsTensor = Callable[[Any], bool]
 _EMA = frozenset(["ema", "swa", "shadow", "averaged", "polyak"])
 _OPTIMIZER = frozenset(
@@ -92,6 +94,8 @@ def choose_root(tree: Any, root: str, file: str, is_tensor: IsTensor | None = No
         FormatError: the file holds no dictionary at all, e.g. a whole pickled model.
         RootError: there is no such root, no weights, or more than one place for them.
     """
+    if root == NO_ROOT:
+        return Choice((), {}, ())
     if not isinstance(tree, dict):
         raise FormatError(f"{file}: it holds {_describe(tree)}", file=file)
     found = tuple(_candidates(tree, is_tensor or _is_described))

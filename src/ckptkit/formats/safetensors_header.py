@@ -51,9 +51,10 @@ class Header:
 class _Bad(Exception):
     """A law of the format that is broken, before the file's name is known."""
 
-    def __init__(self, reason: str, key: str | None = None) -> None:
+    def __init__(self, reason: str, key: str | None = None, offset: int | None = None) -> None:
         super().__init__(reason)
         self.key = key
+        self.offset = offset
 
 
 def read_header(file: MappedFile) -> Header:
@@ -69,7 +70,7 @@ def read_header(file: MappedFile) -> Header:
     except _Bad as bad:
         about = f"{bad.key[:200]!r}: " if bad.key is not None else ""
         raise FormatError(
-            f"{path}: not a valid safetensors file: {about}{bad}", file=path, key=bad.key
+            f"{path}: not a valid safetensors file: {about}{bad}", file=path, key=bad.key, offset=bad.offset
         ) from None
 
 
@@ -86,7 +87,7 @@ def _read(file: MappedFile) -> Header:
     try:
         text = file.read(8, length).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise _Bad(f"the header is not UTF-8 (byte {8 + error.start})") from None
+        raise _Bad(f"the header is not UTF-8 (byte {8 + error.start})", offset=8 + error.start) from None
     with gc_paused():
         document = _parse(text)
         if type(document) is not dict:
@@ -100,7 +101,8 @@ def _parse(text: str) -> Any:
     try:
         document = json.loads(text, object_pairs_hook=_unique, parse_constant=_constant)
     except json.JSONDecodeError as error:
-        raise _Bad(f"the header is no JSON: {error.msg} at byte {8 + error.pos}") from None
+        at = 8 + error.pos
+        raise _Bad(f"the header is no JSON: {error.msg} at byte {at}", offset=at) from None
     except RecursionError:
         raise _Bad("the header is nested too deeply") from None
     except ValueError:  # int() refuses thousands of digits

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FormatError
@@ -203,34 +204,56 @@ def bad_name(name: Any) -> str | None:
 
 def _homes(index: str, weight_map: dict[str, str], shards: dict[str, Source]) -> dict[str, str]:
     """Key to shard, every key in exactly one; the tied names of shards come with them."""
+    described = {
+        name: (tuple(shard.signature), frozenset(key for group in shard.signature.tied for key in group))
+        for name, shard in shards.items()
+    }
+    for error in disagreements(index, weight_map, described):
+        raise error
     homes = dict(weight_map)
-    lost = [key for key, name in weight_map.items() if key not in shards[name].signature]
+    for name, (keys, _) in described.items():
+        homes |= {key: name for key in keys if key not in homes}
+    return homes
+
+
+def disagreements(
+    index: str, weight_map: dict[str, str], shards: Mapping[str, tuple[Sequence[str], AbstractSet[str]]]
+) -> Iterator[FormatError]:
+    """Where an index and its shards say different things.
+
+    Args:
+        index: the index file, for messages.
+        weight_map: key to shard name.
+        shards: shard name to its keys and to those of them that are tied; shards that cannot be read are left out.
+    """
+    held = {name: set(keys) for name, (keys, _) in shards.items()}
+    lost = [key for key, name in weight_map.items() if name in held and key not in held[name]]
     if lost:
-        raise FormatError(
+        listed = "" if len(lost) == 1 else f" ({quote_list(lost)})"
+        yield FormatError(
             f"{index}: {len(lost)} keys are not in the shard that the index names, the first is {lost[0]!r} in "
-            f"{weight_map[lost[0]]!r}; fetch index and shards again",
+            f"{weight_map[lost[0]]!r}{listed}; fetch index and shards again",
             file=index,
             key=lost[0],
         )
-    for name, shard in shards.items():
-        tied = {key for group in shard.signature.tied for key in group}
-        for key in shard.signature:
+    homes = dict(weight_map)
+    for name, (keys, tied) in shards.items():
+        for key in keys:
             home = homes.get(key)
             if home is None and key in tied:
                 homes[key] = name
             elif home is None:
-                raise FormatError(
+                yield FormatError(
                     f"{index}: the shard {name!r} holds {key!r}, which the index does not list; fetch both again",
                     file=index,
                     key=key,
                 )
             elif home != name:
-                raise FormatError(
+                yield FormatError(
                     f"{index}: {key!r} is in {home!r} and also in {name!r}; which of them counts is not known",
                     file=index,
                     key=key,
                 )
-    return homes
 
 
 def _metadata(index: dict[str, Any], shards: Any) -> dict[str, str]:

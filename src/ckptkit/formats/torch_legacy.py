@@ -81,8 +81,8 @@ class _Legacy:
         self.size = os.fstat(fd).st_size
         self.position = 0
 
-    def fail(self, reason: str) -> NoReturn:
-        raise FormatError(f"{self.path}: {reason}", file=self.path)
+    def fail(self, reason: str, offset: int | None = None) -> NoReturn:
+        raise FormatError(f"{self.path}: {reason}", file=self.path, offset=offset)
 
     def open(self, root: str) -> Source:
         if _is_tar(pread(self.fd, 512, 0)):
@@ -128,7 +128,12 @@ class _Legacy:
             return pread(self.fd, count, start)
 
         value, length = load_prefix(
-            read, self.size - start, file=self.path, what=what, persistent=persistent or no_persistent_ids
+            read,
+            self.size - start,
+            file=self.path,
+            what=what,
+            persistent=persistent or no_persistent_ids,
+            start=start,
         )
         self.position += length
         return value
@@ -152,24 +157,27 @@ class _Legacy:
             head = pread(self.fd, 8, at)
             if len(head) != 8:
                 self.fail(
-                    f"it is cut: storage {ascii(key)[:60]} begins at byte {at}, the file ends at {self.size}"
+                    f"it is cut: storage {ascii(key)[:60]} begins at byte {at}, the file ends at {self.size}",
+                    at,
                 )
             (count,) = unpack("<q", head)
             nbytes = storage_nbytes(node)
             if count != node.numel:
                 self.fail(
-                    f"storage {ascii(key)[:60]} is declared with {node.numel} elements, stored with {count}"
+                    f"storage {ascii(key)[:60]} is declared with {node.numel} elements, stored with {count}",
+                    at,
                 )
             at += 8
             if at + nbytes > self.size:
                 self.fail(
                     f"it is cut: storage {ascii(key)[:60]} needs {nbytes} bytes from byte {at}, "
-                    f"the file ends at {self.size}"
+                    f"the file ends at {self.size}",
+                    self.size,
                 )
             regions[key] = Region(self.path, at, nbytes, stamp=stamp(os.fstat(self.fd)))
             at += nbytes
         if at != self.size:
-            self.fail(f"{self.size - at} bytes follow the last storage")
+            self.fail(f"{self.size - at} bytes follow the last storage", at)
         self._add_views(ids, regions)
         return regions
 

@@ -64,7 +64,7 @@ class TorchSource(Source):
             roots=choice.roots,
         )
         self.state_metadata = self._state_metadata()
-        self.surroundings = tuple(_beside(tree, choice.path))
+        self.surroundings = tuple(_beside(tree, choice.path)) if isinstance(tree, dict) else ()
         self.notes = (*choice.notes, *self._remarks(opaque))
 
     # -- opening
@@ -239,6 +239,10 @@ class TorchSource(Source):
     def node_view(self, node: TensorNode) -> View | None:
         """The proved view of any tensor of the tree; None when it has no plain data."""
         return self._views[id(node)]
+
+    def count_tensors(self) -> int:
+        """How many tensors the whole file describes, inside the root and outside."""
+        return len(self._views)
 
     def node_of(self, view: View) -> TensorNode | None:
         """The description behind a view that this source gave out."""

@@ -74,7 +74,8 @@ def _open(path: str, fd: int, root: str) -> Source:
     entry = archive.entries["data.pkl"]
     pickle = archive.read("data.pkl", MAX_PICKLE if entry.method == STORED else MAX_INFLATED_PICKLE)
     ids = StorageIds()
-    tree = load_pickle(pickle, file=path, what="data.pkl", persistent=ids)
+    start = entry.offset if entry.method == STORED else None
+    tree = load_pickle(pickle, file=path, what="data.pkl", persistent=ids, start=start)
     storages: dict[str, Storage] = {}
     swapped: dict[str, int] = {}
     for key, node in ids.storages.items():

@@ -84,9 +84,9 @@ class Archive:
         self.top, names = self._names(raw)
         self.entries = self._entries(raw, names, start)
 
-    def fail(self, reason: str) -> NoReturn:
+    def fail(self, reason: str, offset: int | None = None) -> NoReturn:
         """Refuse the file."""
-        raise FormatError(f"{self.path}: not a sound zip archive: {reason}", file=self.path)
+        raise FormatError(f"{self.path}: not a sound zip archive: {reason}", file=self.path, offset=offset)
 
     def _pread(self, offset: int, length: int) -> bytes:
         return read_exactly(self.fd, offset, length, self.path)
@@ -263,10 +263,10 @@ class Archive:
     def _gap(self, start: int, stop: int, pending: bool, label: str) -> None:
         # Only a data descriptor may stand between two entries, and only where one was announced.
         if stop < start:
-            self.fail(f"two entries overlap at byte {stop}")
+            self.fail(f"two entries overlap at byte {stop}", stop)
         if start != stop and not (pending and stop - start in (12, 16, 20, 24)):
             where = f"behind entry {ascii(label)[:80]}" if label else "before the first entry"
-            self.fail(f"{stop - start} bytes that belong to nothing stand {where}")
+            self.fail(f"{stop - start} bytes that belong to nothing stand {where}", start)
 
     def check_bound(self, entry: Entry) -> None:
         """Refuse a deflated entry that claims to unfold beyond reason.

@@ -89,8 +89,9 @@ def no_persistent_ids(_: Any) -> Any:
 
 
 def load_pickle(
-    data: bytes, *, file: str, what: str, persistent: Callable[[Any], Any] = no_persistent_ids
-) -> Any:
+    data: bytes, *, file: str, what: str, persistent: Callable[[Any], Any] = no_persistent_ids,
+    start: int | None = None,
+) -> Any:  # fmt: skip
     """Describe a pickle that fills `data` exactly.
 
     Args:
@@ -98,6 +99,7 @@ def load_pickle(
         file: the file it came from, for messages.
         what: its name inside that file, e.g. ``data.pkl``.
         persistent: describes persistent ids.
+        start: where the pickle begins in the file, where that is known.
 
     Returns:
         The tree (see `tree`): acyclic, at most `MAX_DEPTH` deep, and small enough to be walked naively.
@@ -106,7 +108,7 @@ def load_pickle(
         FormatError: it is damaged, breaks a law of the restricted reader, or bytes follow its STOP.
     """
     machine = Machine(data, persistent)
-    with paused_gc(), _refusals(file, what, machine):
+    with paused_gc(), _refusals(file, what, machine, start):
         value, end = machine.run()
         if end != len(data):
             raise Refused(f"{len(data) - end} bytes follow the end of the pickle")
@@ -116,14 +118,14 @@ def load_pickle(
 
 def load_prefix(
     read: Read, size: int, *, file: str, what: str, persistent: Callable[[Any], Any] = no_persistent_ids,
-    window: int = 1 << 16, limit: int = 1 << 29,
+    window: int = 1 << 16, limit: int = 1 << 29, start: int | None = None,
 ) -> tuple[Any, int]:  # fmt: skip
     """Describe a pickle that is followed by other bytes, reading no more than needed.
 
     Args:
         read: gives the first n bytes, fewer at the end of the file.
         size: how many bytes there are at most.
-        file, what, persistent: as in `load_pickle`.
+        file, what, persistent, start: as in `load_pickle`.
         window: bytes to try first.
         limit: a longer pickle is refused.
 
@@ -136,7 +138,7 @@ def load_prefix(
     while True:
         data = read(min(window, size))
         machine = Machine(data, persistent)
-        with paused_gc(), _refusals(file, what, machine):
+        with paused_gc(), _refusals(file, what, machine, start):
             try:
                 value, end = machine.run()
                 measure(value, end)
@@ -225,15 +227,20 @@ def parts(node: Any) -> Iterator[Any]:
 
 
 @contextmanager
-def _refusals(file: str, what: str, machine: Machine) -> Iterator[None]:
+def _refusals(file: str, what: str, machine: Machine, start: int | None) -> Iterator[None]:
     try:
         yield
     except Refused as refused:
-        raise FormatError(f"{file}: {what} is refused at byte {machine.pos}: {refused}", file=file) from None
+        raise FormatError(
+            f"{file}: {what} is refused at byte {machine.pos}: {refused}",
+            file=file,
+            offset=None if start is None else start + machine.pos,
+        ) from None
     except Truncated as short:
         raise FormatError(
             f"{file}: {what} is cut: it needs at least {short.need} bytes and has {len(machine.data)}",
             file=file,
+            offset=None if start is None else start + len(machine.data),
         ) from None
 
 

@@ -1,0 +1,101 @@
+"""What a verification found: prints for people, dumps to JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from ..text import human_bytes, one_line
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """One thing that is wrong with a checkpoint.
+
+    Args:
+        file: the file it is in.
+        problem: what is wrong, in words.
+        key: the state_dict key it concerns, if it is known.
+        offset: where in the file, in bytes, if it is known.
+    """
+
+    file: str
+    problem: str
+    key: str | None = None
+    offset: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry of the document."""
+        return {"file": self.file, "key": self.key, "offset": self.offset, "problem": self.problem}
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Whether a checkpoint is whole.
+
+    Args:
+        problems: all that is wrong with it.
+        hash: the content hash, if it was asked for and the checkpoint is whole.
+        notes: what a person should be told besides.
+        files: how many files were looked at.
+        tensors: how many tensors they hold.
+        nbytes: how many bytes were read.
+    """
+
+    problems: tuple[Damage, ...] = ()
+    hash: str | None = None
+    notes: tuple[str, ...] = ()
+    files: int = 0
+    tensors: int = 0
+    nbytes: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    def to_json(self) -> dict[str, Any]:
+        """The ``ckptkit.verification`` document."""
+        return {
+            "format": "ckptkit.verification",
+            "version": 1,
+            "ok": self.ok,
+            "problems": [damage.to_json() for damage in self.problems],
+            "hash": self.hash,
+            "checked": {"files": self.files, "tensors": self.tensors, "bytes": self.nbytes},
+            "notes": list(self.notes),
+        }
+
+    def headline(self) -> str:
+        """One line: whole, or how much is wrong."""
+        looked = (
+            f"{_count(self.files, 'file')}, {_count(self.tensors, 'tensor')}, {human_bytes(self.nbytes)} read"
+        )
+        return (
+            f"whole: {looked}"
+            if self.ok
+            else f"not whole: {_count(len(self.problems), 'problem')} ({looked})"
+        )
+
+    def __str__(self) -> str:
+        lines = [self.headline()]
+        for damage in self.problems:
+            place = one_line(damage.file)
+            place += f", byte {damage.offset}" if damage.offset is not None else ""
+            place += f", {one_line(damage.key)}" if damage.key is not None else ""
+            problem = damage.problem.removeprefix(f"{damage.file}: ")
+            lines += [f"  {place}", f"    {one_line(problem)}"]
+        lines += [f"hash: {self.hash}"] if self.hash is not None else []
+        lines += [f"note: {one_line(note)}" for note in self.notes]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        color = "#1a7f37" if self.ok else "#b42318"
+        return (
+            f'<pre style="margin:0;border-left:3px solid {color};padding-left:8px">{escape(str(self))}</pre>'
+        )
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
