@@ -68,6 +68,13 @@ def prove(node: TensorNode, storages: Mapping[str, Storage], file: str, where: s
         raise FormatError(
             f"{file}: {readable(where)}: dtype {node.dtype} is not supported", file=file, key=where
         )
+    if node.requires_grad and not node.dtype.startswith(("float", "bfloat", "complex")):
+        raise FormatError(
+            f"{file}: {readable(where)}: it requires a gradient and has the dtype {node.dtype}, which takes none; the "
+            "file is damaged",
+            file=file,
+            key=where,
+        )
     end = 0
     if 0 not in size:
         end = node.offset + 1

@@ -19,6 +19,7 @@ MAX_PICKLE = 512 << 20
 MAX_INFLATED_PICKLE = (
     32 << 20
 )  # a pickle of repeated opcodes deflates far, and unfolds once more into objects
+SMALL = 1 << 12  # bytes of an entry that only describes the file
 MAX_VERSION = 10  # torch::serialize kMaxSupportedFileFormatVersion
 _SCRIPT = (
     "it is a TorchScript archive, which holds code; have its author save the state_dict() with torch.save"
@@ -71,6 +72,10 @@ def _open(path: str, fd: int, root: str) -> Source:
     archive = Archive(path, fd)
     _check_kind(archive)
     big = _byteorder(archive) == "big"
+    for name, small in archive.entries.items():
+        # torch reads these too (alignment, serialization id); damage to one is damage to the file.
+        if small.usize <= SMALL and not name.startswith("data/"):
+            archive.read(name, SMALL)
     entry = archive.entries["data.pkl"]
     pickle = archive.read("data.pkl", MAX_PICKLE if entry.method == STORED else MAX_INFLATED_PICKLE)
     ids = StorageIds()

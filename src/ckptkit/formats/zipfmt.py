@@ -28,6 +28,7 @@ _END64 = Struct("<IQHHIIQQQQ")
 _LOCATOR = Struct("<IIQI")
 _ALLOWED_FLAGS = 0x0002 | 0x0004 | 0x0008 | 0x0800  # deflate options, data descriptor, UTF-8 names
 _DESCRIPTOR = 0x0008
+_FOLDER = 0x10  # DOS attribute
 _MAX2, _MAX4 = 0xFFFF, 0xFFFFFFFF
 # A deflated entry may not unfold beyond both of these: weights compress by a few percent, bombs by 1000.
 MAX_INFLATED, MAX_RATIO = 64 << 20, 200
@@ -146,15 +147,18 @@ class Archive:
             if pos + _CENTRAL.size > length:
                 self.fail(f"entry {number} of {count} is missing in the directory")
             fields = _CENTRAL.unpack_from(data, pos)
-            magic, _, _, flags, method, _, _, crc, csize, usize, n, x, k, disk, _, _, header = fields
+            magic, _, _, flags, method, _, _, crc, csize, usize, n, x, k, disk, _, attributes, header = fields
             pos += _CENTRAL.size
             if magic != 0x02014B50 or pos + n + x + k > length:
                 self.fail(f"entry {number} of the directory is damaged")
             name = data[pos : pos + n]
-            if _MAX4 in (csize, usize, header):
+            large = _MAX4 in (csize, usize, header)
+            if attributes & _FOLDER and not name.endswith(b"/"):
+                self.fail(f"entry {ascii(name)[:80]} is marked as a folder, which some readers believe")
+            if large:
                 csize, usize, header = self._zip64(data[pos + n : pos + n + x], csize, usize, header, name)
             pos += n + x + k
-            if disk not in (0, _MAX2):
+            if disk and not (large and disk == _MAX2):
                 self.fail("it is one part of several")
             if flags & ~_ALLOWED_FLAGS:
                 self.fail(f"entry {ascii(name)[:80]} has flags 0x{flags:x} (encrypted or patched)")
