@@ -122,7 +122,8 @@ def _left_over(parsed: Parsed, pairs: Sequence[Finding]) -> Iterator[Finding]:
     if bool(left.missing) != bool(left.unexpected):
         found = list(buffers(left))
         yield from found
+        fitting = [new for new in made.values() if new in missing]
         if left.unexpected and not found:
-            yield extra_modules(left)
+            yield extra_modules(left, fitting)
         elif left.missing:
-            yield from surplus_modules(left)
+            yield from surplus_modules(left, fitting)

@@ -90,27 +90,6 @@ def patterns(keys: Iterable[str]) -> list[str]:
     return list(found)
 
 
-def modules(keys: Iterable[str], others: Iterable[str] = ()) -> list[str]:
-    """Key patterns for whole modules: the first part of each key, or more of it where others share that part."""
-    every = list(keys)
-    theirs = {other[:at] for other in others for at in _dots(other)}
-    found: dict[str, None] = {}
-    wrapper = common_wrapper(every)
-    for key in every:
-        parts = key.split(".")
-        depth = (wrapper.count(".") if wrapper else 0) + 1
-        while depth < len(parts) - 1 and ".".join(parts[:depth]) in theirs:
-            depth += 1
-        found[".".join(parts[:depth]) + ".*" if depth < len(parts) else key] = None
-    return list(found)
-
-
-def _dots(key: str) -> list[int]:
-    """Where the first parts of a key end; no more than names are ever nested."""
-    ends = [match.start() for match in re.finditer(r"\.", key[:1000])][:24]
-    return [*ends, len(key)]
-
-
 def common_wrapper(keys: Iterable[str]) -> str:
     """The wrapper segments with which all keys begin, with their dots."""
     every = [key.split(".") for key in keys]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from ..findings import Finding, Fix
 from ..text import folded
+from .module_patterns import modules
 from .names import (
     HOLDERS,
     QUANTISED,
@@ -16,7 +17,6 @@ from .names import (
     is_buffer,
     is_parameter,
     leaf,
-    modules,
     patterns,
 )
 from .parsed import Parsed

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 
 from ..findings import Confidence, Finding, Fix
 from ..text import folded
-from .names import HEADS, HOLDERS, aside, common_wrapper, is_buffer, modules, patterns
+from .module_patterns import modules
+from .names import HEADS, HOLDERS, aside, common_wrapper, is_buffer, patterns
 from .parsed import Parsed
 
 
-def surplus_modules(parsed: Parsed) -> Iterator[Finding]:
+def surplus_modules(parsed: Parsed, fitting: Sequence[str] = ()) -> Iterator[Finding]:
     """Whole modules that the model does not have, or does not get."""
     if parsed.unexpected and parsed.missing:
         yield from _heads_differ(parsed)
@@ -56,12 +57,12 @@ def surplus_modules(parsed: Parsed) -> Iterator[Finding]:
         else:
             yield extra_modules(parsed)
     elif parsed.missing and not parsed.mismatched:
-        yield from _only_missing(parsed)
+        yield from _only_missing(parsed, fitting)
 
 
-def extra_modules(parsed: Parsed) -> Finding:
-    """Whole modules that the model does not have are left out."""
-    drop = modules(parsed.unexpected)
+def extra_modules(parsed: Parsed, fitting: Sequence[str] = ()) -> Finding:
+    """Whole modules that the model does not have are left out; `fitting` keys must stay."""
+    drop = modules(parsed.unexpected, fitting)
     count, named = len(parsed.unexpected), ", ".join(drop[:3])
     return Finding(
         "extra_modules",
@@ -111,7 +112,7 @@ def _another_depth(keys: Sequence[str], side: str, other: str) -> Finding | None
     )
 
 
-def _only_missing(parsed: Parsed) -> Iterator[Finding]:
+def _only_missing(parsed: Parsed, fitting: Sequence[str]) -> Iterator[Finding]:
     keys = parsed.missing
     depth = (
         _another_depth(keys, "model", "checkpoint") if not parsed.truncated and parsed.class_name else None
@@ -135,9 +136,9 @@ def _only_missing(parsed: Parsed) -> Iterator[Finding]:
             ),
         )
         return
-    heads = [key for key in keys if HEADS.search(key.rpartition(".")[0]) and "norm" not in key.lower()]
+    heads = [key for key in keys if _is_head(key)]
     if len(heads) == len(keys) or not _looks_whole(body):
-        allow = modules(keys)
+        allow = modules(keys, fitting)
         yield Finding(
             "partial_model",
             f"the checkpoint has no {', '.join(allow[:3])}: these stay new",
@@ -161,6 +162,12 @@ def _only_missing(parsed: Parsed) -> Iterator[Finding]:
             ({"op": "rename", "pattern": r"^(_orig_mod\.|module\.)+", "replacement": "", "required": False},),
         ),
     )
+
+
+def _is_head(key: str) -> bool:
+    """Whether a key lies in an output layer: named like one, and not inside a numbered block."""
+    path = key.rpartition(".")[0]
+    return bool(HEADS.search(path)) and "norm" not in path.lower() and not re.search(r"\.\d+\.\w+", path)
 
 
 def _heads_differ(parsed: Parsed) -> Iterator[Finding]:

@@ -40,7 +40,7 @@ def pairing_findings(missing: Sequence[str], unexpected: Sequence[str], truncate
     least = min(len(names), len(left))
     doubtful = False
     for _ in range(8):
-        change, believed = _best(list(names), left)
+        change, believed = _best([key for key in missing if key in names], left)
         if change is None:
             break
         doubtful |= not believed
@@ -135,7 +135,7 @@ def _best(missing: list[str], unexpected: list[str]) -> tuple[Change | None, boo
         for cause, rule in candidates(missing[:_MOST], unexpected):
             change = _tried(cause, rule, unexpected, names)
             if change is not None and (
-                candidates is not _segments or _supported(change, missing, unexpected)
+                candidates is not _segments or _supported(change, missing[:_MOST], unexpected)
             ):
                 found.append(change)
         best = max(found, key=lambda c: len(c.pairs), default=None)
