@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import FormatError
 from ..files.atomic import is_temporary
 from ..files.atomic_dir import is_weight_file
-from ..files.regular import open_regular
+from ..files.regular import open_regular, read_exactly
 from ..signatures import Signature
 from ..text import quote_list
 from .base import Buffer, Source, Storage, View
@@ -127,9 +127,10 @@ def read_index(path: str) -> tuple[dict[str, str], dict[str, Any]]:
         FormatError: malformed, or a shard name that is no plain file name on every system.
     """
     with open_regular(path) as file:
-        raw = file.read(MAX_INDEX + 1)
-    if len(raw) > MAX_INDEX:
-        raise FormatError(f"{path}: an index of more than {MAX_INDEX} bytes is none", file=path)
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_INDEX:
+            raise FormatError(f"{path}: an index of more than {MAX_INDEX} bytes is none", file=path)
+        raw = read_exactly(file.fileno(), 0, size, path)
     try:
         document = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:

@@ -76,7 +76,8 @@ class EntryCheck:
         except FormatError as error:
             unread = self.readers is not None and key is None and entry.name.startswith("data/")
             words = f"{error.message}; no tensor reads this entry" if unread else error.message
-            return Damage(self.archive.path, words, key, entry.offset)
+            offset = entry.offset if error.offset is None else error.offset  # of the page that cannot be read
+            return Damage(self.archive.path, words, key, offset)
         return None
 
     def _reader(self, entry: Entry) -> str | None:

@@ -138,9 +138,9 @@ def _entries(path: str, fd: int, looked: Looked, laws: _Laws | None, progress: P
     """The entries of a zip archive; of a damaged directory there is no more to say than was said."""
     try:
         archive = Archive(path, fd)
-    except FormatError as error:
-        if not looked.problems:
-            looked.problems.append(Damage(path, error.message, None, error.offset))
+    except (FormatError, OSError) as error:
+        if not looked.problems:  # a disk that gave the bytes a moment ago
+            looked.problems.append(Damage(path, f"the directory of the archive cannot be read: {error}"))
         return
     check = EntryCheck(archive, None if laws is None else laws.readers, progress)
     check.run()
