@@ -73,7 +73,7 @@ def look(path: str, root: str, progress: Progress) -> Looked:
         refusal = _keys(path, root, looked, laws) if laws is not None else None
         if looks_like_zip(_head(fd)):
             _entries(path, fd, looked, laws, progress)
-        elif laws is not None:
+        else:
             _bytes(path, fd, looked, laws, progress)
         if stamp(os.fstat(fd)) != before:
             looked.problems.append(Damage(path, "it was written to while it was read; verify it again"))
@@ -86,9 +86,10 @@ def look(path: str, root: str, progress: Progress) -> Looked:
 
 def _head(fd: int) -> bytes:
     try:
-        return bytes(pread(fd, 4, 0))
+        head: bytes = pread(fd, 4, 0)
     except OSError:
         return b""
+    return head
 
 
 def _laws(path: str, looked: Looked) -> _Laws | None:
@@ -154,7 +155,7 @@ def _entries(path: str, fd: int, looked: Looked, laws: _Laws | None, progress: P
         )
 
 
-def _bytes(path: str, fd: int, looked: Looked, laws: _Laws, progress: Progress) -> None:
+def _bytes(path: str, fd: int, looked: Looked, laws: _Laws | None, progress: Progress) -> None:
     """Formats without checksums: that every byte can be read is what there is to know."""
     size = os.fstat(fd).st_size
     gaps = unreadable(fd, size, progress)
@@ -164,7 +165,9 @@ def _bytes(path: str, fd: int, looked: Looked, laws: _Laws, progress: Progress) 
     looked.nbytes += size - sum(gap.stop - gap.start for gap in gaps)
 
 
-def _key_in(gap: Gap, laws: _Laws) -> str | None:
+def _key_in(gap: Gap, laws: _Laws | None) -> str | None:
+    if laws is None:
+        return None
     for name, storage in laws.storages.items():
         region = storage.region
         if region is not None and region.offset < gap.stop and gap.start < region.offset + region.nbytes:
