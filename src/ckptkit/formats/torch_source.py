@@ -241,8 +241,9 @@ class TorchSource(Source):
         return self._views[id(node)]
 
     def count_tensors(self) -> int:
-        """How many tensors the whole file describes, inside the root and outside."""
-        return len(self._views)
+        """How many tensors the whole file describes, inside the root and outside; tied keys count each."""
+        keys = [id(value) for value in self.root_node.values() if type(value) is TensorNode]
+        return len(self._views) + len(keys) - len(set(keys))
 
     def readers(self) -> dict[str, str]:
         """For each storage that a tensor anywhere in the file looks into, the dotted place of the first one."""

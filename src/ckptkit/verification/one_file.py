@@ -117,6 +117,7 @@ def _keys(path: str, root: str, looked: Looked, laws: _Laws) -> str | None:
             looked.sizes = (signature.nbytes, sum(info.nbytes for info in signature.tensors.values()))
             looked.notes += source.notes
             if isinstance(source, TorchSource):
+                looked.tensors = source.count_tensors()
                 named: dict[str, str] = {}
                 for key, storage in _storages(source):
                     named.setdefault(str(storage.id), key)
