@@ -11,8 +11,9 @@ from .output import print_json, print_text, progress
 ABOUT = """\
 Read a checkpoint to its last byte: the laws of its format, every checksum, every shard against the
 index. --finite also finds NaN and infinities; --hash gives a hash of the content that is equal for
-equal state_dicts in every format, sharding and key order. Exits 0 when the checkpoint is whole, 1
-when it is not, with what is damaged and where."""
+equal state_dicts in every format, sharding and key order. A file is whole or not whatever lies in it
+and whatever its root. Exits 0 when the checkpoint is whole, 1 when it was read and is not, with what
+is damaged and where, 2 when there is nothing that can be read."""
 EXAMPLES = (
     "verify model.safetensors",
     "verify run.pt --finite",
@@ -39,7 +40,8 @@ def run(arguments: Namespace) -> int:
     """Carry the command out: 0 it is whole, 1 it is not."""
     from ..verification.verifying import verify
 
-    with progress(_size(arguments.checkpoint), "verifying") as advance:
+    passes = 1 + arguments.finite + arguments.hash
+    with progress(passes * _size(arguments.checkpoint), "verifying") as advance:
         report = verify(
             arguments.checkpoint,
             root=arguments.root,
@@ -56,7 +58,9 @@ def run(arguments: Namespace) -> int:
 
 def _size(path: str) -> int:
     """Bytes to read, roughly: for the bar alone."""
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
+        if path.lower().endswith(".index.json"):
+            path = os.path.dirname(path) or "."
         if os.path.isdir(path):
             return sum(entry.stat().st_size for entry in os.scandir(path) if entry.is_file())
         return os.path.getsize(path)
