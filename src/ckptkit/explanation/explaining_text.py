@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..findings import Finding
+from .fusing import fused, fused_keys
 from .messages import message_findings
-from .one_sided import buffers, cut_keys, fused, nesting, old_names, quantised, tied
+from .one_sided import buffers, cut_keys, nesting, old_names, quantised, tied
 from .other_modules import extra_modules, surplus_modules
 from .pairing import after, pairing_findings
 from .parsed import Parsed
@@ -86,12 +87,23 @@ def _findings(parsed: Parsed) -> Iterator[Finding]:
         missing=[key for key in parsed.missing if key not in explained],
         unexpected=[key for key in parsed.unexpected if key not in explained],
     )
+    # What no renaming brings together must not be renamed: packed weights, and parts of what is one tensor.
+    packed = list(quantised(rest))
+    apart = {*fused_keys(rest.missing, rest.unexpected), *(key for finding in packed for key in finding.keys)}
+    named = replace(
+        rest,
+        missing=[key for key in rest.missing if key not in apart],
+        unexpected=[key for key in rest.unexpected if key not in apart],
+    )
     pairs: list[Finding] = []
-    if rest.missing and rest.unexpected:
-        pairs = list(pairing_findings(rest.missing, rest.unexpected, rest.truncated))
+    if named.missing and named.unexpected:
+        pairs = list(pairing_findings(named.missing, named.unexpected, named.truncated))
     yield from pairs
-    yield from quantised(rest)
+    yield from packed
     yield from fused(rest)
+    rest = named
+    if packed and not pairs:
+        rest = replace(rest, missing=[], unexpected=[])  # what is left is the other face of the packing
     yield from shape_findings(rest)
     if not pairs:
         yield from tied(rest)

@@ -85,39 +85,6 @@ def quantised(parsed: Parsed) -> Iterator[Finding]:
     )
 
 
-def fused(parsed: Parsed) -> Iterator[Finding]:
-    """q, k, v or experts, apart on one side and together on the other."""
-    both = [*parsed.missing, *parsed.unexpected, *parsed.loose]
-    parts = re.compile(r"(?:^|[._])(?:q|k|v|query|key|value)(?:_proj|_lin)?\.(?:weight|bias)$")
-    whole = re.compile(
-        r"(?:^|[._])(?:qkv|query_key_value|in_proj|c_attn|Wqkv|qkv_proj|to_qkv)[._]?(?:weight|bias)$"
-    )
-    apart = re.compile(r"\.(?:local_)?experts\.\d+\.")
-    stacked = re.compile(r"\.experts\.(?!\d)[\w.]+$")
-    if (any(map(parts.search, parsed.missing)) and any(map(whole.search, parsed.unexpected))) or (
-        any(map(whole.search, parsed.missing)) and any(map(parts.search, parsed.unexpected))
-    ):
-        what, how = "query, key and value", "split or concat"
-    elif any(map(apart.search, both)) and any(map(stacked.search, both)):
-        what, how = "the experts", "stack or unstack (after a concat of what is fused)"
-    elif any(map(stacked.search, parsed.missing)) or (len(both) >= 2 and all(map(apart.search, both))):
-        what, how = "the experts", "stack or unstack (after a concat of what is fused)"
-    elif parsed.loose and any(map(parts.search, parsed.loose)):
-        what, how = "query, key and value", "concat all parts, over all shards"
-    else:
-        return
-    yield Finding(
-        "fused_split",
-        f"{what} are in one tensor on one side and apart on the other",
-        folded(both, 3),
-        tuple(both),
-        "likely",
-        Fix(
-            f"{how}: python -m ckptkit infer CHECKPOINT MODEL writes the rules when it sees the shapes of both"
-        ),
-    )
-
-
 def old_names(parsed: Parsed) -> Iterator[Finding]:
     """Only missing keys, all of a kind that had another name before: norms, attention projections."""
     keys = parsed.missing

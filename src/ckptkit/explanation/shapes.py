@@ -11,12 +11,21 @@ from ..findings import Finding, Fix
 from ..patterns import escape
 from ..resize import resolve
 from ..text import folded
+from .layouts import moved
 from .names import is_buffer
 from .parsed import Parsed, Shape, ShapeMismatch
 
 _POSITION = re.compile(
     r"(?i)(?:^|[._])(?:abs_?|rel_?)?pos(?:\d|ition|_|emb|itional|$|\.)|position|pos_?emb|(?:^|\.)wpe\.|relative_\w*bias|rel_[hw]$"
 )
+_TEXT_POSITION = re.compile(
+    r"(?i)(?:^|[._])(?:wpe|embed_positions|position_embeddings?|position_embed|pos_embeddings?|positional_embeddings?)\.weight$"
+)
+_IMAGE = re.compile(r"(?i)patch|visual|vision|image|vit|pixel")
+_NO_WORDS = re.compile(
+    r"(?i)quer(?:y|ies)|token_type|segment|time|position|(?:^|[._])pos|class_embed|label|speaker|emb_g"
+)
+_SINGLE_AXIS = re.compile(r"(?i)rel_pos(?:_[hwt])?$|rel_[hw]$")
 _VOCABULARY = re.compile(r"(?i)(?:^|[._])\w*(?:embed|wte|word|tok|symbol|vocab|lookup)\w*(?:[._]|$)")
 _HEAD = re.compile(
     r"(?i)(?:^|[._])\w*(?:head|classif|cls|fc|logit|score|pred|proposal|out_proj|output|linear|last|decoder)\w*(?:[._]|$)"
@@ -128,28 +137,13 @@ def _layout(parsed: Parsed, whole: Sequence[ShapeMismatch], every: Sequence[Shap
     found = same if len(same) * 2 >= len(whole) else inflated if len(inflated) * 2 >= len(whole) else []
     if not found:
         return None
-    flipped = [m for m in found if len(_source(m)) == 2 and _source(m) == _target(m)[::-1]]
-    if len(flipped) == len(found):
-        rule = ({"op": "transpose", "keys": [escape(m.key) for m in found]},)
-        return Finding(
-            "layout", "weights are transposed (Conv1D keeps [in, out], Linear [out, in])",
-            _example(found), _keys(found), "likely",
-            Fix("transpose them; square weights of the same layers look right and need it too", rule),
-        )  # fmt: skip
     if found is inflated:
         return Finding(
             "layout", "image kernels for a video model: the model's have a time dimension more", _example(found),
             _keys(found), "likely",
             Fix("repeat them over time", load={"adapt": [{"keys": [escape(m.key) for m in found], "method": "inflate"}]}),
         )  # fmt: skip
-    rules = tuple(
-        {"op": "reshape", "keys": [escape(m.key) for m in found if _target(m) == shape], "shape": list(shape)}
-        for shape in dict.fromkeys(_target(m) for m in found)
-    )
-    return Finding(
-        "layout", "the same number of elements in another shape", _example(found), _keys(found), "likely",
-        Fix("reshape them, if the order of the elements is the same", rules),
-    )  # fmt: skip
+    return moved(found)
 
 
 def _positions(
@@ -163,6 +157,20 @@ def _positions(
     others = [m for m in every if m not in found and not is_buffer(m.key)]
     if not found or len(others) > len(found):
         return None
+    if all(len(_source(m)) == 2 and _TEXT_POSITION.search(m.key) and not _IMAGE.search(m.key) for m in found):
+        return _text_positions(found)
+    if all(_SINGLE_AXIS.search(m.key) for m in found):
+        return Finding(
+            "pos_embed",
+            "the relative position tables are for another input size",
+            _example(found),
+            _keys(found),
+            "likely",
+            Fix(
+                "build the model for the checkpoint's input size; or interpolate each table along its one axis yourself"
+            ),
+        )
+    found = [m for m in found if not _SINGLE_AXIS.search(m.key)]
     table = all("bias" in m.key for m in found)
     method = "rel_pos_table" if table else "interpolate"
     try:
@@ -183,6 +191,26 @@ def _positions(
         _keys(found),
         "likely",
         fix,
+    )
+
+
+def _text_positions(found: Sequence[ShapeMismatch]) -> Finding:
+    """Tables with one row for each token of a text, of another length."""
+    a, b = _source(found[0])[0], _target(found[0])[0]
+    shorter = b < a
+    keys = [escape(m.key) for m in found]
+    return Finding(
+        "pos_embed",
+        f"the position table has {a} rows in the checkpoint and {b} in the model",
+        _example(found),
+        _keys(found),
+        "likely",
+        Fix(
+            f"the first {b} positions can be kept (crop); or build the model for {a} positions"
+            if shorter
+            else f"build the model for {a} positions; the {b - a} further ones were never trained",
+            load={"adapt": [{"keys": keys, "method": "crop"}]} if shorter else {},
+        ),
     )
 
 
@@ -209,7 +237,13 @@ def _vocabulary(
     parsed: Parsed, whole: Sequence[ShapeMismatch], every: Sequence[ShapeMismatch]
 ) -> Finding | None:
     rows = [m for m in whole if _axis(m) == 0]
-    tables = [m for m in rows if _VOCABULARY.search(m.key) and len(_source(m)) == 2]
+    biases = {m.key.rpartition(".")[0] for m in every if m.key.endswith(".bias")}
+    tables = [
+        m
+        for m in rows
+        if _VOCABULARY.search(m.key) and len(_source(m)) == 2 and not _NO_WORDS.search(m.key)
+        and m.key.rpartition(".")[0] not in biases
+    ]  # fmt: skip
     cut = [m for m in every if m not in whole and _VOCABULARY.search(m.key)]
     if parsed.missing or parsed.unexpected or not (tables or (cut and len(every) == len(cut))):
         return None
