@@ -53,6 +53,20 @@ def nesting(parsed: Parsed) -> Iterator[Finding]:
             "certain" if root else "likely",
             fix,
         )
+    elif _parts_of_a_run(parsed):
+        name = (parsed.class_name or "").lower()
+        root = next((key for key in parsed.unexpected if key.lower() == name), "auto")
+        yield Finding(
+            "nesting",
+            "the file holds several things by name, and the weights are one of them",
+            f"unexpected: {folded(parsed.unexpected, 6)}; the model's keys have dots",
+            tuple(parsed.unexpected),
+            "likely",
+            Fix(
+                "open the part that holds the weights; python -m ckptkit inspect FILE lists them",
+                load={"root": root},
+            ),
+        )
     elif loose:
         yield Finding(
             "nesting",
@@ -65,6 +79,18 @@ def nesting(parsed: Parsed) -> Iterator[Finding]:
                 load={"root": "auto"},
             ),
         )
+
+
+def _parts_of_a_run(parsed: Parsed) -> bool:
+    """Whether the file's keys are names without dots where the model's have them."""
+    keys = parsed.unexpected
+    return (
+        len(keys) >= 2
+        and not any("." in key or is_parameter(key) or is_buffer(key) for key in keys)
+        and len(parsed.missing) >= 2
+        and all("." in key for key in parsed.missing)
+        and not parsed.mismatched
+    )
 
 
 def quantised(parsed: Parsed) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from math import prod
 
 from ..errors import PlanError
@@ -22,29 +23,55 @@ _TEXT_POSITION = re.compile(
     r"(?i)(?:^|[._])(?:wpe|embed_positions|position_embeddings?|position_embed|pos_embeddings?|positional_embeddings?)\.weight$"
 )
 _IMAGE = re.compile(r"(?i)patch|visual|vision|image|vit|pixel")
-_NO_WORDS = re.compile(
-    r"(?i)quer(?:y|ies)|token_type|segment|time|position|(?:^|[._])pos|class_embed|label|speaker|emb_g"
-)
+_NO_WORDS = re.compile(r"(?i)quer(?:y|ies)|token_type|segment|time|position|(?:^|[._])pos|class_embed|label")
 _SINGLE_AXIS = re.compile(r"(?i)rel_pos(?:_[hwt])?$|rel_[hw]$")
-_VOCABULARY = re.compile(r"(?i)(?:^|[._])\w*(?:embed|wte|word|tok|symbol|vocab|lookup)\w*(?:[._]|$)")
+_VOCABULARY = re.compile(
+    r"(?i)(?:^|[._])\w*(?:embed|wte|word|tok|symbol|vocab|lookup|emb_g|speaker)\w*(?:[._]|$)"
+)
+_SURE_HEAD = re.compile(
+    r"(?i)(?:^|[._])\w*(?:head|classif|logits?|segmentation|final_conv|outc|out_conv)\w*\."
+)
 _HEAD = re.compile(
-    r"(?i)(?:^|[._])\w*(?:head|classif|cls|fc|logit|score|pred|proposal|out_proj|output|linear|last|decoder)\w*(?:[._]|$)"
+    r"(?i)(?:^|[._])\w*(?:head|classif|cls|fc|logit|score|pred|proposal|out_proj|output|linear|last|decoder|final|outc|out_conv|conv_out|class_)\w*(?:[._]|$)"
 )
 
 
 def shape_findings(parsed: Parsed) -> Iterator[Finding]:
-    """One finding about the shapes that differ, the most telling cause."""
-    whole = [m for m in parsed.mismatched if m.source_shape is not None and m.target_shape is not None]
-    every = parsed.mismatched
-    if not every or all(is_buffer(m.key) for m in every):
+    """The most telling cause of shapes that differ; several where the keys fall apart into several."""
+    every = [m for m in parsed.mismatched if not is_buffer(m.key)]
+    if not every:
         return
+    # What surplus buffers and modules say of themselves says nothing of the shapes.
+    alone = all(is_buffer(key) for key in parsed.missing)
+    parsed = replace(parsed, missing=[], unexpected=[]) if alone else parsed
+    finding = _of_one_cause(parsed, parsed.mismatched)
+    if finding is not None:
+        yield finding
+        return
+    groups = _apart(every)
+    found = [_of_one_cause(parsed, group) for group in groups] if len(groups) > 1 else []
+    if found and all(each is not None for each in found):
+        yield from (each for each in found if each is not None)
+        return
+    whole = [m for m in every if m.source_shape is not None and m.target_shape is not None]
+    yield _other(parsed, whole, parsed.mismatched)
+
+
+def _of_one_cause(parsed: Parsed, every: Sequence[ShapeMismatch]) -> Finding | None:
+    whole = [m for m in every if m.source_shape is not None and m.target_shape is not None]
     for look in (_shards, _lora, _layout, _positions, _channels, _vocabulary, _head):
         finding = look(parsed, whole, every)
         if finding is not None:
-            yield finding
-            break
-    else:
-        yield _other(parsed, whole, every)
+            return finding
+    return None
+
+
+def _apart(every: Sequence[ShapeMismatch]) -> list[list[ShapeMismatch]]:
+    """Position tables, the first convolution, and the rest."""
+    positions = [m for m in every if _POSITION.search(m.key)]
+    stems = [m for m in every if m not in positions and len(_source(m)) >= 4 and _axis(m) == 1]
+    rest = [m for m in every if m not in positions and m not in stems]
+    return [group for group in (positions, stems, rest) if group]
 
 
 def _source(m: ShapeMismatch) -> Shape:
@@ -241,7 +268,8 @@ def _vocabulary(
     tables = [
         m
         for m in rows
-        if _VOCABULARY.search(m.key) and len(_source(m)) == 2 and not _NO_WORDS.search(m.key)
+        if (_VOCABULARY.search(m.key) or (m.key == "weight" and "Embedding" in (parsed.class_name or "")))
+        and len(_source(m)) == 2 and not _NO_WORDS.search(m.key)
         and m.key.rpartition(".")[0] not in biases
     ]  # fmt: skip
     cut = [m for m in every if m not in whole and _VOCABULARY.search(m.key)]
@@ -257,6 +285,18 @@ def _vocabulary(
     if every[0] not in same and 2 * len(same) < len(every):
         return None
     a, b = _source(tables[0])[0], _target(tables[0])[0]
+    others = [m for m in rows if m not in same]
+    if others and b >= 2 * a and b % a == 0 and all(_target(m)[0] * a == _source(m)[0] * b for m in others):
+        return Finding(
+            "sharding",
+            f"every table and weight has 1/{b // a} of the model's rows: the file is one of {b // a} "
+            f"tensor-parallel shards, or "
+            "of a model that much narrower",
+            _example(tables),
+            _keys(rows),
+            "likely",
+            Fix(f"merge the {b // a} shards first; one of them is not the whole model"),
+        )
     entry = {
         "keys": [escape(m.key) for m in same],
         **({"method": "pad", "fill": "mean"} if b > a else {"method": "crop"}),
@@ -285,11 +325,16 @@ def _head(parsed: Parsed, whole: Sequence[ShapeMismatch], every: Sequence[ShapeM
         or (_source(m)[1:2] != _target(m)[1:2] and len(_source(m)) == 1)
     ]
     stems = {m.key.rpartition(".")[0] for m in every}
-    kernels = [m for m in whole if len(_source(m)) == 4 and (_source(m)[1] <= 4 or _source(m)[2] > 1)]
+    sure = all(_SURE_HEAD.search(m.key) for m in every)
+    kernels = [
+        m for m in whole if len(_source(m)) == 4 and (_source(m)[1] <= 4 or (not sure and _source(m)[2] > 1))
+    ]
     named = [
         m
         for m in every
-        if _HEAD.search(m.key.rpartition(".")[0]) or re.search(r"\.\d+$", m.key.rpartition(".")[0])
+        if (stems == {""} and re.match(r"(?i)\w*(?:Linear|Classif|Head)", parsed.class_name or ""))
+        or _HEAD.search(m.key.rpartition(".")[0])
+        or re.search(r"\.\d+$", m.key.rpartition(".")[0])
     ]
     if len(rows) < len(every) or len(stems) > 4 or kernels or len(named) < len(every):
         return None

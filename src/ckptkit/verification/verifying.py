@@ -11,6 +11,7 @@ from ..files.regular import open_fd
 from ..formats.base import Progress, no_progress
 from ..formats.sharded import find_in_folder, not_taken
 from ..text import quote_list
+from .finite import not_finite
 from .one_file import look
 from .report import Verification
 from .sharded import look_at_shards
@@ -61,8 +62,6 @@ def verify(
             notes.append(f"{os.path.basename(file)} was taken; the folder also holds {quote_list(others)}")
     problems, digest = list(looked.problems), None
     if (finite or hash) and not problems:
-        from .finite import not_finite
-
         with open_checkpoint(name, root) as checkpoint:
             problems += not_finite(checkpoint.source, progress) if finite else ()
             digest = state_hash(checkpoint.source, progress) if hash and not problems else None
