@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).parent.parent.parent
-ROWS = re.findall(r"^\| (G\d+) \| .+? \| (.+?) \|$", (REPO / "docs" / "reliability.md").read_text(), re.MULTILINE)
+ROWS = re.findall(
+    r"^\| (G\d+) \| .+? \| (.+?) \|$", (REPO / "docs" / "reliability.md").read_text(), re.MULTILINE
+)
 
 
 def test_every_promise_has_its_row() -> None:

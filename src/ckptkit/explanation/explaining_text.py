@@ -80,6 +80,8 @@ def _findings(parsed: Parsed) -> Iterator[Finding]:
         yield from message_findings(parsed.text)
     special = list(special_findings(parsed))
     yield from special
+    if any(finding.cause == "lora_adapter" and finding.confidence == "certain" for finding in special):
+        return  # a model inside its adapter: whatever else differs comes from that, and a drop would lose weights
     yield from nesting(parsed)
     explained = {key for finding in special for key in finding.keys}
     rest = replace(
@@ -110,7 +112,8 @@ def _findings(parsed: Parsed) -> Iterator[Finding]:
         yield from old_names(rest)
         yield from cut_keys(rest)
         yield from buffers(rest)
-        yield from surplus_modules(rest)
+        if rest.unexpected or not parsed.unexpected:
+            yield from surplus_modules(rest)
     elif not rest.truncated:
         yield from _left_over(rest, pairs)
     yield from message_findings(parsed.text)
@@ -137,5 +140,5 @@ def _left_over(parsed: Parsed, pairs: Sequence[Finding]) -> Iterator[Finding]:
         fitting = [new for new in made.values() if new in missing]
         if left.unexpected and not found:
             yield extra_modules(left, fitting)
-        elif left.missing:
+        elif left.missing and not any(finding.cause == "lora_adapter" for finding in pairs):
             yield from surplus_modules(left, fitting)

@@ -48,7 +48,8 @@ def pairing_findings(missing: Sequence[str], unexpected: Sequence[str], truncate
         changes.append(change)
         done = {old for old, _ in change.pairs}
         names -= {new for _, new in change.pairs}
-        left = [key for key in left if key not in done]
+        # Rules follow each other: what one has renamed is what the next one meets.
+        left = [change.apply(key) for key in left if key not in done]
         if not left or not names:
             break
     if doubtful and 5 * sum(len(change.pairs) for change in changes) < 4 * least:

@@ -59,7 +59,7 @@ def shape_findings(parsed: Parsed) -> Iterator[Finding]:
 
 def _of_one_cause(parsed: Parsed, every: Sequence[ShapeMismatch]) -> Finding | None:
     whole = [m for m in every if m.source_shape is not None and m.target_shape is not None]
-    for look in (_shards, _lora, _layout, _positions, _channels, _vocabulary, _head):
+    for look in (_lora, _shards, _layout, _positions, _channels, _vocabulary, _head):
         finding = look(parsed, whole, every)
         if finding is not None:
             return finding

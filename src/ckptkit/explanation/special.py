@@ -151,6 +151,10 @@ def _adapter_alone(parsed: Parsed) -> Iterator[Finding]:
         (parsed.missing, parsed.unexpected, "model"),
     ):
         own = [key for key in keys if _LORA.search(key)]
+        based = [key for key in keys if ".base_layer." in key]
+        if own and based and not any(".base_layer." in key or _LORA.search(key) for key in others):
+            yield _wrapped_by_an_adapter([*own, *based], where)
+            return
         if len(own) * 10 < len(keys) * 8 or not own or any(_LORA.search(key) for key in others):
             continue
         advice = (
@@ -168,3 +172,21 @@ def _adapter_alone(parsed: Parsed) -> Iterator[Finding]:
             Fix(advice),
         )
         return
+
+
+def _wrapped_by_an_adapter(keys: list[str], where: str) -> Finding:
+    """One side is a model inside its adapter, base weights included; the other is the plain model."""
+    advice = (
+        "merge the adapter into the base (merge_and_unload()) and save that; dropping the lora_ tensors would lose what was "
+        "trained; or wrap the model with get_peft_model and the same config before loading"
+        if where == "checkpoint"
+        else "load the base weights before get_peft_model wraps the model"
+    )
+    return Finding(
+        "lora_adapter",
+        f"the {where} is a model inside its adapter, the other side is the plain model",
+        f"{keys[0]} and {keys[-1]}",
+        tuple(keys),
+        "certain",
+        Fix(advice),
+    )
