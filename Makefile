@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 PYTEST_ARGS ?= -n auto
 BENCH_ARGS ?=
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench reliability clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make test    ruff, mypy and every test"
 	@echo "make lint    ruff and mypy alone"
 	@echo "make bench   time and memory beside cp, torch and safetensors (BENCH_ARGS='remap --size 200MB')"
+	@echo "make reliability  the whole corpus of bad inputs, every fault, ten minutes of fuzzing for each reader"
 	@echo "make clean   remove .venv and all caches"
 
 $(VENV)/created:
@@ -47,6 +48,9 @@ test: lint
 
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks.run $(BENCH_ARGS)
+
+reliability: $(VENV)/installed-dev
+	CKPTKIT_FULL=1 CKPTKIT_FUZZ_SECONDS=600 $(BIN)/pytest -s tests/reliability tests/verification tests/files tests/formats
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist src/*.egg-info

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..findings import Finding
+from .fusing import fused, fused_keys
 from .messages import message_findings
-from .one_sided import buffers, cut_keys, fused, nesting, old_names, quantised, tied
+from .one_sided import buffers, cut_keys, nesting, old_names, quantised, tied
 from .other_modules import extra_modules, surplus_modules
 from .pairing import after, pairing_findings
 from .parsed import Parsed
@@ -79,6 +80,8 @@ def _findings(parsed: Parsed) -> Iterator[Finding]:
         yield from message_findings(parsed.text)
     special = list(special_findings(parsed))
     yield from special
+    if any(finding.cause == "lora_adapter" and finding.confidence == "certain" for finding in special):
+        return  # a model inside its adapter: whatever else differs comes from that, and a drop would lose weights
     yield from nesting(parsed)
     explained = {key for finding in special for key in finding.keys}
     rest = replace(
@@ -86,19 +89,31 @@ def _findings(parsed: Parsed) -> Iterator[Finding]:
         missing=[key for key in parsed.missing if key not in explained],
         unexpected=[key for key in parsed.unexpected if key not in explained],
     )
+    # What no renaming brings together must not be renamed: packed weights, and parts of what is one tensor.
+    packed = list(quantised(rest))
+    apart = {*fused_keys(rest.missing, rest.unexpected), *(key for finding in packed for key in finding.keys)}
+    named = replace(
+        rest,
+        missing=[key for key in rest.missing if key not in apart],
+        unexpected=[key for key in rest.unexpected if key not in apart],
+    )
     pairs: list[Finding] = []
-    if rest.missing and rest.unexpected:
-        pairs = list(pairing_findings(rest.missing, rest.unexpected, rest.truncated))
+    if named.missing and named.unexpected:
+        pairs = list(pairing_findings(named.missing, named.unexpected, named.truncated))
     yield from pairs
-    yield from quantised(rest)
+    yield from packed
     yield from fused(rest)
+    rest = named
+    if packed and not pairs:
+        rest = replace(rest, missing=[], unexpected=[])  # what is left is the other face of the packing
     yield from shape_findings(rest)
     if not pairs:
         yield from tied(rest)
         yield from old_names(rest)
         yield from cut_keys(rest)
         yield from buffers(rest)
-        yield from surplus_modules(rest)
+        if rest.unexpected or not parsed.unexpected:
+            yield from surplus_modules(rest)
     elif not rest.truncated:
         yield from _left_over(rest, pairs)
     yield from message_findings(parsed.text)
@@ -125,5 +140,5 @@ def _left_over(parsed: Parsed, pairs: Sequence[Finding]) -> Iterator[Finding]:
         fitting = [new for new in made.values() if new in missing]
         if left.unexpected and not found:
             yield extra_modules(left, fitting)
-        elif left.missing:
+        elif left.missing and not any(finding.cause == "lora_adapter" for finding in pairs):
             yield from surplus_modules(left, fitting)

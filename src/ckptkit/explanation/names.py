@@ -44,7 +44,7 @@ BUFFERS = {
     "position_ids", "inv_freq", "masked_bias", "num_batches_tracked", "relative_position_index", "relative_coords_table",
     "attn_mask", "causal_mask", "token_type_ids", "freqs_cis", "cos_cached", "sin_cached", "cached_cos", "cached_sin",
     "running_mean", "running_var", "bos_token_id", "rope_freqs", "anchors", "anchor_grid", "stride", "freqs", "mask",
-    "pixel_mean", "pixel_std", "triu_mask",
+    "pixel_mean", "pixel_std", "triu_mask", "version", "_float_tensor",
 }  # fmt: skip
 STATISTICS = {"running_mean", "running_var"}
 QUANTISED = re.compile(

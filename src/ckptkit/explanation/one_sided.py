@@ -53,6 +53,20 @@ def nesting(parsed: Parsed) -> Iterator[Finding]:
             "certain" if root else "likely",
             fix,
         )
+    elif _parts_of_a_run(parsed):
+        name = (parsed.class_name or "").lower()
+        root = next((key for key in parsed.unexpected if key.lower() == name), "auto")
+        yield Finding(
+            "nesting",
+            "the file holds several things by name, and the weights are one of them",
+            f"unexpected: {folded(parsed.unexpected, 6)}; the model's keys have dots",
+            tuple(parsed.unexpected),
+            "likely",
+            Fix(
+                "open the part that holds the weights; python -m ckptkit inspect FILE lists them",
+                load={"root": root},
+            ),
+        )
     elif loose:
         yield Finding(
             "nesting",
@@ -65,6 +79,18 @@ def nesting(parsed: Parsed) -> Iterator[Finding]:
                 load={"root": "auto"},
             ),
         )
+
+
+def _parts_of_a_run(parsed: Parsed) -> bool:
+    """Whether the file's keys are names without dots where the model's have them."""
+    keys = parsed.unexpected
+    return (
+        len(keys) >= 2
+        and not any("." in key or is_parameter(key) or is_buffer(key) for key in keys)
+        and len(parsed.missing) >= 2
+        and all("." in key for key in parsed.missing)
+        and not parsed.mismatched
+    )
 
 
 def quantised(parsed: Parsed) -> Iterator[Finding]:
@@ -81,39 +107,6 @@ def quantised(parsed: Parsed) -> Iterator[Finding]:
         "certain",
         Fix(
             "build the model with the same quantisation, or take the weights before it; renaming cannot unpack them"
-        ),
-    )
-
-
-def fused(parsed: Parsed) -> Iterator[Finding]:
-    """q, k, v or experts, apart on one side and together on the other."""
-    both = [*parsed.missing, *parsed.unexpected, *parsed.loose]
-    parts = re.compile(r"(?:^|[._])(?:q|k|v|query|key|value)(?:_proj|_lin)?\.(?:weight|bias)$")
-    whole = re.compile(
-        r"(?:^|[._])(?:qkv|query_key_value|in_proj|c_attn|Wqkv|qkv_proj|to_qkv)[._]?(?:weight|bias)$"
-    )
-    apart = re.compile(r"\.(?:local_)?experts\.\d+\.")
-    stacked = re.compile(r"\.experts\.(?!\d)[\w.]+$")
-    if (any(map(parts.search, parsed.missing)) and any(map(whole.search, parsed.unexpected))) or (
-        any(map(whole.search, parsed.missing)) and any(map(parts.search, parsed.unexpected))
-    ):
-        what, how = "query, key and value", "split or concat"
-    elif any(map(apart.search, both)) and any(map(stacked.search, both)):
-        what, how = "the experts", "stack or unstack (after a concat of what is fused)"
-    elif any(map(stacked.search, parsed.missing)) or (len(both) >= 2 and all(map(apart.search, both))):
-        what, how = "the experts", "stack or unstack (after a concat of what is fused)"
-    elif parsed.loose and any(map(parts.search, parsed.loose)):
-        what, how = "query, key and value", "concat all parts, over all shards"
-    else:
-        return
-    yield Finding(
-        "fused_split",
-        f"{what} are in one tensor on one side and apart on the other",
-        folded(both, 3),
-        tuple(both),
-        "likely",
-        Fix(
-            f"{how}: python -m ckptkit infer CHECKPOINT MODEL writes the rules when it sees the shapes of both"
         ),
     )
 

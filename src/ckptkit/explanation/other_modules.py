@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from ..findings import Confidence, Finding, Fix
 from ..text import folded
 from .module_patterns import modules
-from .names import HEADS, HOLDERS, aside, common_wrapper, is_buffer, patterns
+from .names import HEADS, HOLDERS, STATISTICS, aside, common_wrapper, is_buffer, leaf, patterns
 from .parsed import Parsed
 
 
@@ -16,6 +16,10 @@ def surplus_modules(parsed: Parsed, fitting: Sequence[str] = ()) -> Iterator[Fin
     """Whole modules that the model does not have, or does not get."""
     if parsed.unexpected and parsed.missing:
         yield from _heads_differ(parsed)
+        return
+    kind = one_kind(parsed)
+    if kind is not None:
+        yield kind
         return
     if parsed.unexpected and not parsed.mismatched:
         depth = None
@@ -85,14 +89,67 @@ def _looks_whole(keys: Sequence[str]) -> bool:
 
 
 def _deeper(keys: Sequence[str]) -> tuple[str, int] | None:
-    """The path and the first number of blocks that follow others which are not in the list."""
-    found = [re.match(r"(.*?)\.?(?<![\w])(\d+)\.", key) for key in keys]
-    if not all(found):
+    """Paths and the first number of blocks that follow others which are not in the list."""
+    numbers: dict[str, set[int]] = {}
+    for key in keys:
+        found = re.match(r"(.*?)\.?(?<![\w])(\d+)\.", key)
+        if found is None:
+            return None
+        inner = re.match(rf"({re.escape(found[1])}\.?\d+\.\w+)\.(\d+)\.", key) if found[2] == "0" else None
+        stem, number = (inner[1], inner[2]) if inner else (found[1], found[2])
+        numbers.setdefault(stem, set()).add(int(number))
+    for several in numbers.values():
+        if min(several) == 0 or several != set(range(min(several), max(several) + 1)):
+            return None
+    return (", ".join(list(numbers)[:4]) or "the top", min(map(min, numbers.values())))
+
+
+def one_kind(parsed: Parsed) -> Finding | None:
+    """Only one list, and in it one kind of entry that recurs from block to block: the blocks are built otherwise."""
+    if bool(parsed.missing) == bool(parsed.unexpected) or parsed.mismatched:
         return None
-    stems = {match[1] for match in found if match}
-    numbers = sorted({int(match[2]) for match in found if match})
-    whole = numbers == list(range(numbers[0], numbers[-1] + 1))
-    return (stems.pop() or "the top", numbers[0]) if len(stems) == 1 and numbers[0] > 0 and whole else None
+    keys = parsed.missing or parsed.unexpected
+    side, other = ("model", "checkpoint") if parsed.missing else ("checkpoint", "model")
+    kinds = {".".join("*" if part.isdigit() else part for part in key.split(".")) for key in keys}
+    leaves = {leaf(key) for key in keys}
+    if len(keys) >= 2 and leaves <= STATISTICS and parsed.missing:
+        return Finding(
+            "missing_buffers",
+            f"only running statistics are missing: {folded(keys, 2)}",
+            f"all {len(keys)} missing keys are a norm's running_mean or running_var",
+            tuple(keys),
+            "likely",
+            Fix(
+                "they start as new: the norm must see data in training mode before it is evaluated; or build the "
+                "checkpoint's "
+                "norm (track_running_stats)",
+                load={"allow_missing": sorted(f"*.{each}" for each in leaves)},
+            ),
+        )
+    suffixed = all(re.search(r"_(?:l[1-9]\d*(?:_reverse)?|l0_reverse)$", each) for each in leaves)
+    biases = leaves == {"bias"} and len(keys) >= 3
+    numbered = sum(bool(re.search(r"\.\d+\.\w+\.\w+", key)) for key in keys)
+    parts = {kind.rpartition("*.")[2].split(".")[0] for kind in kinds if "*" in kind}
+    inside = 5 * numbered >= 4 * len(keys) and len(keys) > len(kinds) and 0 < len(parts) <= 2
+    if not (suffixed or biases or inside) or any(
+        common_wrapper([key]) in ("module.", "_orig_mod.") for key in keys
+    ):
+        return None
+    what = (
+        "further layers or directions of the recurrent network" if suffixed
+        else "biases" if biases
+        else ", ".join(sorted(parts)) + " in its blocks"
+    )  # fmt: skip
+    return Finding(
+        "arch_mismatch",
+        f"the {side} has {what}, the {other} has not",
+        f"{len(keys)} keys of one kind: {folded(keys, 2)}",
+        tuple(keys),
+        "likely",
+        Fix(
+            f"build the model as the checkpoint's was: look for the option that gives {what}; no rule makes up weights"
+        ),
+    )
 
 
 def _another_depth(keys: Sequence[str], side: str, other: str) -> Finding | None:
@@ -123,7 +180,7 @@ def _only_missing(parsed: Parsed, fitting: Sequence[str]) -> Iterator[Finding]:
     wrapper = common_wrapper(keys)
     first = wrapper.split(".")[0]
     body = [key.removeprefix(wrapper) for key in keys]
-    if first in ("module", "_orig_mod") and _looks_whole(body):
+    if first in ("module", "_orig_mod") and len(keys) >= 2 and any(key.endswith(".weight") for key in keys):
         yield Finding(
             "prefix_add",
             f"the model's keys carry the prefix {wrapper!r}, which a wrapper adds",
@@ -137,7 +194,11 @@ def _only_missing(parsed: Parsed, fitting: Sequence[str]) -> Iterator[Finding]:
         )
         return
     heads = [key for key in keys if _is_head(key)]
-    if len(heads) == len(keys) or not _looks_whole(body):
+    if (
+        len(heads) == len(keys)
+        or not _looks_whole(body)
+        or len({key.split(".")[0] for key in body}) == 1 < len(keys) < 9
+    ):
         allow = modules(keys, fitting)
         yield Finding(
             "partial_model",
@@ -181,7 +242,9 @@ def _heads_differ(parsed: Parsed) -> Iterator[Finding]:
     apart = not (tops[0] & tops[1]) and max(map(len, tops)) <= 6
     confidence: Confidence = "likely" if heads and apart else "guess"
     if (heads and not _numbered_inside(theirs)) or (
-        apart and len(parsed.missing) + len(parsed.unexpected) <= 8
+        apart
+        and len(parsed.missing) + len(parsed.unexpected) <= 8
+        and any(map(HEADS.search, [*ours, *theirs]))
     ):
         buffers_too = [
             each for each in patterns(key for key in parsed.unexpected if is_buffer(key)) if each not in drop

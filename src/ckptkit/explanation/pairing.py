@@ -44,10 +44,12 @@ def pairing_findings(missing: Sequence[str], unexpected: Sequence[str], truncate
         if change is None:
             break
         doubtful |= not believed
+        change = _anchored(change)
         changes.append(change)
         done = {old for old, _ in change.pairs}
         names -= {new for _, new in change.pairs}
-        left = [key for key in left if key not in done]
+        # Rules follow each other: what one has renamed is what the next one meets.
+        left = [change.apply(key) for key in left if key not in done]
         if not left or not names:
             break
     if doubtful and 5 * sum(len(change.pairs) for change in changes) < 4 * least:
@@ -105,9 +107,13 @@ def _finding(
         "lora_adapter": "the adapter's layers have other names: {}",
         "rename": "the same modules have other names: {}",
     }[cause]
-    confidence: Confidence = (
-        "certain" if len(pairs) >= max(2, min(missing, unexpected)) and not left else "likely"
+    whole = len(pairs) >= max(2, min(missing, unexpected)) and not left
+    # Keys that fit are not in the text: a rule that stands at no fixed place may meet them too.
+    fixed = all(
+        rule["op"] != "rename" or str(rule["pattern"])[0] in "^(" or rule["pattern"][-1:] == "$"
+        for rule in rules
     )
+    confidence: Confidence = "certain" if whole and fixed else "likely"
     return Finding(
         cause,
         words.format("; ".join(_shown(change) for change in group[:3])),
@@ -273,6 +279,41 @@ def _span(key: str, other: str) -> tuple[int, str, str, str]:
     old, new = a[start : len(a) - end], b[start : len(b) - end]
     place = "start" if start == 0 else "end" if end == 0 else "middle"
     return equal, place, ".".join(old), ".".join(new)
+
+
+def _anchored(change: Change) -> Change:
+    """The change with the part before it in its pattern, so that keys which fit already stay as they are.
+
+    Only the keys that differ are in a text; an unanchored ``.1.`` or ``.gate.`` would rename others too.
+    """
+    old_key, new_key = change.pairs[0]
+    _, place, old, new = _span(old_key, new_key)
+    if (
+        change.rule["op"] != "rename"
+        or change.rule["pattern"] != rf"\.{re.escape(old)}\."
+        or place != "middle"
+    ):
+        return change
+    before: dict[str, None] = {}
+    for key, _ in change.pairs:
+        for match in re.finditer(rf"([^.]+)\.{re.escape(old)}(?=\.)", key):
+            before[r"\d+" if match[1].isdigit() else re.escape(match[1])] = None
+    if not before or len(before) > 6:
+        return change
+    rule = _rename(rf"(^|\.)({'|'.join(before)})\.{re.escape(old)}\.", rf"\1\2.{new}." if new else r"\1\2.")
+    if list(before) == [r"\d+"]:  # a number says nothing of where it stands: the part before it does
+        parents = dict.fromkeys(
+            re.escape(match[1])
+            for key, _ in change.pairs
+            for match in re.finditer(rf"([^.]+)\.\d+\.{re.escape(old)}(?=\.)", key)
+        )
+        if 0 < len(parents) <= 6:
+            middle = "|".join(parents)
+            rule = _rename(
+                rf"(^|\.)({middle})\.(\d+)\.{re.escape(old)}\.", rf"\1\2.\3.{new}." if new else r"\1\2.\3."
+            )
+    anchored = Change(change.cause, rule, change.pairs)
+    return anchored if all(anchored.apply(key) == want for key, want in change.pairs) else change
 
 
 def _substitution(place: str, old: str, new: str) -> Rule | None:

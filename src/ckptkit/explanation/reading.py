@@ -28,14 +28,17 @@ _QUOTES = {ord(c): '"' for c in "\u201c\u201d\u201e\u201f\u00ab\u00bb\u2018\u201
 }
 _MISSING = (
     r"missing\s+keys?\s*(?:\(s\))?\s+in\s+(?:source\s+|checkpoint\s+)?state_dict\s*:?"
-    r"|missing[_ ]keys?\s*[:=]|newly\s+initialized\s*(?:because[^:]*)?:|missing\s+\d+\s+parameters\s*:"
+    r"|missing[_ ]keys?\s*[:=]|\bmissing\s*:\s*(?=\[)|not\s+found\s+in\s+the\s+checkpoint\s*:"
+    r"|missing\s+adapter\s+keys[^:\n]*:"
+    r"|missing\s+keys\s+in\s+the\s+checkpoint[^:\n]*:|keys\s+are\s+missing\s*:|newly\s+initialized\s*(?:because(?![^:]*shape)[^:]*)?:|missing\s+\d+\s+parameters\s*:"
 )
 _UNEXPECTED = (
     r"unexpected\s+keys?\s*(?:\(s\))?\s+in\s+(?:source\s+)?state_dict\s*:?|unexpected[_ ]keys?\s*[:=]"
     r"|unexpected\s+key\s*(?=[\"'])|unexpected\s+keys\s+not\s+found\s+in\s+the\s+model\s*:"
     r"|not\s+used\s+when\s+initializing\s+[\w.]+\s*:|keys?\s+that\s+(?:is|are)\s+not\s+used\s+by\s+the\s+model\s*:"
     r"|received\s+\d+\s+parameters\s+not\s+in\s+model\s*:|unexpected\s+running\s+stats\s+buffer\(s\)"
-    r"|lora\s+key\s+not\s+loaded\s*:?"
+    r"|lora\s+key\s+not\s+loaded\s*:?|\bunexpected\s*:\s*(?=\[)|left\s*over\s+keys\s*:\s*(?:dict_keys\()?"
+    r"|unexpected\s+keys\s+found\s+in\s+the\s+model\s*:"
 )
 _HEADS = re.compile(
     rf"(?P<missing>{_MISSING})|(?P<unexpected>{_UNEXPECTED})"
@@ -61,6 +64,25 @@ _MISMATCHES = (
     re.compile(
         rf"(?<![\w.\-/])(?P<key>[\w.\-/]{{1,1000}})\s*:?\s*found\s+shape\s+{_SIZE}\s+in\s+the\s+checkpoint\s+and\s+{_SIZE}\s+in\s+the\s+model",
         re.IGNORECASE,
+    ),
+)
+_SIDES = (  # (the pattern, whether the checkpoint's shape comes first)
+    (
+        re.compile(
+            rf"tensor\s+of\s+shape\s+{_SIZE}\s+in\s+[\"'](?P<key>[\w.\-/]+)[\"']\s+\(which\s+has\s+shape\s+{_SIZE}"
+        ),
+        True,
+    ),
+    (
+        re.compile(rf"because\s+(?P<key>[\w.\-/]+)\s+expected\s+shape\s+{_SIZE},?\s+but\s+got\s+{_SIZE}"),
+        False,
+    ),
+    (
+        re.compile(
+            r"parameter\s+[\"'](?P<key>[\w.\-/]+)[\"'][^\n]{0,200}?shapes?:\s*\(([\d,\s]*)\)\s+in\s+the\s+checkpoint\s+but\s+"
+            r"\(([\d,\s]*)\)\s+in\s+the\s+model"
+        ),
+        True,
     ),
 )
 _COPYING = re.compile(
@@ -161,7 +183,7 @@ def _quoted(body: str, parsed: Parsed) -> Iterator[str]:
 
 def _plain(body: str, parsed: Parsed) -> Iterator[str]:
     """Without quotation marks: separated by commas or lines."""
-    block = re.split(r"\n[ \t]*\n", body)[0]
+    block = _BRACES.sub(_spelled_out, re.split(r"\n[ \t]*\n", body)[0])
     parts = block.split(",") if "," in block else block.split("\n")
     for number, part in enumerate(parts):
         last = number == len(parts) - 1
@@ -176,6 +198,14 @@ def _plain(body: str, parsed: Parsed) -> Iterator[str]:
         yield key
         if len(words) > 1 or "`" in part:
             return
+
+
+_BRACES = re.compile(r"([\w.]{1,1000})\.\{(\w+(?:,\s*\w+){0,20})\}")
+
+
+def _spelled_out(match: re.Match[str]) -> str:
+    """``conv.{bias, weight}`` as two lines."""
+    return "\n".join(f"{match[1]}.{leaf.strip()}" for leaf in match[2].split(","))
 
 
 _LEAVES = {
@@ -197,6 +227,13 @@ def _read_shapes(text: str, parsed: Parsed) -> None:
         for match in pattern.finditer(text):
             source, target = _shape(match.group(2)), _shape(match.group(3))
             found.setdefault(match["key"], ShapeMismatch(match["key"].rstrip("."), source, target))
+    for pattern, first in _SIDES if "shape" in lower else ():
+        for match in pattern.finditer(text):
+            one, other = (
+                _shape(group) for n, group in enumerate(match.groups(), 1) if n != pattern.groupindex["key"]
+            )
+            source, target = (one, other) if first else (other, one)
+            found.setdefault(match["key"], ShapeMismatch(match["key"], source, target))
     for match in _COPYING.finditer(text):
         target, source = _shape(match.group(2)), _shape(match.group(3))
         found.setdefault(match["key"], ShapeMismatch(match["key"], source, target))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from math import prod
 
 from ..errors import PlanError
@@ -11,31 +12,66 @@ from ..findings import Finding, Fix
 from ..patterns import escape
 from ..resize import resolve
 from ..text import folded
+from .layouts import moved
 from .names import is_buffer
 from .parsed import Parsed, Shape, ShapeMismatch
 
 _POSITION = re.compile(
     r"(?i)(?:^|[._])(?:abs_?|rel_?)?pos(?:\d|ition|_|emb|itional|$|\.)|position|pos_?emb|(?:^|\.)wpe\.|relative_\w*bias|rel_[hw]$"
 )
-_VOCABULARY = re.compile(r"(?i)(?:^|[._])\w*(?:embed|wte|word|tok|symbol|vocab|lookup)\w*(?:[._]|$)")
+_TEXT_POSITION = re.compile(
+    r"(?i)(?:^|[._])(?:wpe|embed_positions|position_embeddings?|position_embed|pos_embeddings?|positional_embeddings?)\.weight$"
+)
+_IMAGE = re.compile(r"(?i)patch|visual|vision|image|vit|pixel")
+_NO_WORDS = re.compile(r"(?i)quer(?:y|ies)|token_type|segment|time|position|(?:^|[._])pos|class_embed|label")
+_SINGLE_AXIS = re.compile(r"(?i)rel_pos(?:_[hwt])?$|rel_[hw]$")
+_VOCABULARY = re.compile(
+    r"(?i)(?:^|[._])\w*(?:embed|wte|word|tok|symbol|vocab|lookup|emb_g|speaker)\w*(?:[._]|$)"
+)
+_SURE_HEAD = re.compile(
+    r"(?i)(?:^|[._])\w*(?:head|classif|logits?|segmentation|final_conv|outc|out_conv)\w*\."
+)
 _HEAD = re.compile(
-    r"(?i)(?:^|[._])\w*(?:head|classif|cls|fc|logit|score|pred|proposal|out_proj|output|linear|last|decoder)\w*(?:[._]|$)"
+    r"(?i)(?:^|[._])\w*(?:head|classif|cls|fc|logit|score|pred|proposal|out_proj|output|linear|last|decoder|final|outc|out_conv|conv_out|class_)\w*(?:[._]|$)"
 )
 
 
 def shape_findings(parsed: Parsed) -> Iterator[Finding]:
-    """One finding about the shapes that differ, the most telling cause."""
-    whole = [m for m in parsed.mismatched if m.source_shape is not None and m.target_shape is not None]
-    every = parsed.mismatched
-    if not every or all(is_buffer(m.key) for m in every):
+    """The most telling cause of shapes that differ; several where the keys fall apart into several."""
+    every = [m for m in parsed.mismatched if not is_buffer(m.key)]
+    if not every:
         return
-    for look in (_shards, _lora, _layout, _positions, _channels, _vocabulary, _head):
+    # What surplus buffers and modules say of themselves says nothing of the shapes.
+    alone = all(is_buffer(key) for key in parsed.missing)
+    parsed = replace(parsed, missing=[], unexpected=[]) if alone else parsed
+    finding = _of_one_cause(parsed, parsed.mismatched)
+    if finding is not None:
+        yield finding
+        return
+    groups = _apart(every)
+    found = [_of_one_cause(parsed, group) for group in groups] if len(groups) > 1 else []
+    if found and all(each is not None for each in found):
+        yield from (each for each in found if each is not None)
+        return
+    whole = [m for m in every if m.source_shape is not None and m.target_shape is not None]
+    yield _other(parsed, whole, parsed.mismatched)
+
+
+def _of_one_cause(parsed: Parsed, every: Sequence[ShapeMismatch]) -> Finding | None:
+    whole = [m for m in every if m.source_shape is not None and m.target_shape is not None]
+    for look in (_lora, _shards, _layout, _positions, _channels, _vocabulary, _head):
         finding = look(parsed, whole, every)
         if finding is not None:
-            yield finding
-            break
-    else:
-        yield _other(parsed, whole, every)
+            return finding
+    return None
+
+
+def _apart(every: Sequence[ShapeMismatch]) -> list[list[ShapeMismatch]]:
+    """Position tables, the first convolution, and the rest."""
+    positions = [m for m in every if _POSITION.search(m.key)]
+    stems = [m for m in every if m not in positions and len(_source(m)) >= 4 and _axis(m) == 1]
+    rest = [m for m in every if m not in positions and m not in stems]
+    return [group for group in (positions, stems, rest) if group]
 
 
 def _source(m: ShapeMismatch) -> Shape:
@@ -128,28 +164,13 @@ def _layout(parsed: Parsed, whole: Sequence[ShapeMismatch], every: Sequence[Shap
     found = same if len(same) * 2 >= len(whole) else inflated if len(inflated) * 2 >= len(whole) else []
     if not found:
         return None
-    flipped = [m for m in found if len(_source(m)) == 2 and _source(m) == _target(m)[::-1]]
-    if len(flipped) == len(found):
-        rule = ({"op": "transpose", "keys": [escape(m.key) for m in found]},)
-        return Finding(
-            "layout", "weights are transposed (Conv1D keeps [in, out], Linear [out, in])",
-            _example(found), _keys(found), "likely",
-            Fix("transpose them; square weights of the same layers look right and need it too", rule),
-        )  # fmt: skip
     if found is inflated:
         return Finding(
             "layout", "image kernels for a video model: the model's have a time dimension more", _example(found),
             _keys(found), "likely",
             Fix("repeat them over time", load={"adapt": [{"keys": [escape(m.key) for m in found], "method": "inflate"}]}),
         )  # fmt: skip
-    rules = tuple(
-        {"op": "reshape", "keys": [escape(m.key) for m in found if _target(m) == shape], "shape": list(shape)}
-        for shape in dict.fromkeys(_target(m) for m in found)
-    )
-    return Finding(
-        "layout", "the same number of elements in another shape", _example(found), _keys(found), "likely",
-        Fix("reshape them, if the order of the elements is the same", rules),
-    )  # fmt: skip
+    return moved(found)
 
 
 def _positions(
@@ -163,6 +184,20 @@ def _positions(
     others = [m for m in every if m not in found and not is_buffer(m.key)]
     if not found or len(others) > len(found):
         return None
+    if all(len(_source(m)) == 2 and _TEXT_POSITION.search(m.key) and not _IMAGE.search(m.key) for m in found):
+        return _text_positions(found)
+    if all(_SINGLE_AXIS.search(m.key) for m in found):
+        return Finding(
+            "pos_embed",
+            "the relative position tables are for another input size",
+            _example(found),
+            _keys(found),
+            "likely",
+            Fix(
+                "build the model for the checkpoint's input size; or interpolate each table along its one axis yourself"
+            ),
+        )
+    found = [m for m in found if not _SINGLE_AXIS.search(m.key)]
     table = all("bias" in m.key for m in found)
     method = "rel_pos_table" if table else "interpolate"
     try:
@@ -183,6 +218,26 @@ def _positions(
         _keys(found),
         "likely",
         fix,
+    )
+
+
+def _text_positions(found: Sequence[ShapeMismatch]) -> Finding:
+    """Tables with one row for each token of a text, of another length."""
+    a, b = _source(found[0])[0], _target(found[0])[0]
+    shorter = b < a
+    keys = [escape(m.key) for m in found]
+    return Finding(
+        "pos_embed",
+        f"the position table has {a} rows in the checkpoint and {b} in the model",
+        _example(found),
+        _keys(found),
+        "likely",
+        Fix(
+            f"the first {b} positions can be kept (crop); or build the model for {a} positions"
+            if shorter
+            else f"build the model for {a} positions; the {b - a} further ones were never trained",
+            load={"adapt": [{"keys": keys, "method": "crop"}]} if shorter else {},
+        ),
     )
 
 
@@ -209,7 +264,14 @@ def _vocabulary(
     parsed: Parsed, whole: Sequence[ShapeMismatch], every: Sequence[ShapeMismatch]
 ) -> Finding | None:
     rows = [m for m in whole if _axis(m) == 0]
-    tables = [m for m in rows if _VOCABULARY.search(m.key) and len(_source(m)) == 2]
+    biases = {m.key.rpartition(".")[0] for m in every if m.key.endswith(".bias")}
+    tables = [
+        m
+        for m in rows
+        if (_VOCABULARY.search(m.key) or (m.key == "weight" and "Embedding" in (parsed.class_name or "")))
+        and len(_source(m)) == 2 and not _NO_WORDS.search(m.key)
+        and m.key.rpartition(".")[0] not in biases
+    ]  # fmt: skip
     cut = [m for m in every if m not in whole and _VOCABULARY.search(m.key)]
     if parsed.missing or parsed.unexpected or not (tables or (cut and len(every) == len(cut))):
         return None
@@ -223,6 +285,18 @@ def _vocabulary(
     if every[0] not in same and 2 * len(same) < len(every):
         return None
     a, b = _source(tables[0])[0], _target(tables[0])[0]
+    others = [m for m in rows if m not in same]
+    if others and b >= 2 * a and b % a == 0 and all(_target(m)[0] * a == _source(m)[0] * b for m in others):
+        return Finding(
+            "sharding",
+            f"every table and weight has 1/{b // a} of the model's rows: the file is one of {b // a} "
+            f"tensor-parallel shards, or "
+            "of a model that much narrower",
+            _example(tables),
+            _keys(rows),
+            "likely",
+            Fix(f"merge the {b // a} shards first; one of them is not the whole model"),
+        )
     entry = {
         "keys": [escape(m.key) for m in same],
         **({"method": "pad", "fill": "mean"} if b > a else {"method": "crop"}),
@@ -251,11 +325,16 @@ def _head(parsed: Parsed, whole: Sequence[ShapeMismatch], every: Sequence[ShapeM
         or (_source(m)[1:2] != _target(m)[1:2] and len(_source(m)) == 1)
     ]
     stems = {m.key.rpartition(".")[0] for m in every}
-    kernels = [m for m in whole if len(_source(m)) == 4 and (_source(m)[1] <= 4 or _source(m)[2] > 1)]
+    sure = all(_SURE_HEAD.search(m.key) for m in every)
+    kernels = [
+        m for m in whole if len(_source(m)) == 4 and (_source(m)[1] <= 4 or (not sure and _source(m)[2] > 1))
+    ]
     named = [
         m
         for m in every
-        if _HEAD.search(m.key.rpartition(".")[0]) or re.search(r"\.\d+$", m.key.rpartition(".")[0])
+        if (stems == {""} and re.match(r"(?i)\w*(?:Linear|Classif|Head)", parsed.class_name or ""))
+        or _HEAD.search(m.key.rpartition(".")[0])
+        or re.search(r"\.\d+$", m.key.rpartition(".")[0])
     ]
     if len(rows) < len(every) or len(stems) > 4 or kernels or len(named) < len(every):
         return None
