@@ -245,6 +245,14 @@ class TorchSource(Source):
         keys = [id(value) for value in self.root_node.values() if type(value) is TensorNode]
         return len(self._views) + len(keys) - len(set(keys))
 
+    def at(self, root: str) -> TorchSource:
+        """The same opened file with another root; it closes with this one.
+
+        Raises:
+            FormatError: the root holds what has no place in a state_dict. RootError: no root, or more than one.
+        """
+        return TorchSource(self.path or "", self.format, self.tree, self.storages, self.data, root)
+
     def readers(self) -> dict[str, str]:
         """For each storage that a tensor anywhere in the file looks into, the dotted place of the first one."""
         found: dict[str, str] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from ..errors import FormatError, RootError
@@ -14,7 +14,7 @@ from ..formats import open_source
 from ..formats.base import Progress, Source, Storage
 from ..formats.roots import NO_ROOT
 from ..formats.torch_source import TorchSource
-from ..formats.torch_zip import looks_like_zip
+from ..formats.torch_zip import ZipBytes, looks_like_zip
 from ..formats.zipfmt import Archive
 from .entries import EntryCheck
 from .reading import Gap, unreadable
@@ -47,9 +47,10 @@ class Looked:
 
 
 @dataclass(frozen=True)
-class _Laws:
-    """What the headers and pickles of a sound file say of its storages."""
+class _Whole:
+    """A file that keeps the laws of its headers and pickles: its storages, and a key that reads each."""
 
+    source: Source
     storages: dict[str, Storage]
     readers: dict[str, str]
 
@@ -65,23 +66,25 @@ def look(path: str, root: str, progress: Progress) -> Looked:
     Raises:
         FormatError: it is not there, may not be read, or is no regular file.
     """
-    fd = open_fd(path)
-    try:
+    with ExitStack() as opened:
+        fd = open_fd(path)
+        opened.callback(os.close, fd)
         before = stamp(os.fstat(fd))
         looked = Looked(files=1)
-        laws = _laws(path, looked)
-        refusal = _keys(path, root, looked, laws) if laws is not None else None
+        whole = _laws(path, looked)
+        refusal = None
+        if whole is not None:
+            opened.callback(whole.source.close)
+            refusal = _keys(path, root, looked, whole)
         if looks_like_zip(_head(fd)):
-            _entries(path, fd, looked, laws, progress)
+            _entries(path, fd, looked, whole, progress)
         else:
-            _bytes(path, fd, looked, laws, progress)
+            _bytes(path, fd, looked, whole, progress)
         if stamp(os.fstat(fd)) != before:
             looked.problems.append(Damage(path, "it was written to while it was read; verify it again"))
         if refusal is not None:
             looked.notes.append(refusal if looked.problems else f"the file is whole, but {refusal}")
         return looked
-    finally:
-        os.close(fd)
 
 
 def _head(fd: int) -> bytes:
@@ -92,37 +95,41 @@ def _head(fd: int) -> bytes:
     return head
 
 
-def _laws(path: str, looked: Looked) -> _Laws | None:
+def _laws(path: str, looked: Looked) -> _Whole | None:
     """Read headers and pickles, and prove every tensor of the file; None when a law is broken."""
     try:
-        with closing(open_source(path, NO_ROOT)) as whole:
-            if isinstance(whole, TorchSource):
-                looked.tensors = whole.count_tensors()
-                return _Laws(dict(whole.storages), whole.readers())
-            looked.tensors = len(whole.signature)
-            found = dict(_storages(whole))
-            return _Laws(found, {key: key for key in found})
+        source = open_source(path, NO_ROOT)
     except FormatError as error:
         looked.problems.append(Damage(path, error.message, error.key, error.offset))
         return None
+    if isinstance(source, TorchSource):
+        looked.tensors = source.count_tensors()
+        return _Whole(source, dict(source.storages), source.readers())
+    looked.tensors = len(source.signature)
+    found = dict(_storages(source))
+    return _Whole(source, found, {key: key for key in found})
 
 
-def _keys(path: str, root: str, looked: Looked, laws: _Laws) -> str | None:
+def _keys(path: str, root: str, looked: Looked, whole: _Whole) -> str | None:
     """Take the names that tensors have in the state_dict; returns why there is none."""
+    source = whole.source
     try:
-        with closing(open_source(path, root)) as source:
-            signature = source.signature
-            looked.keys = tuple(signature)
-            looked.tied = frozenset(key for group in signature.tied for key in group)
-            looked.sizes = (signature.nbytes, sum(info.nbytes for info in signature.tensors.values()))
-            looked.notes += source.notes
-            if isinstance(source, TorchSource):
-                looked.tensors = source.count_tensors()
-                named: dict[str, str] = {}
-                for key, storage in _storages(source):
-                    named.setdefault(str(storage.id), key)
-                laws.readers.update(named)
+        if isinstance(source, TorchSource):
+            source = source.at(root)
+            looked.tensors = source.count_tensors()
+            named: dict[str, str] = {}
+            for key, storage in _storages(source):
+                named.setdefault(str(storage.id), key)
+            whole.readers.update(named)
+        elif root not in ("auto", "none"):
+            open_source(path, root).close()  # says why not
+        looked.keys = tuple(source.signature)
+        looked.tied = frozenset(key for group in source.signature.tied for key in group)
+        sizes = (info.nbytes for info in source.signature.tensors.values())
+        looked.sizes = (source.signature.nbytes, sum(sizes))
+        looked.notes += dict.fromkeys((*source.notes, *whole.source.notes))
     except (FormatError, RootError) as error:
+        looked.notes += whole.source.notes
         return error.message.removeprefix(f"{path}: ")
     return None
 
@@ -136,15 +143,15 @@ def _storages(source: Source) -> Iterator[tuple[str, Storage]]:
                 continue  # no data: nothing that could be damaged
 
 
-def _entries(path: str, fd: int, looked: Looked, laws: _Laws | None, progress: Progress) -> None:
+def _entries(path: str, fd: int, looked: Looked, whole: _Whole | None, progress: Progress) -> None:
     """The entries of a zip archive; of a damaged directory there is no more to say than was said."""
     try:
-        archive = Archive(path, fd)
+        archive = _archive(path, fd, whole)
     except (FormatError, OSError) as error:
         if not looked.problems:  # a disk that gave the bytes a moment ago
             looked.problems.append(Damage(path, f"the directory of the archive cannot be read: {error}"))
         return
-    check = EntryCheck(archive, None if laws is None else laws.readers, progress)
+    check = EntryCheck(archive, None if whole is None else whole.readers, progress)
     check.run()
     words = {damage.problem for damage in check.problems}
     looked.problems = [known for known in looked.problems if known.problem not in words] + check.problems
@@ -156,21 +163,28 @@ def _entries(path: str, fd: int, looked: Looked, laws: _Laws | None, progress: P
         )
 
 
-def _bytes(path: str, fd: int, looked: Looked, laws: _Laws | None, progress: Progress) -> None:
+def _archive(path: str, fd: int, whole: _Whole | None) -> Archive:
+    source = whole.source if whole is not None else None
+    if isinstance(source, TorchSource) and isinstance(source.data, ZipBytes):
+        return source.data.archive
+    return Archive(path, fd)
+
+
+def _bytes(path: str, fd: int, looked: Looked, whole: _Whole | None, progress: Progress) -> None:
     """Formats without checksums: that every byte can be read is what there is to know."""
     size = os.fstat(fd).st_size
     gaps = unreadable(fd, size, progress)
     for gap in gaps:
         words = f"bytes {gap.start} to {gap.stop} cannot be read: {gap.reason}"
-        looked.problems.append(Damage(path, words, _key_in(gap, laws), gap.start))
+        looked.problems.append(Damage(path, words, _key_in(gap, whole), gap.start))
     looked.nbytes += size - sum(gap.stop - gap.start for gap in gaps)
 
 
-def _key_in(gap: Gap, laws: _Laws | None) -> str | None:
-    if laws is None:
+def _key_in(gap: Gap, whole: _Whole | None) -> str | None:
+    if whole is None:
         return None
-    for name, storage in laws.storages.items():
+    for name, storage in whole.storages.items():
         region = storage.region
         if region is not None and region.offset < gap.stop and gap.start < region.offset + region.nbytes:
-            return laws.readers.get(name)
+            return whole.readers.get(name)
     return None
