@@ -58,7 +58,11 @@ def test_torch_shards_are_read_too(tmp_path: Path) -> None:
 
 BROKEN = {
     "missing_shard": ({"a": ONE, "b": TWO}, {ONE: ["a"]}, f"1 of 2 shards are missing: '{TWO}'"),
-    "key_not_in_shard": ({"a": ONE, "b": TWO}, {ONE: ["a"], TWO: ["c"]}, "1 keys are not in the shard"),
+    "key_not_in_shard": (
+        {"a": ONE, "b": TWO},
+        {ONE: ["a"], TWO: ["c"]},
+        "'b' is not in the shard that the index names",
+    ),
     "key_not_in_index": (
         {"a": ONE, "b": TWO},
         {ONE: ["a"], TWO: ["b", "c"]},

@@ -108,7 +108,7 @@ def test_what_is_no_number_is_counted_and_located(tmp_path: Path) -> None:
     assert ckptkit.verify(tmp_path / "a.safetensors").ok
     (damage,) = ckptkit.verify(tmp_path / "a.safetensors", finite=True).problems
     assert damage.key == "w"
-    assert damage.problem == "1 NaN and 1 infinite of 12 values, the first at [1, 2]"
+    assert damage.problem == "1 NaN and 1 infinite of 12 values, the first at index [1, 2]"
     blob = (tmp_path / "a.safetensors").read_bytes()
     assert damage.offset is not None
     assert blob[damage.offset : damage.offset + 4] == weight[1, 2:3].view(torch.uint8).numpy().tobytes()
@@ -119,7 +119,10 @@ def test_a_torch_file_is_whole_whatever_it_holds(tmp_path: Path) -> None:
     report = ckptkit.verify(tmp_path / "list.pt")
     assert report.ok
     assert report.tensors == 2
-    assert any("cannot be loaded as it stands" in note for note in report.notes)
+    words = "the file is whole, but it holds a list, not a dictionary of tensors; save a state_dict"
+    assert report.notes == (words,)
+    with pytest.raises(ckptkit.FormatError, match="it holds a list"):
+        ckptkit.verify(tmp_path / "list.pt", hash=True)
 
 
 def test_what_cannot_be_looked_at_is_an_error(tmp_path: Path) -> None:

@@ -82,10 +82,12 @@ def read_exactly(fd: int, offset: int, count: int, path: str) -> bytes:
         try:
             part = pread(fd, min(count, 1 << 30), offset)
         except OSError as error:
-            raise _unreadable(path, error) from None
+            raise _unreadable(path, error, offset) from None
         if not part:
             raise FormatError(
-                f"{path}: ends at byte {offset}, {count} bytes early; it was cut while it was read", file=path
+                f"{path}: ends at byte {offset}, {count} bytes early; it was cut while it was read",
+                file=path,
+                offset=offset,
             )
         parts.append(part)
         offset += len(part)
@@ -100,7 +102,7 @@ def _require_regular(path: str, status: os.stat_result) -> None:
     raise FormatError(f"{path}: is {kind}; a checkpoint is read from a regular file", file=path)
 
 
-def _unreadable(path: str, error: OSError | ValueError) -> FormatError:
+def _unreadable(path: str, error: OSError | ValueError, offset: int | None = None) -> FormatError:
     if isinstance(error, ValueError):
         return FormatError(f"{path!r} is no path: {error}")
     reasons = {
@@ -113,4 +115,4 @@ def _unreadable(path: str, error: OSError | ValueError) -> FormatError:
         errno.ENAMETOOLONG: "is longer than the system allows",
     }
     reason = reasons.get(error.errno or 0) or f"cannot be read: {error.strerror or error}"
-    return FormatError(f"{path[:300]}: {reason}", file=path)
+    return FormatError(f"{path[:300]}: {reason}", file=path, offset=offset)

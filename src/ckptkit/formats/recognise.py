@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 
 from ..errors import FormatError, RootError, UsageError
-from ..files.regular import open_regular
+from ..files.regular import open_regular, read_exactly
 from ..text import quote_list
 from .base import Source, WriteRequest, Written
 from .roots import NO_ROOT
@@ -66,8 +66,8 @@ def open_source(path: str, root: str = "auto") -> Source:
         _only_auto(path, root, "a sharded checkpoint")
         return ShardedSource(path, lambda shard: open_source(shard, root))
     with open_regular(path) as file:
-        head = file.read(_HEAD)
         size = os.fstat(file.fileno()).st_size
+        head = read_exactly(file.fileno(), 0, min(_HEAD, size), path)
     kind = recognise(head, size)
     suffix = os.path.splitext(path)[1].lower()
     promised = {".safetensors": "safetensors", ".json": "JSON"}.get(suffix)

@@ -79,10 +79,11 @@ def _read(file: MappedFile) -> Header:
         raise _Bad(f"it has {file.size} bytes, and the header's length alone takes 8")
     length = int.from_bytes(file.read(0, 8), "little")
     if length > MAX_HEADER:
-        raise _Bad(f"the header claims {length} bytes; {MAX_HEADER} is the limit")
+        raise _Bad(f"the header claims {length} bytes; {MAX_HEADER} is the limit", offset=0)
     if length > file.size - 8:
         raise _Bad(
-            f"the header claims {length} bytes, and only {file.size - 8} follow; it was cut, or is no safetensors"
+            f"the header claims {length} bytes, and only {file.size - 8} follow; it was cut, or is no safetensors",
+            offset=0,
         )
     try:
         text = file.read(8, length).decode("utf-8")
@@ -94,7 +95,7 @@ def _read(file: MappedFile) -> Header:
             raise _Bad("the header is no JSON object")
         metadata = _metadata(document.pop(METADATA, {}))
         data = 8 + length
-        return Header(_entries(document, file.size - data), metadata, data)
+        return Header(_entries(document, file.size, data), metadata, data)
 
 
 def _parse(text: str) -> Any:
@@ -140,18 +141,23 @@ def _metadata(document: Any) -> dict[str, str]:
     return document
 
 
-def _entries(document: dict[str, Any], size: int) -> dict[str, Entry]:
+def _entries(document: dict[str, Any], file_size: int, data: int) -> dict[str, Entry]:
     known: dict[tuple[str, tuple[int, ...]], tuple[TensorInfo, int]] = {}
     entries = {key: _entry(key, fields, known) for key, fields in document.items()}
     position = 0
     for start, stop, key in _in_data_order(entries):
         if start != position:
             what = "overlaps the tensor before it" if start < position else "leaves a hole before it"
-            raise _Bad(f"data_offsets [{start}, {stop}] {what}; the data so far ends at {position}", key)
+            words = f"data_offsets [{start}, {stop}] {what}; the data so far ends at {position}"
+            raise _Bad(words, key, data + position)
         position = stop
+    size = file_size - data
     if position != size:
         problem = "is cut" if position > size else "has bytes that belong to no tensor"
-        raise _Bad(f"the header describes {position} bytes of data, the file has {size}: it {problem}")
+        raise _Bad(
+            f"the header describes {position} bytes of data, the file has {size}: it {problem}",
+            offset=data + min(position, size),
+        )
     return entries
 
 

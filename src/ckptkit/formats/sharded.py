@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import FormatError
 from ..files.atomic import is_temporary
 from ..files.atomic_dir import is_weight_file
-from ..files.regular import open_regular
+from ..files.regular import open_regular, read_exactly
 from ..signatures import Signature
 from ..text import quote_list
 from .base import Buffer, Source, Storage, View
@@ -127,9 +127,10 @@ def read_index(path: str) -> tuple[dict[str, str], dict[str, Any]]:
         FormatError: malformed, or a shard name that is no plain file name on every system.
     """
     with open_regular(path) as file:
-        raw = file.read(MAX_INDEX + 1)
-    if len(raw) > MAX_INDEX:
-        raise FormatError(f"{path}: an index of more than {MAX_INDEX} bytes is none", file=path)
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_INDEX:
+            raise FormatError(f"{path}: an index of more than {MAX_INDEX} bytes is none", file=path)
+        raw = read_exactly(file.fileno(), 0, size, path)
     try:
         document = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
@@ -208,8 +209,11 @@ def _homes(index: str, weight_map: dict[str, str], shards: dict[str, Source]) ->
         name: (tuple(shard.signature), frozenset(key for group in shard.signature.tied for key in group))
         for name, shard in shards.items()
     }
-    for error in disagreements(index, weight_map, described):
-        raise error
+    found = disagreements(index, weight_map, described)
+    for first in found:
+        others = sum(1 for _ in found)
+        more = f" (and {others} more disagreements, which verify lists)" if others else ""
+        raise FormatError(f"{first.message}{more}", file=index, key=first.key)
     homes = dict(weight_map)
     for name, (keys, _) in described.items():
         homes |= {key: name for key in keys if key not in homes}
@@ -219,7 +223,7 @@ def _homes(index: str, weight_map: dict[str, str], shards: dict[str, Source]) ->
 def disagreements(
     index: str, weight_map: dict[str, str], shards: Mapping[str, tuple[Sequence[str], AbstractSet[str]]]
 ) -> Iterator[FormatError]:
-    """Where an index and its shards say different things.
+    """Where an index and its shards say different things, key by key.
 
     Args:
         index: the index file, for messages.
@@ -227,14 +231,15 @@ def disagreements(
         shards: shard name to its keys and to those of them that are tied; shards that cannot be read are left out.
     """
     held = {name: set(keys) for name, (keys, _) in shards.items()}
-    lost = [key for key, name in weight_map.items() if name in held and key not in held[name]]
-    if lost:
-        listed = "" if len(lost) == 1 else f" ({quote_list(lost)})"
+    lost = {key for key, name in weight_map.items() if name in held and key not in held[name]}
+    for key in (key for key in weight_map if key in lost):
+        elsewhere = [name for name, keys in held.items() if key in keys]
+        instead = f", but in {quote_list(elsewhere)}" if elsewhere else ""
         yield FormatError(
-            f"{index}: {len(lost)} keys are not in the shard that the index names, the first is {lost[0]!r} in "
-            f"{weight_map[lost[0]]!r}{listed}; fetch index and shards again",
+            f"{index}: {key!r} is not in the shard that the index names, {weight_map[key]!r}{instead}; fetch index and "
+            "shards again",
             file=index,
-            key=lost[0],
+            key=key,
         )
     homes = dict(weight_map)
     for name, (keys, tied) in shards.items():
@@ -248,7 +253,7 @@ def disagreements(
                     file=index,
                     key=key,
                 )
-            elif home != name:
+            elif home != name and key not in lost:
                 yield FormatError(
                     f"{index}: {key!r} is in {home!r} and also in {name!r}; which of them counts is not known",
                     file=index,

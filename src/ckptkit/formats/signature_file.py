@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -10,7 +11,7 @@ from ..dtypes import is_known
 from ..errors import FormatError, PlanError
 from ..files.atomic import AtomicFile
 from ..files.copy import write_all
-from ..files.regular import open_regular
+from ..files.regular import open_regular, read_exactly
 from ..signatures import OBJECT, Root, Signature, TensorInfo
 from .base import Buffer, Source, Storage, View, WriteRequest, Written, WrittenFile
 from .safetensors_write import check_metadata
@@ -37,7 +38,8 @@ class SignatureSource(Source):
         self.path = path
         self.files = (path,)
         with open_regular(path) as file:
-            raw = file.read(MAX_BYTES)
+            size = os.fstat(file.fileno()).st_size
+            raw = read_exactly(file.fileno(), 0, min(size, MAX_BYTES), path)
         self.signature = parse_signature(raw, path)
 
     def view(self, key: str) -> View:

@@ -84,8 +84,15 @@ class _Legacy:
     def fail(self, reason: str, offset: int | None = None) -> NoReturn:
         raise FormatError(f"{self.path}: {reason}", file=self.path, offset=offset)
 
+    def _pread(self, count: int, offset: int) -> bytes:
+        try:
+            data: bytes = pread(self.fd, count, offset)
+        except OSError as error:
+            self.fail(f"it cannot be read: {error.strerror or error}", offset)
+        return data
+
     def open(self, root: str) -> Source:
-        if _is_tar(pread(self.fd, 512, 0)):
+        if _is_tar(self._pread(512, 0)):
             self.fail(f"it is {_TAR}")
         self._check_magic()
         protocol = self._pickle("the protocol number")
@@ -125,7 +132,7 @@ class _Legacy:
         start = self.position
 
         def read(count: int) -> bytes:
-            return pread(self.fd, count, start)
+            return self._pread(count, start)
 
         value, length = load_prefix(
             read,
@@ -154,7 +161,7 @@ class _Legacy:
         at = self.position
         for key in keys:
             node = ids.storages[key]
-            head = pread(self.fd, 8, at)
+            head = self._pread(8, at)
             if len(head) != 8:
                 self.fail(
                     f"it is cut: storage {ascii(key)[:60]} begins at byte {at}, the file ends at {self.size}",

@@ -9,7 +9,7 @@ from ..errors import FormatError
 from ..signatures import OBJECT, Signature, TensorInfo, tied_groups
 from ..text import quote_list
 from .base import Buffer, Source, Storage, View
-from .pickled import Opaque, TensorNode, parts
+from .pickled import Opaque, StorageNode, TensorNode, parts
 from .roots import choose_root, dotted
 from .torch_bytes import Bytes
 from .torch_values import VALUE_TYPES, plain_value
@@ -241,8 +241,19 @@ class TorchSource(Source):
         return self._views[id(node)]
 
     def count_tensors(self) -> int:
-        """How many tensors the whole file describes, inside the root and outside."""
-        return len(self._views)
+        """How many tensors the whole file describes, inside the root and outside; tied keys count each."""
+        keys = [id(value) for value in self.root_node.values() if type(value) is TensorNode]
+        return len(self._views) + len(keys) - len(set(keys))
+
+    def readers(self) -> dict[str, str]:
+        """For each storage that a tensor anywhere in the file looks into, the dotted place of the first one."""
+        found: dict[str, str] = {}
+        for place, holder in _placed(self.tree, {}):
+            for part in _walk(holder) if type(holder) is TensorNode else ():
+                storage = part.storage if type(part) is TensorNode else part
+                if type(storage) is StorageNode:
+                    found.setdefault(storage.key, place)
+        return found
 
     def node_of(self, view: View) -> TensorNode | None:
         """The description behind a view that this source gave out."""

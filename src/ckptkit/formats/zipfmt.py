@@ -145,12 +145,12 @@ class Archive:
         pos = 0
         for number in range(count):
             if pos + _CENTRAL.size > length:
-                self.fail(f"entry {number} of {count} is missing in the directory")
+                self.fail(f"entry {number} of {count} is missing in the directory", start + pos)
             fields = _CENTRAL.unpack_from(data, pos)
             magic, _, _, flags, method, _, _, crc, csize, usize, n, x, k, disk, _, attributes, header = fields
             pos += _CENTRAL.size
             if magic != 0x02014B50 or pos + n + x + k > length:
-                self.fail(f"entry {number} of the directory is damaged")
+                self.fail(f"entry {number} of the directory is damaged", start + pos - _CENTRAL.size)
             name = data[pos : pos + n]
             large = _MAX4 in (csize, usize, header)
             if attributes & _FOLDER and not name.endswith(b"/"):
@@ -168,7 +168,7 @@ class Archive:
                 self.fail(f"entry {ascii(name)[:80]} is stored but has two sizes, {csize} and {usize}")
             yield _Raw(name, flags, method, crc, csize, usize, header)
         if pos != length:
-            self.fail(f"{length - pos} bytes follow the last entry of the directory")
+            self.fail(f"{length - pos} bytes follow the last entry of the directory", start + pos)
 
     def _zip64(self, extra: bytes, csize: int, usize: int, header: int, name: bytes) -> tuple[int, int, int]:  # noqa: RET503 - fail() never returns
         pos = 0
@@ -225,23 +225,26 @@ class Archive:
             label = names[index]
             if entry.header + _LOCAL.size + len(entry.name) > directory:
                 self.fail(
-                    f"entry {ascii(label)[:80]} begins at {entry.header}, inside or behind the directory"
+                    f"entry {ascii(label)[:80]} begins at {entry.header}, inside or behind the directory",
+                    entry.header,
                 )
             head = pread(self.fd, _LOCAL.size + len(entry.name), entry.header)
             if len(head) < _LOCAL.size:
-                self.fail(f"entry {ascii(label)[:80]} is cut")
+                self.fail(f"entry {ascii(label)[:80]} is cut", entry.header)
             magic, _, flags, method, _, _, crc, csize, usize, n, x = _LOCAL.unpack_from(head)
             if magic != 0x04034B50 or n != len(entry.name) or head[_LOCAL.size :] != entry.name:
-                self.fail(f"entry {ascii(label)[:80]} has another name in its local header")
+                self.fail(f"entry {ascii(label)[:80]} has another name in its local header", entry.header)
             pending = bool(flags & _DESCRIPTOR)
             local = (flags, method, crc, csize, usize)
             central = (entry.flags, entry.method, entry.crc, entry.csize, entry.usize)
             if local != central and not (pending and local == (entry.flags, entry.method, 0, 0, 0)):
-                self._compare(label, local, central, pending)
+                self._compare(label, local, central, pending, entry.header)
             offset = entry.header + _LOCAL.size + n + x
             position = offset + entry.csize
             if position > directory:
-                self.fail(f"entry {ascii(label)[:80]} ends at {position}, inside or behind the directory")
+                self.fail(
+                    f"entry {ascii(label)[:80]} ends at {position}, inside or behind the directory", offset
+                )
             if label.endswith("/"):
                 if entry.usize:
                     self.fail(f"folder {ascii(label)[:80]} has content")
@@ -253,7 +256,9 @@ class Archive:
         self._gap(position, directory, pending, label)
         return entries
 
-    def _compare(self, label: str, local: tuple[int, ...], central: tuple[int, ...], pending: bool) -> None:
+    def _compare(
+        self, label: str, local: tuple[int, ...], central: tuple[int, ...], pending: bool, header: int
+    ) -> None:
         """A local header may leave out what a descriptor or a zip64 record says, and may say nothing else."""
         for what, here, there in zip(
             ("flags", "method", "CRC", "packed size", "size"), local, central, strict=True
@@ -261,7 +266,8 @@ class Archive:
             unknown = (pending and here == 0) or (here == _MAX4 and what.endswith("size"))
             if here != there and not (unknown and what not in ("flags", "method")):
                 self.fail(
-                    f"entry {ascii(label)[:80]}: {what} {here} in its local header, {there} in the directory"
+                    f"entry {ascii(label)[:80]}: {what} {here} in its local header, {there} in the directory",
+                    header,
                 )
 
     def _gap(self, start: int, stop: int, pending: bool, label: str) -> None:
@@ -310,6 +316,7 @@ class Archive:
             f"{self.path}: entry {ascii(name)[:80]} is damaged: its bytes have CRC {found:08x}, "
             f"the archive declares {declared:08x}; get a fresh copy of the file",
             file=self.path,
+            offset=self.entries[name].offset,
         )
 
     def read(self, name: str, limit: int) -> bytes:
@@ -342,15 +349,19 @@ class Archive:
             try:
                 chunk = inflate.decompress(pending, CHUNK)
             except zlib.error as error:
-                self.fail(f"entry {ascii(entry.name)[:80]} does not inflate: {error}")
+                self.fail(f"entry {ascii(entry.name)[:80]} does not inflate: {error}", entry.offset)
             pending = inflate.unconsumed_tail
             if not chunk and not pending and fed >= entry.csize and not inflate.eof:
-                self.fail(f"entry {ascii(entry.name)[:80]} ends in the middle of its deflated data")
+                self.fail(
+                    f"entry {ascii(entry.name)[:80]} ends in the middle of its deflated data", entry.offset
+                )
             if done + len(chunk) > entry.usize:
-                self.fail(f"entry {ascii(entry.name)[:80]} unfolds beyond its {entry.usize} bytes")
+                self.fail(
+                    f"entry {ascii(entry.name)[:80]} unfolds beyond its {entry.usize} bytes", entry.offset
+                )
             low, high = max(start - done, 0), min(stop - done, len(chunk))
             done += len(chunk)
             if low < high:
                 yield chunk[low:high]
         if done != entry.usize or pending or inflate.unused_data or fed != entry.csize:
-            self.fail(f"entry {ascii(entry.name)[:80]} does not fill its {entry.usize} bytes")
+            self.fail(f"entry {ascii(entry.name)[:80]} does not fill its {entry.usize} bytes", entry.offset)

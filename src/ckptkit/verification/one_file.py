@@ -3,40 +3,55 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 
 from ..errors import FormatError, RootError
-from ..files.regular import open_fd
+from ..files.positions import pread
+from ..files.regular import open_fd, stamp
 from ..formats import open_source
 from ..formats.base import Progress, Source, Storage
 from ..formats.roots import NO_ROOT
 from ..formats.torch_source import TorchSource
 from ..formats.torch_zip import looks_like_zip
-from ..formats.zipfmt import Archive, Entry
+from ..formats.zipfmt import Archive
+from .entries import EntryCheck
+from .reading import Gap, unreadable
 from .report import Damage
 
 
 @dataclass
 class Looked:
-    """What was seen of one file.
+    """What was seen of one file, or of several.
 
     Args:
-        problems: what is wrong with it.
+        problems: what is wrong.
         notes: what a person should be told.
-        keys: its state_dict keys, as far as they are known.
-        tensors: how many tensors it holds.
+        keys: the state_dict keys; None when they are not known.
+        tied: those of them that are tied.
+        sizes: bytes of the tensors, with tied ones counted once, and each time.
+        files: how many files were looked at.
+        tensors: how many tensors they hold.
         nbytes: how many bytes were read.
     """
 
     problems: list[Damage] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    keys: tuple[str, ...] = ()
+    keys: tuple[str, ...] | None = None
     tied: frozenset[str] = frozenset()
+    sizes: tuple[int, int] = (0, 0)
+    files: int = 0
     tensors: int = 0
     nbytes: int = 0
+
+
+@dataclass(frozen=True)
+class _Laws:
+    """What the headers and pickles of a sound file say of its storages."""
+
+    storages: dict[str, Storage]
+    readers: dict[str, str]
 
 
 def look(path: str, root: str, progress: Progress) -> Looked:
@@ -52,111 +67,110 @@ def look(path: str, root: str, progress: Progress) -> Looked:
     """
     fd = open_fd(path)
     try:
-        looked = Looked()
-        readers: dict[str, str] = {}
-        sound = _open(path, root, looked, readers)
-        if looks_like_zip(os.pread(fd, 4, 0)):
-            _entries(path, fd, looked, readers, progress)
-        elif sound is not None:
-            _all_bytes(path, sound, looked, progress)
+        before = stamp(os.fstat(fd))
+        looked = Looked(files=1)
+        laws = _laws(path, looked)
+        refusal = _keys(path, root, looked, laws) if laws is not None else None
+        if looks_like_zip(_head(fd)):
+            _entries(path, fd, looked, laws, progress)
+        else:
+            _bytes(path, fd, looked, laws, progress)
+        if stamp(os.fstat(fd)) != before:
+            looked.problems.append(Damage(path, "it was written to while it was read; verify it again"))
+        if refusal is not None:
+            looked.notes.append(refusal if looked.problems else f"the file is whole, but {refusal}")
         return looked
     finally:
         os.close(fd)
 
 
-def _open(path: str, root: str, looked: Looked, readers: dict[str, str]) -> list[tuple[str, Storage]] | None:
-    """Headers and pickles, every view proved; the storages with a key that reads each, None when it breaks a law."""
+def _head(fd: int) -> bytes:
+    try:
+        head: bytes = pread(fd, 4, 0)
+    except OSError:
+        return b""
+    return head
+
+
+def _laws(path: str, looked: Looked) -> _Laws | None:
+    """Read headers and pickles, and prove every tensor of the file; None when a law is broken."""
     try:
         with closing(open_source(path, NO_ROOT)) as whole:
-            looked.tensors = len(whole.signature)
-            found = list(_storages(whole))
             if isinstance(whole, TorchSource):
                 looked.tensors = whole.count_tensors()
+                return _Laws(dict(whole.storages), whole.readers())
+            looked.tensors = len(whole.signature)
+            found = dict(_storages(whole))
+            return _Laws(found, {key: key for key in found})
     except FormatError as error:
         looked.problems.append(Damage(path, error.message, error.key, error.offset))
         return None
+
+
+def _keys(path: str, root: str, looked: Looked, laws: _Laws) -> str | None:
+    """Take the names that tensors have in the state_dict; returns why there is none."""
     try:
         with closing(open_source(path, root)) as source:
-            looked.keys = tuple(source.signature)
-            looked.tied = frozenset(key for group in source.signature.tied for key in group)
+            signature = source.signature
+            looked.keys = tuple(signature)
+            looked.tied = frozenset(key for group in signature.tied for key in group)
+            looked.sizes = (signature.nbytes, sum(info.nbytes for info in signature.tensors.values()))
             looked.notes += source.notes
-            for key, storage in _storages(source):
-                readers.setdefault(str(storage.id), key)
+            if isinstance(source, TorchSource):
+                looked.tensors = source.count_tensors()
+                named: dict[str, str] = {}
+                for key, storage in _storages(source):
+                    named.setdefault(str(storage.id), key)
+                laws.readers.update(named)
     except (FormatError, RootError) as error:
-        looked.notes.append(f"the file may be whole, and cannot be loaded as it stands: {error.message}")
-    return found
+        return error.message.removeprefix(f"{path}: ")
+    return None
 
 
 def _storages(source: Source) -> Iterator[tuple[str, Storage]]:
     for key, info in source.signature.tensors.items():
-        if info.kind == "tensor" and source.format != "signature" and not source.lazy(key):
+        if info.kind == "tensor" and not source.lazy(key):
             try:
                 yield key, source.view(key).storage
             except FormatError:
                 continue  # no data: nothing that could be damaged
 
 
-def _all_bytes(
-    path: str, storages: Iterable[tuple[str, Storage]], looked: Looked, progress: Progress
-) -> None:
-    """Formats without checksums: that every byte can be read is what there is to know."""
-    fd = open_fd(path)
-    size = os.fstat(fd).st_size
-    at, step = 0, 1 << 20
-    try:
-        while at < size:
-            try:
-                data = os.pread(fd, step, at)
-            except OSError as error:
-                key = _key_at(storages, at)
-                looked.problems.append(Damage(path, f"it cannot be read: {error.strerror}", key, at))
-                data = b"\0" * min(step, size - at)
-            if not data:
-                looked.problems.append(Damage(path, "it became shorter while it was read", None, at))
-                break
-            at += len(data)
-            looked.nbytes += len(data)
-            progress(len(data))
-    finally:
-        os.close(fd)
-
-
-def _key_at(storages: Iterable[tuple[str, Storage]], offset: int) -> str | None:
-    for key, storage in storages:
-        region = storage.region
-        if region is not None and region.offset <= offset < region.offset + region.nbytes:
-            return key
-    return None
-
-
-def _entries(path: str, fd: int, looked: Looked, readers: dict[str, str], progress: Progress) -> None:
-    """Every entry of a zip archive against its CRC, read by anyone or not."""
+def _entries(path: str, fd: int, looked: Looked, laws: _Laws | None, progress: Progress) -> None:
+    """The entries of a zip archive; of a damaged directory there is no more to say than was said."""
     try:
         archive = Archive(path, fd)
-    except FormatError:
-        return  # said already
-
-    def check(entry: Entry) -> Damage | None:
-        try:
-            archive.check_bound(entry)
-            for chunk in archive.content(entry):
-                progress(len(chunk))
-        except FormatError as error:
-            key = readers.get(entry.name.removeprefix("data/"))
-            return Damage(path, error.message, key, entry.offset)
-        except OSError as error:
-            return Damage(path, f"entry {entry.name} cannot be read: {error.strerror}", None, entry.offset)
-        return None
-
-    entries = list(archive.entries.values())
-    # zlib lets go of the interpreter while it counts.
-    with ThreadPoolExecutor(2, thread_name_prefix="ckptkit-crc") as pool:
-        damaged = [damage for damage in pool.map(check, entries) if damage is not None]
-    words = {damage.problem for damage in damaged}
-    looked.problems = [known for known in looked.problems if known.problem not in words] + damaged
-    looked.nbytes += sum(entry.usize for entry in entries)
-    unsigned = sum(1 for entry in entries if entry.usize and not entry.crc)
-    if unsigned:
+    except (FormatError, OSError) as error:
+        if not looked.problems:  # a disk that gave the bytes a moment ago
+            looked.problems.append(Damage(path, f"the directory of the archive cannot be read: {error}"))
+        return
+    check = EntryCheck(archive, None if laws is None else laws.readers, progress)
+    check.run()
+    words = {damage.problem for damage in check.problems}
+    looked.problems = [known for known in looked.problems if known.problem not in words] + check.problems
+    looked.nbytes += check.nbytes
+    if check.unsigned:
         looked.notes.append(
-            f"{unsigned} of {len(entries)} entries declare no CRC, so their bytes cannot be checked"
+            f"{check.unsigned} of {len(archive.entries)} entries declare no CRC; that their bytes are the ones that "
+            "were written cannot be checked"
         )
+
+
+def _bytes(path: str, fd: int, looked: Looked, laws: _Laws | None, progress: Progress) -> None:
+    """Formats without checksums: that every byte can be read is what there is to know."""
+    size = os.fstat(fd).st_size
+    gaps = unreadable(fd, size, progress)
+    for gap in gaps:
+        words = f"bytes {gap.start} to {gap.stop} cannot be read: {gap.reason}"
+        looked.problems.append(Damage(path, words, _key_in(gap, laws), gap.start))
+    looked.nbytes += size - sum(gap.stop - gap.start for gap in gaps)
+
+
+def _key_in(gap: Gap, laws: _Laws | None) -> str | None:
+    if laws is None:
+        return None
+    for name, storage in laws.storages.items():
+        region = storage.region
+        if region is not None and region.offset < gap.stop and gap.start < region.offset + region.nbytes:
+            return laws.readers.get(name)
+    return None

@@ -8,6 +8,8 @@ from typing import Any
 
 from ..text import human_bytes, one_line
 
+SHOWN = 50  # problems, before the rest is counted
+
 
 @dataclass(frozen=True, slots=True)
 class Damage:
@@ -69,23 +71,23 @@ class Verification:
 
     def headline(self) -> str:
         """One line: whole, or how much is wrong."""
-        looked = (
-            f"{_count(self.files, 'file')}, {_count(self.tensors, 'tensor')}, {human_bytes(self.nbytes)} read"
-        )
-        return (
-            f"whole: {looked}"
-            if self.ok
-            else f"not whole: {_count(len(self.problems), 'problem')} ({looked})"
-        )
+        counts = ((self.files, "file"), (self.tensors, "tensor"))
+        looked = ", ".join(_count(number, word) for number, word in counts)
+        looked += f", {human_bytes(self.nbytes)} read"
+        if self.ok:
+            return f"whole: {looked}"
+        return f"damaged: {_count(len(self.problems), 'problem')} ({looked})"
 
     def __str__(self) -> str:
         lines = [self.headline()]
-        for damage in self.problems:
+        for damage in self.problems[:SHOWN]:
             place = one_line(damage.file)
+            place += f", key {one_line(damage.key)}" if damage.key is not None else ""
             place += f", byte {damage.offset}" if damage.offset is not None else ""
-            place += f", {one_line(damage.key)}" if damage.key is not None else ""
             problem = damage.problem.removeprefix(f"{damage.file}: ")
             lines += [f"  {place}", f"    {one_line(problem)}"]
+        if len(self.problems) > SHOWN:
+            lines.append(f"  and {len(self.problems) - SHOWN} more; --json lists all")
         lines += [f"hash: {self.hash}"] if self.hash is not None else []
         lines += [f"note: {one_line(note)}" for note in self.notes]
         return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from ..errors import FormatError
 from ..formats.base import Progress
@@ -11,41 +12,54 @@ from .one_file import Looked, look
 from .report import Damage
 
 
-def look_at_shards(index: str, progress: Progress) -> tuple[Looked, list[str]]:
-    """All files of a sharded checkpoint, and the names of its shards.
+def look_at_shards(index: str, root: str, progress: Progress) -> tuple[Looked, tuple[str, ...]]:
+    """Look at all files of a sharded checkpoint.
 
     Args:
         index: the index file.
+        root: ``auto`` or ``none``; any other is noted.
         progress: called with the number of bytes just read.
+
+    Returns:
+        What was seen, and the names of the shards.
     """
-    looked = Looked()
+    looked = Looked(files=1, nbytes=os.path.getsize(index))
     try:
         weight_map, metadata = read_index(index)
     except FormatError as error:
         looked.problems.append(Damage(index, error.message, error.key, error.offset))
-        return looked, []
-    looked.keys = tuple(weight_map)
+        return looked, ()
     folder = os.path.dirname(index)
-    names = list(dict.fromkeys(weight_map.values()))
-    shards: dict[str, tuple[tuple[str, ...], frozenset[str]]] = {}
+    names = tuple(dict.fromkeys(weight_map.values()))
+    shards: dict[str, Looked] = {}
     for name in names:
         path = os.path.join(folder, name)
         try:
-            shard = look(path, "auto", progress)
+            shards[name] = look(path, "auto", progress)
         except FormatError as error:
-            looked.problems.append(Damage(path, error.message))
+            looked.problems.append(Damage(path, error.message, error.key, error.offset))
             continue
-        looked.problems += shard.problems
-        looked.notes += [f"{name}: {note}" for note in shard.notes]
-        looked.tensors += shard.tensors
-        looked.nbytes += shard.nbytes
-        if shard.keys or not shard.problems:
-            shards[name] = (shard.keys, shard.tied)
-    for difference in disagreements(index, weight_map, shards):
+        looked.problems += shards[name].problems
+        looked.notes += [f"{name}: {note}" for note in shards[name].notes]
+        looked.files += 1
+        looked.tensors += shards[name].tensors
+        looked.nbytes += shards[name].nbytes
+    known = {name: (shard.keys, shard.tied) for name, shard in shards.items() if shard.keys is not None}
+    for difference in disagreements(index, weight_map, known):
         looked.problems.append(Damage(index, difference.message, difference.key))
-    total = metadata.get("total_size")
-    if type(total) is int and not looked.problems:
-        size = sum(os.path.getsize(os.path.join(folder, name)) for name in names)
-        if total > size:
-            looked.notes.append(f"the index states {total} bytes of tensors, all shards together have {size}")
+    if not looked.problems and len(known) == len(names):
+        looked.notes += _total_size(metadata, shards)
+    if root not in ("auto", "none"):
+        looked.notes.append(
+            f"the root {root!r} was asked for, and a sharded checkpoint has only its top level"
+        )
     return looked, names
+
+
+def _total_size(metadata: dict[str, Any], shards: dict[str, Looked]) -> list[str]:
+    """Tools disagree on whether tied tensors count once, so both are right."""
+    stated = metadata.get("total_size")
+    found = {sum(shard.sizes[which] for shard in shards.values()) for which in (0, 1)}
+    if not isinstance(stated, int | float) or stated in found:
+        return []
+    return [f"the index states total_size {stated}, the tensors of its shards have {min(found)} bytes"]

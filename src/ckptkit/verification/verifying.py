@@ -9,8 +9,8 @@ from ..content import state_hash
 from ..errors import UsageError
 from ..files.regular import open_fd
 from ..formats.base import Progress, no_progress
-from ..formats.sharded import find_in_folder, not_taken
-from ..text import quote_list
+from ..formats.sharded import find_in_folder
+from .beside import beside
 from .finite import not_finite
 from .one_file import look
 from .report import Verification
@@ -42,29 +42,30 @@ def verify(
         What is damaged and where; `ok` says whether nothing is.
 
     Raises:
-        FormatError: there is no such file, it may not be read, or it is no regular file.
+        FormatError: there is no such file, it may not be read, or it is no regular file; with `finite` or `hash`,
+            a whole file that holds no state_dict.
         RootError: with `finite` or `hash`, the root is not there or not unique.
         UsageError: the path is no path.
     """
     if not isinstance(path, str | os.PathLike):
         raise UsageError(f"verify looks at files, so it takes a path, not a {type(path).__name__}")
-    name = os.fspath(path)
-    notes: list[str] = []
+    name = os.fsdecode(path)
     file = find_in_folder(name) if os.path.isdir(name) else name
+    taken: tuple[str, ...] = (os.path.basename(file),)
     if file.lower().endswith(".index.json"):
         os.close(open_fd(file))
-        looked, shards = look_at_shards(file, progress)
+        looked, shards = look_at_shards(file, root, progress)
+        taken += shards
     else:
-        looked, shards = look(file, root, progress), []
-    if os.path.isdir(name):
-        others = not_taken(name, [file, *shards])
-        if others:
-            notes.append(f"{os.path.basename(file)} was taken; the folder also holds {quote_list(others)}")
+        looked = look(file, root, progress)
+    notes = list(looked.notes)
+    if file != name or len(taken) > 1:
+        notes += beside(os.path.dirname(file), taken)
     problems, digest = list(looked.problems), None
-    if (finite or hash) and not problems:
+    if (finite or hash) and problems:
+        notes.append("values were not looked at, since the checkpoint is damaged")
+    elif finite or hash:
         with open_checkpoint(name, root) as checkpoint:
             problems += not_finite(checkpoint.source, progress) if finite else ()
             digest = state_hash(checkpoint.source, progress) if hash and not problems else None
-    return Verification(
-        tuple(problems), digest, (*notes, *looked.notes), 1 + len(shards), looked.tensors, looked.nbytes
-    )
+    return Verification(tuple(problems), digest, tuple(notes), looked.files, looked.tensors, looked.nbytes)
