@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import torch
 
 CHUNK = 1 << 20  # 1 MiB reads and writes were measured fastest
+# No dictionary is taken for the root, whatever the file holds: for looking at a file as a file. No path can be this.
+NO_ROOT = "\0"
 Buffer = bytes | bytearray | memoryview
 Progress = Callable[[int], None]
 

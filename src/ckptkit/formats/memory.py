@@ -11,7 +11,6 @@ from ..dtypes import DTYPES, is_known
 from ..errors import FormatError, RootError, UsageError
 from ..signatures import OBJECT, Signature, TensorInfo, tied_groups
 from .base import Buffer, Source, Storage, View
-from .roots import choose_root, dotted
 from .strides import row_major
 from .tensor_bytes import flat_bytes, tensor_bytes
 
@@ -117,6 +116,8 @@ def memory_source(state: Mapping[str, Any], root: str) -> MemorySource:
     nested = any(isinstance(value, dict) for value in state.values())
     if root == "none" or (root == "auto" and (not nested or any(map(_is_tensor, state.values())))):
         return MemorySource(state)
+    from .roots import choose_root, dotted  # with the reader of pickles, which few processes need
+
     try:
         choice = choose_root(state, root, "the mapping", _is_tensor)
     except RootError as error:

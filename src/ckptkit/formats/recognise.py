@@ -8,8 +8,7 @@ from collections.abc import Callable
 from ..errors import FormatError, RootError, UsageError
 from ..files.regular import open_regular, read_exactly
 from ..text import quote_list
-from .base import Source, WriteRequest, Written
-from .roots import NO_ROOT
+from .base import NO_ROOT, Source, WriteRequest, Written
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 _HEAD = 4096

@@ -15,11 +15,10 @@ from typing import Any
 from ..errors import FormatError, RootError
 from ..signatures import Root
 from ..text import quote_list, safe
+from .base import NO_ROOT
 from .pickled import Opaque, TensorNode, parts
 
 Path = tuple[Any, ...]
-# No dictionary is taken for the root, whatever the file holds: for looking at a file as a file. No path can be this.
-NO_ROOT = "\0"
 IsTensor = Callable[[Any], bool]
 _EMA = frozenset(["ema", "swa", "shadow", "averaged", "polyak"])
 _OPTIMIZER = frozenset(

@@ -11,8 +11,7 @@ from ..errors import FormatError, RootError
 from ..files.positions import pread
 from ..files.regular import open_fd, stamp
 from ..formats import open_source
-from ..formats.base import Progress, Source, Storage
-from ..formats.roots import NO_ROOT
+from ..formats.base import NO_ROOT, Progress, Source, Storage
 from ..formats.torch_source import TorchSource
 from ..formats.torch_zip import ZipBytes, looks_like_zip
 from ..formats.zipfmt import Archive
