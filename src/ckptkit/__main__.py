@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # Nothing has begun: Ctrl-C while modules are read may end the process as it ends others, without a traceback.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if argv is None:
+        # Hundreds of thousands of small objects are made and hardly one dies: fewer collections start a tenth faster.
+        gc.set_threshold(100_000, 50, 50)
     try:
         from .cli.app import run
 
