@@ -58,7 +58,7 @@ LAZY = {
 }
 # Opening a file imports the reader of its format and no other, as the cli imports one command: a start without
 # the other readers and the writers is faster than a third of what `inspect` may take.
-DISPATCH = {"formats.recognise": "formats", "formats.memory": "formats"}
+DISPATCH = {"formats.opening": "formats", "formats.memory": "formats"}
 TORCH_AT_THE_TOP = {"distributed"}  # its classes extend classes of torch
 OUTSIDE_WORLD = {"cli", "__main__"}
 NEVER_IMPORTED = {"pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}

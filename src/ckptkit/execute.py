@@ -15,7 +15,7 @@ from .expr import Read
 from .files.atomic import exists_error
 from .formats import writer_for
 from .formats.base import Source, WriteOptions, WriteRequest, Written
-from .formats.recognise import TORCH_SUFFIXES
+from .formats.opening import TORCH_SUFFIXES
 from .formats.safetensors_write import check_items, merge_ties, write_safetensors
 from .formats.sharded_write import write_sharded
 from .planned import PlannedSource, described, items, settled_expr

@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 
 import ckptkit
 from ckptkit.errors import CkptkitError, FormatError, RootError, UsageError
-from ckptkit.formats.recognise import open_source, recognise, writer_for
+from ckptkit.formats.opening import open_source, writer_for
+from ckptkit.formats.recognise import recognise
 from ckptkit.formats.safetensors_write import write_safetensors
 from ckptkit.formats.sharded_write import write_sharded
-from ckptkit.formats.signature_file import write_signature
+from ckptkit.formats.signature_write import write_signature
 from ckptkit.formats.torch_write import write_torch_zip
 
 WEIGHTS = {"w": torch.arange(2.0)}

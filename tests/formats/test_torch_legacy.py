@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ckptkit.errors import FormatError
-from ckptkit.formats.torch_legacy import looks_like_legacy, open_torch_legacy
+from ckptkit.formats.recognise import looks_like_legacy
+from ckptkit.formats.torch_legacy import open_torch_legacy
 
 MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, 2)
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.uint8, torch.bool, torch.complex64]

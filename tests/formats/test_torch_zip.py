@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ckptkit.errors import FormatError
-from ckptkit.formats.torch_zip import looks_like_zip, open_torch_zip
+from ckptkit.formats.recognise import looks_like_zip
+from ckptkit.formats.torch_zip import open_torch_zip
 
 DTYPES = [
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2,

@@ -53,7 +53,7 @@ def run(arguments: Namespace) -> int:
         # A model's own hooks run here, and may print.
         with stdout_to_stderr(), regex_deadline(len(checkpoint.signature)):
             report = check(target, checkpoint, config)
-    write_html(arguments, f"check {arguments.checkpoint}", str(report))
+    write_html(arguments, f"check {arguments.checkpoint}", lambda: str(report))
     if arguments.json:
         print_json(report.to_json())
     else:

@@ -48,7 +48,7 @@ def run(arguments: Namespace) -> int:
         work = (a.signature.nbytes + b.signature.nbytes) if arguments.values else 0
         with progress(work, "comparing") as advance:
             report = diff(a, b, values=arguments.values, progress=advance)
-    write_html(arguments, f"diff {arguments.a} {arguments.b}", str(report))
+    write_html(arguments, f"diff {arguments.a} {arguments.b}", lambda: str(report))
     if arguments.json:
         print_json(report.to_json())
     else:

@@ -59,7 +59,7 @@ def run(arguments: Namespace) -> int:
     if arguments.output is not None:
         _write(arguments.output, found.config)
         print_note(f"wrote {arguments.output}")
-    write_html(arguments, f"infer {arguments.source}", str(found))
+    write_html(arguments, f"infer {arguments.source}", lambda: str(found))
     if arguments.json:
         print_json(found.to_json())
     else:

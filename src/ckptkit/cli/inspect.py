@@ -56,8 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         every = ckpt.signature
         signature = _selected(every, arguments.key) if arguments.key else every
         stats = _stats(ckpt, signature) if arguments.stats else None
-        if arguments.html is not None:
-            write_html(arguments, f"inspect {arguments.ckpt}", _blocks(ckpt, signature, stats))
+        write_html(arguments, f"inspect {arguments.ckpt}", lambda: _blocks(ckpt, signature, stats))
         if arguments.json:
             print_json(_document(ckpt, signature, stats))
         else:

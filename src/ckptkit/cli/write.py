@@ -75,7 +75,7 @@ def carry_out(arguments: Namespace, config: RemapConfig | Plan) -> int:
             shown = view.dry_run(plan)
             if problem is not None and not problem.ok:
                 shown = [*shown, *view.misfit(problem, _target_name(arguments))]
-            write_html(arguments, f"remap {arguments.source}", shown)
+            write_html(arguments, f"remap {arguments.source}", lambda: shown)
         if arguments.dry_run:
             return _dry_run(arguments, checkpoint, plan, problem, options)
         if not fits:

@@ -1,17 +1,11 @@
-"""What a file is, by its content. Only ``.safetensors`` and ``.json`` promise a format."""
+"""What a file is, by its first bytes. Imports no reader: most of them take longer to import than this takes."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+import re
 
-from ..errors import FormatError, RootError, UsageError
-from ..files.regular import open_regular, read_exactly
-from ..text import quote_list
-from .base import NO_ROOT, Source, WriteRequest, Written
-
-TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
-_HEAD = 4096
+HEAD = 4096  # bytes to look at
+_TEXT_PICKLE = re.compile(rb"c[\w.]+\n[\w.]+\n|\((?:dp|lp|i)\d*|\(S'|\(V|[\])}]q")
 # How every stream that torch.save wrote before 1.6 begins: the pickled number 0x1950a86a20f9469cfc6c.
 _LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _ADVICE = {
@@ -36,90 +30,6 @@ _ADVICE = {
 }
 
 
-def open_source(path: str, root: str = "auto") -> Source:
-    """Open a checkpoint file, a sharded folder or an index, by content.
-
-    Args:
-        path: what to open.
-        root: where the weights lie in a nested torch file: ``auto``, ``none`` or a dotted path.
-
-    Raises:
-        FormatError: missing, damaged, or of no format that is read; says what it is instead.
-        RootError: the root is not there, or not unique.
-    """
-    if os.path.isdir(path):
-        from .sharded import companions, find_in_folder, not_taken
-
-        inner = open_source(find_in_folder(path), root)
-        inner.path = path
-        if not inner.companions:
-            inner.companions = companions(path)
-        others = not_taken(path, inner.files)
-        if others:
-            taken = ", ".join(os.path.basename(file) for file in inner.files[:1])
-            inner.notes = (*inner.notes, f"{taken} was taken; the folder also holds {quote_list(others)}")
-        return inner
-    if path.lower().endswith(".index.json"):
-        from .sharded import ShardedSource
-
-        _only_auto(path, root, "a sharded checkpoint")
-        return ShardedSource(path, lambda shard: open_source(shard, root))
-    with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        head = read_exactly(file.fileno(), 0, min(_HEAD, size), path)
-    kind = recognise(head, size)
-    suffix = os.path.splitext(path)[1].lower()
-    promised = {".safetensors": "safetensors", ".json": "JSON"}.get(suffix)
-    if promised == "safetensors" and kind != "safetensors" and not _may_be_broken_safetensors(kind):
-        raise FormatError(f"{path}: is named .safetensors and is {_describe(kind, head)}", file=path)
-    if promised == "JSON" and kind != "JSON":
-        raise FormatError(f"{path}: is named .json and is {_describe(kind, head)}", file=path)
-    if kind == "safetensors" or promised == "safetensors":
-        from .safetensors import SafetensorsSource
-
-        _only_auto(path, root, "a safetensors file")
-        source: Source = SafetensorsSource(path)
-    elif kind == "JSON":
-        from .signature_file import SignatureSource
-
-        source = SignatureSource(path)
-    elif kind == "a zip archive":
-        from .torch_zip import open_torch_zip
-
-        source = open_torch_zip(path, root)
-    elif kind == "a torch legacy file":
-        from .torch_legacy import open_torch_legacy
-
-        source = open_torch_legacy(path, root)
-    else:
-        raise FormatError(f"{path}: is {_describe(kind, head)}", file=path)
-    expected = "safetensors" if suffix == ".safetensors" else "torch" if suffix in TORCH_SUFFIXES else None
-    if expected is not None and not source.format.startswith(expected):
-        source.notes = (*source.notes, f"the name ends in {suffix}, the content is {source.format}")
-    return source
-
-
-def _only_auto(path: str, root: str, what: str) -> None:
-    if root not in ("auto", "none", NO_ROOT):
-        raise RootError(
-            f"{path}: the root {root!r} was asked for, and {what} has none but its top level", file=path
-        )
-
-
-def _describe(kind: str, head: bytes) -> str:
-    if kind == "a torch legacy file" and not head.startswith(_LEGACY_MAGIC):
-        kind = "a tar archive" if head[257:262] == b"ustar" else "a pickle that torch did not write"
-    kind = "a zip archive, as torch writes it" if kind == "a zip archive" else kind
-    kind = "JSON text" if kind == "JSON" else kind
-    advice = _ADVICE.get(kind)
-    return f"{kind}; {advice}" if advice else f"{kind}; rename it, or fetch the right file"
-
-
-def _may_be_broken_safetensors(kind: str) -> bool:
-    """Whether the safetensors reader gives the better error."""
-    return kind == "of no format that ckptkit knows"
-
-
 def recognise(head: bytes, size: int) -> str:
     """What a file is.
 
@@ -135,10 +45,6 @@ def recognise(head: bytes, size: int) -> str:
     # Before the pickle test: a safetensors header of 640 bytes starts with the bytes of PROTO 2.
     if _looks_like_safetensors(head, size):
         return "safetensors"
-    # The torch readers take time to import, and half of all files never need them.
-    from .torch_legacy import looks_like_legacy
-    from .torch_zip import looks_like_zip
-
     if _is_numpy_archive(head):
         return "a NumPy file"
     if looks_like_zip(head):
@@ -148,11 +54,27 @@ def recognise(head: bytes, size: int) -> str:
     for magic, kind in _MAGICS:
         if head.startswith(magic):
             return kind
-    if head[257:262] == b"ustar":
+    if is_tar(head):
         return "a tar archive"
     if not head.strip(b"\0"):
         return "a file of zeros"
     return _text_or_pickle(head)
+
+
+def looks_like_zip(head: bytes) -> bool:
+    """Whether a file that begins with `head` is meant to be a zip archive."""
+    return head[:4] in (b"PK\3\4", b"PK\5\6")
+
+
+def looks_like_legacy(head: bytes) -> bool:
+    """Whether a file that begins with `head` (512 bytes) is meant to be a pickle or a torch tar."""
+    binary = len(head) >= 2 and head[0] == 0x80 and head[1] <= 5
+    return binary or _TEXT_PICKLE.match(head) is not None or is_tar(head)
+
+
+def is_tar(head: bytes) -> bool:
+    """Whether a file that begins with `head` is a tar archive."""
+    return head[257:262] == b"ustar"
 
 
 def _is_numpy_archive(head: bytes) -> bool:
@@ -200,33 +122,11 @@ def _text_or_pickle(head: bytes) -> str:
     return "of no format that ckptkit knows"
 
 
-def writer_for(target: str) -> Callable[[WriteRequest], Written]:
-    """The writer for a target, by its suffix; none, or a trailing slash, means a folder.
-
-    Raises:
-        UsageError: a suffix that stands for no format.
-    """
-    from .safetensors_write import write_safetensors
-    from .sharded_write import write_sharded
-    from .signature_file import write_signature
-
-    if target.endswith(("/", os.sep)):
-        return write_sharded
-    suffix = os.path.splitext(target)[1].lower()
-    if not suffix:
-        return write_sharded
-    if suffix == ".safetensors":
-        return write_safetensors
-    if suffix in TORCH_SUFFIXES:
-        from .torch_write import write_torch_zip
-
-        return write_torch_zip
-    if suffix == ".json" and not target.lower().endswith(".index.json"):
-        return write_signature
-    if os.path.isdir(target):  # model-v1.5 has no suffix, only a name with a dot
-        return write_sharded
-    raise UsageError(
-        f"{target}: the suffix {suffix!r} stands for no format; known are .safetensors, {', '.join(TORCH_SUFFIXES)} "
-        "(torch), .json (signature), and a folder without a suffix (or with a trailing /)",
-        file=target,
-    )
+def described(kind: str, head: bytes) -> str:
+    """A kind in words, with what to do about it."""
+    if kind == "a torch legacy file" and not head.startswith(_LEGACY_MAGIC):
+        kind = "a tar archive" if is_tar(head) else "a pickle that torch did not write"
+    kind = "a zip archive, as torch writes it" if kind == "a zip archive" else kind
+    kind = "JSON text" if kind == "JSON" else kind
+    advice = _ADVICE.get(kind)
+    return f"{kind}; {advice}" if advice else f"{kind}; rename it, or fetch the right file"

@@ -1,4 +1,4 @@
-"""Signature files: keys, shapes and dtypes as JSON, wherever data is not needed."""
+"""Reading signature files: keys, shapes and dtypes as JSON, wherever data is not needed."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..dtypes import is_known
-from ..errors import FormatError, PlanError
-from ..files.atomic import AtomicFile
-from ..files.copy import write_all
+from ..errors import FormatError
 from ..files.regular import open_regular, read_exactly
 from ..signatures import OBJECT, Root, Signature, TensorInfo
-from .base import Buffer, Source, Storage, View, WriteRequest, Written, WrittenFile
-from .safetensors_write import check_metadata
+from .base import Buffer, Source, Storage, View
 
 if TYPE_CHECKING:
     import torch
@@ -182,28 +179,3 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
-
-
-def write_signature(request: WriteRequest) -> Written:
-    """Write the keys, shapes, dtypes, ties and metadata of the items; no data is read."""
-    check_metadata(request.metadata)
-    infos = {item.key: item.info for item in request.items}
-    for key in infos:
-        try:
-            key.encode()
-        except UnicodeEncodeError:
-            raise PlanError(
-                f"the key {ascii(key)[:120]} holds a lone surrogate, which no file can hold; rename it first",
-                key=ascii(key),
-            ) from None
-    ties: dict[Any, list[str]] = {}
-    for item in request.items:
-        if item.tie is not None:
-            ties.setdefault(item.tie, []).append(item.key)
-    signature = Signature(infos, tuple(tuple(g) for g in ties.values() if len(g) > 1), request.metadata)
-    text = json.dumps(signature.to_json(), indent=1, ensure_ascii=False).encode() + b"\n"
-    options = request.options
-    with AtomicFile(request.target, overwrite=options.overwrite, fsync=options.fsync) as file:
-        write_all(file.fd, text, 0)
-    options.progress(len(text))
-    return Written((WrittenFile(request.target, len(text), sum(i.kind == "tensor" for i in infos.values())),))

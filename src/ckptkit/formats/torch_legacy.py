@@ -5,7 +5,6 @@ then each storage as an int64 count of elements and its little-endian data.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from struct import unpack
@@ -16,24 +15,14 @@ from ..files.positions import pread
 from ..files.regular import open_fd, read_exactly, stamp
 from .base import CHUNK, Region, Source, Storage
 from .pickled import Opaque, StorageIds, load_prefix, no_persistent_ids, paused_gc
+from .recognise import is_tar
 from .torch_bytes import Bytes
 from .torch_source import TorchSource
 from .torch_views import itemsize, storage_nbytes
 
 MAGIC = 0x1950A86A20F9469CFC6C  # torch.serialization.MAGIC_NUMBER
 PROTOCOL = 1001
-_TEXT_PICKLE = re.compile(rb"c[\w.]+\n[\w.]+\n|\((?:dp|lp|i)\d*|\(S'|\(V|[\])}]q")
 _TAR = "a tar archive, torch's format before 0.1.10; load and save it again with the torch that made it"
-
-
-def looks_like_legacy(head: bytes) -> bool:
-    """Whether a file that begins with `head` (512 bytes) is meant to be a pickle or a torch tar."""
-    binary = len(head) >= 2 and head[0] == 0x80 and head[1] <= 5
-    return binary or _TEXT_PICKLE.match(head) is not None or _is_tar(head)
-
-
-def _is_tar(head: bytes) -> bool:
-    return head[257:262] == b"ustar"
 
 
 class LegacyBytes(Bytes):
@@ -92,7 +81,7 @@ class _Legacy:
         return data
 
     def open(self, root: str) -> Source:
-        if _is_tar(self._pread(512, 0)):
+        if is_tar(self._pread(512, 0)):
             self.fail(f"it is {_TAR}")
         self._check_magic()
         protocol = self._pickle("the protocol number")

@@ -27,11 +27,6 @@ _SCRIPT = (
 _EXPORT = "it is a torch.export (.pt2) archive; have its author save the state_dict() with torch.save"
 
 
-def looks_like_zip(head: bytes) -> bool:
-    """Whether a file that begins with `head` is meant to be a zip archive."""
-    return head[:4] in (b"PK\3\4", b"PK\5\6")
-
-
 class ZipBytes(Bytes):
     """Storages as the entries ``data/KEY`` of an archive."""
 

@@ -54,7 +54,7 @@ class ResizeFields(BaseModel):
         base_channels: channels of an image, where a stem folds pixels into its input channels.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
     _unsized: ClassVar[frozenset[str]] = frozenset()
 
     method: str

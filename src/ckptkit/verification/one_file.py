@@ -12,8 +12,9 @@ from ..files.positions import pread
 from ..files.regular import open_fd, stamp
 from ..formats import open_source
 from ..formats.base import NO_ROOT, Progress, Source, Storage
+from ..formats.recognise import looks_like_zip
 from ..formats.torch_source import TorchSource
-from ..formats.torch_zip import ZipBytes, looks_like_zip
+from ..formats.torch_zip import ZipBytes
 from ..formats.zipfmt import Archive
 from .entries import EntryCheck
 from .reading import Gap, unreadable

@@ -1,0 +1,121 @@
+"""Opening what a path names, and choosing a writer for a name. Each imports its own format only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from ..errors import FormatError, RootError, UsageError
+from ..files.regular import open_regular, read_exactly
+from ..text import quote_list
+from .base import NO_ROOT, Source, WriteRequest, Written
+from .recognise import HEAD, described, recognise
+
+TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+
+
+def open_source(path: str, root: str = "auto") -> Source:
+    """Open a checkpoint file, a sharded folder or an index, by content.
+
+    Args:
+        path: what to open.
+        root: where the weights lie in a nested torch file: ``auto``, ``none`` or a dotted path.
+
+    Raises:
+        FormatError: missing, damaged, or of no format that is read; says what it is instead.
+        RootError: the root is not there, or not unique.
+    """
+    if os.path.isdir(path):
+        from .sharded import companions, find_in_folder, not_taken
+
+        inner = open_source(find_in_folder(path), root)
+        inner.path = path
+        if not inner.companions:
+            inner.companions = companions(path)
+        others = not_taken(path, inner.files)
+        if others:
+            taken = ", ".join(os.path.basename(file) for file in inner.files[:1])
+            inner.notes = (*inner.notes, f"{taken} was taken; the folder also holds {quote_list(others)}")
+        return inner
+    if path.lower().endswith(".index.json"):
+        from .sharded import ShardedSource
+
+        _only_auto(path, root, "a sharded checkpoint")
+        return ShardedSource(path, lambda shard: open_source(shard, root))
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        head = read_exactly(file.fileno(), 0, min(HEAD, size), path)
+    kind = recognise(head, size)
+    suffix = os.path.splitext(path)[1].lower()
+    promised = {".safetensors": "safetensors", ".json": "JSON"}.get(suffix)
+    if promised == "safetensors" and kind != "safetensors" and not _may_be_broken_safetensors(kind):
+        raise FormatError(f"{path}: is named .safetensors and is {described(kind, head)}", file=path)
+    if promised == "JSON" and kind != "JSON":
+        raise FormatError(f"{path}: is named .json and is {described(kind, head)}", file=path)
+    if kind == "safetensors" or promised == "safetensors":
+        from .safetensors import SafetensorsSource
+
+        _only_auto(path, root, "a safetensors file")
+        source: Source = SafetensorsSource(path)
+    elif kind == "JSON":
+        from .signature_file import SignatureSource
+
+        source = SignatureSource(path)
+    elif kind == "a zip archive":
+        from .torch_zip import open_torch_zip
+
+        source = open_torch_zip(path, root)
+    elif kind == "a torch legacy file":
+        from .torch_legacy import open_torch_legacy
+
+        source = open_torch_legacy(path, root)
+    else:
+        raise FormatError(f"{path}: is {described(kind, head)}", file=path)
+    expected = "safetensors" if suffix == ".safetensors" else "torch" if suffix in TORCH_SUFFIXES else None
+    if expected is not None and not source.format.startswith(expected):
+        source.notes = (*source.notes, f"the name ends in {suffix}, the content is {source.format}")
+    return source
+
+
+def _only_auto(path: str, root: str, what: str) -> None:
+    if root not in ("auto", "none", NO_ROOT):
+        raise RootError(
+            f"{path}: the root {root!r} was asked for, and {what} has none but its top level", file=path
+        )
+
+
+def _may_be_broken_safetensors(kind: str) -> bool:
+    """Whether the safetensors reader gives the better error."""
+    return kind == "of no format that ckptkit knows"
+
+
+def writer_for(target: str) -> Callable[[WriteRequest], Written]:
+    """The writer for a target, by its suffix; none, or a trailing slash, means a folder.
+
+    Raises:
+        UsageError: a suffix that stands for no format.
+    """
+    from .safetensors_write import write_safetensors
+    from .sharded_write import write_sharded
+    from .signature_write import write_signature
+
+    if target.endswith(("/", os.sep)):
+        return write_sharded
+    suffix = os.path.splitext(target)[1].lower()
+    if not suffix:
+        return write_sharded
+    if suffix == ".safetensors":
+        return write_safetensors
+    if suffix in TORCH_SUFFIXES:
+        from .torch_write import write_torch_zip
+
+        return write_torch_zip
+    if suffix == ".json" and not target.lower().endswith(".index.json"):
+        return write_signature
+    if os.path.isdir(target):  # model-v1.5 has no suffix, only a name with a dot
+        return write_sharded
+    raise UsageError(
+        f"{target}: the suffix {suffix!r} stands for no format; known are .safetensors, {', '.join(TORCH_SUFFIXES)} "
+        "(torch), .json (signature), and a folder without a suffix (or with a trailing /)",
+        file=target,
+    )
