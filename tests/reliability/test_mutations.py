@@ -82,6 +82,15 @@ def test_fields_of_the_directory_that_other_readers_believe_are_refused(
         ckptkit.open(tmp_path / "a.pt")
 
 
+def test_a_zip64_locator_that_counts_no_disks_is_refused_as_torch_refuses_it(tmp_path: Path) -> None:
+    blob = valid("zip")
+    (tmp_path / "a.pt").write_bytes(changed(blob, blob.index(b"PK\6\7") + 16, 0))
+    with pytest.raises(RuntimeError, match="multidisk"):
+        torch.load(tmp_path / "a.pt")
+    with pytest.raises(ckptkit.FormatError, match="zip64 locator"):
+        ckptkit.open(tmp_path / "a.pt")
+
+
 def test_integers_that_require_gradients_are_refused_as_torch_refuses_them(tmp_path: Path) -> None:
     torch.save(
         {"n": torch.arange(3), "w": torch.ones(2)}, tmp_path / "a.pt", _use_new_zipfile_serialization=False

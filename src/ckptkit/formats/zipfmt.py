@@ -131,8 +131,8 @@ class Archive:
 
     def _end64(self, locator: bytes, limit: int) -> tuple[int, int, int, int, int]:
         _, disk, offset, disks = _LOCATOR.unpack(locator)
-        if disk or disks > 1 or offset + _END64.size > limit:
-            self.fail("the zip64 locator points nowhere")
+        if disk or disks != 1 or offset + _END64.size > limit:
+            self.fail("the zip64 locator points nowhere, or to one part of several")
         magic, extent, _, _, disk, first, here, count, length, start = _END64.unpack(
             self._pread(offset, _END64.size)
         )
