@@ -34,6 +34,9 @@ def ours(path: str) -> list[Any]:
 
     try:
         with ckptkit.open(path) as checkpoint:
+            if checkpoint.source.format == "signature":
+                known = checkpoint.signature.tensors.items()
+                return ["ok", {ascii(k): [v.dtype, list(v.shape)] for k, v in known}, None]
             return ["ok", {ascii(k): summary(v) for k, v in checkpoint.items()}, checkpoint.signature.root]
     except ckptkit.CkptkitError as error:
         return ["error", str(error)[:300]]
@@ -42,19 +45,35 @@ def ours(path: str) -> list[Any]:
 
 
 def reference(path: str) -> list[Any]:
-    """The same by torch or safetensors."""
+    """The same by torch, safetensors or json."""
     import torch
-    from safetensors import safe_open
 
     from .test_corpus import summary
 
     try:
+        if path.endswith(".json"):
+            document = json.loads(Path(path).read_bytes())
+            if "tensors" in document:
+                return ["ok", {ascii(v["key"]): [v["dtype"], v["shape"]] for v in document["tensors"]}]
+            shards = {
+                name: _safetensors(os.path.join(os.path.dirname(path), name))
+                for name in document["weight_map"].values()
+            }
+            return ["ok", {ascii(k): shards[name][ascii(k)] for k, name in document["weight_map"].items()}]
         if path.endswith(".safetensors"):
-            with safe_open(path, "pt") as file:
-                return ["ok", {ascii(k): summary(file.get_tensor(k)) for k in file.keys()}]  # noqa: SIM118
+            return ["ok", _safetensors(path)]
         return ["ok", _flat(torch.load(path, weights_only=True, map_location="cpu"), summary)]
     except BaseException as error:
         return ["error", f"{type(error).__name__}: {error}"[:300]]
+
+
+def _safetensors(path: str) -> dict[str, Any]:
+    from safetensors import safe_open
+
+    from .test_corpus import summary
+
+    with safe_open(path, "pt") as file:
+        return {ascii(k): summary(file.get_tensor(k)) for k in file.keys()}  # noqa: SIM118
 
 
 def _flat(tree: Any, summary: Callable[[Any], Any]) -> Any:
@@ -133,7 +152,7 @@ def fuzz(reader: str, first: int, count: int, seconds: float) -> dict[str, Any]:
                 if wrong is not None:
                     found.append([seeds[i], wrong])
             for path in paths:
-                os.unlink(path)
+                shutil.rmtree(os.path.dirname(path))
             seed = seeds[-1] + 1
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -13,7 +13,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-READERS = ("safetensors", "zip", "legacy", "pickle")
+from .folders import FILES, in_json
+
+READERS = ("safetensors", "zip", "legacy", "pickle", *FILES)
 
 
 def state() -> dict[str, object]:
@@ -157,9 +159,20 @@ def _in_the_pickle(blob: bytes, rng: random.Random) -> bytes:
 
 
 def write(folder: Path, reader: str, seed: int) -> Path:
-    """The mutated file of a seed."""
+    """The mutated checkpoint of a seed, in a folder of its own: what is to be opened."""
     rng = random.Random(f"{reader} {seed}")
     suffix = ".safetensors" if reader == "safetensors" else ".pt"
-    path = folder / f"{reader}-{seed}{suffix}"
-    path.write_bytes(mutate(reader, valid(reader), rng))
-    return path
+    files = FILES[reader]() if reader in FILES else {f"mutated{suffix}": valid(reader)}
+    name = rng.choice(list(files))
+    if reader not in FILES:
+        files[name] = mutate(reader, files[name], rng)
+    elif name.endswith(".json") and rng.random() < 0.8:
+        files[name] = in_json(files[name], rng)
+    else:
+        kind = "safetensors" if name.endswith(".safetensors") else "json"
+        files[name] = mutate(kind, files[name], rng)
+    own = folder / f"{reader}-{seed}"
+    own.mkdir()
+    for each, content in files.items():
+        (own / each).write_bytes(content)
+    return own / next(iter(files))
