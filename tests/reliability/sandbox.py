@@ -103,12 +103,14 @@ def child(action: str, path: str, folder: Path, out: int) -> None:
     before = resident()
     signal.setitimer(signal.ITIMER_REAL, DEADLINE)  # its default action ends the process
     broken: list[str] = []
+    imported: list[str] = []
 
     def audit(event: str, args: tuple[Any, ...]) -> None:
         if event.startswith(_FORBIDDEN):
             broken.append(f"{event} {str(args)[:200]}")
         elif event == "import" and args[0] not in sys.modules and args[0].split(".")[0] not in _OURS:
-            if args[0].split(".")[0] not in sys.stdlib_module_names:
+            imported.append(args[0].split(".")[0])
+            if imported[-1] not in sys.stdlib_module_names:
                 broken.append(f"import {args[0]}")
         elif (
             event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
@@ -119,7 +121,7 @@ def child(action: str, path: str, folder: Path, out: int) -> None:
     result = attempt(action, path)
     signal.setitimer(signal.ITIMER_REAL, 0)
     result["memory"] = max(0, peak() - before)
-    result["broken"] = broken
+    result["broken"], result["imported"] = broken, imported
     result["left"] = os.listdir(folder)
     os.write(out, json.dumps(result).encode())
     os._exit(0)
