@@ -54,11 +54,19 @@ def read(path: str) -> Any:
     return found
 
 
-def verify(path: str) -> Any:
-    """The whole file; only whether it is whole."""
+def keys(path: str) -> Any:
+    """How many keys there are; for files that are large on purpose."""
     import ckptkit
 
-    return ckptkit.verify(path).ok
+    return len(ckptkit.signature(path))
+
+
+def verify(path: str) -> Any:
+    """The whole file: whether it is whole, and whether it says that it holds no state_dict."""
+    import ckptkit
+
+    report = ckptkit.verify(path)
+    return {"ok": report.ok, "refused": any("the file is whole, but" in note for note in report.notes)}
 
 
 def config(path: str) -> Any:
@@ -72,7 +80,12 @@ def config(path: str) -> Any:
     return len(ckptkit.plan(signature, loaded).outputs)
 
 
-ACTIONS: dict[str, Callable[[str], Any]] = {"read": read, "verify": verify, "config": config}
+ACTIONS: dict[str, Callable[[str], Any]] = {
+    "read": read,
+    "keys": keys,
+    "verify": verify,
+    "config": config,
+}
 
 
 def attempt(action: str, path: str) -> dict[str, Any]:
@@ -101,7 +114,9 @@ def child(action: str, path: str, folder: Path, out: int) -> None:
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + HARD + (8 << 30), size + HARD + (8 << 30)))
     before = resident()
-    signal.setitimer(signal.ITIMER_REAL, DEADLINE)  # its default action ends the process
+    signal.setitimer(
+        signal.ITIMER_REAL, DEADLINE * (10 if action == "keys" else 1)
+    )  # its default action ends the process
     broken: list[str] = []
     imported: list[str] = []
 
