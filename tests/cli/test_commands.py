@@ -244,21 +244,6 @@ def test_an_interrupted_write_leaves_nothing_behind(tmp_path: Path, number: int,
     assert (process.returncode == 0) == ("b.safetensors" in os.listdir(tmp_path))
 
 
-def test_a_closed_stdout_changes_nothing_about_the_output(shell: Shell) -> None:
-    with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "ckptkit", "convert", "run.pt", "out.safetensors"],
-            cwd=shell.folder,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    assert "Traceback" not in done.stderr
-    assert done.returncode == 2
-    with ckptkit.open(shell.folder / "out.safetensors") as back:
-        assert len(back) == len(state())
-
-
 def test_in_place_refuses_what_it_cannot_rewrite_and_says_when_the_format_changes(shell: Shell) -> None:
     source = (shell.folder / "model.safetensors").read_bytes()
     (shell.folder / "odd.bin").write_bytes(source)

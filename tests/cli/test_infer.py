@@ -57,3 +57,21 @@ def test_inferring_needs_no_torch(shell: Shell) -> None:
     assert ran.code == 0
     assert "ckptkit.inference" in ran.err
     assert "| torch\n" not in ran.err
+
+
+def test_rules_never_replace_a_file_unasked_and_an_input_never(shell: Shell) -> None:
+    prepare(shell)
+    before = {name: (shell.folder / name).read_bytes() for name in ("old.json", "new.json")}
+    (shell.folder / "recipe.yaml").write_text("rules: []  # mine\n")
+    ran = shell("infer", "old.json", "new.json", "-o", "recipe.yaml")
+    assert (ran.code, ran.out) == (2, "")
+    assert "recipe.yaml: exists already" in ran.err
+    assert (shell.folder / "recipe.yaml").read_text() == "rules: []  # mine\n"
+    (shell.folder / "link.json").symlink_to("old.json")
+    for name in ("old.json", "new.json", "link.json"):
+        ran = shell("infer", "old.json", "new.json", "-o", name, "--overwrite")
+        assert ran.code == 2
+        assert "which this command reads; choose another file to write" in ran.err
+    assert {name: (shell.folder / name).read_bytes() for name in before} == before
+    assert shell("infer", "old.json", "new.json", "-o", "recipe.yaml", "--overwrite").code == 0
+    assert "op: rename" in (shell.folder / "recipe.yaml").read_text()

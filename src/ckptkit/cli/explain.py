@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from .config_out import write_config
+from .guard import refuse_inputs
 from .output import print_json, print_note, print_text
 
 ABOUT = """\
@@ -21,12 +23,15 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "file", metavar="FILE", nargs="?", default="-", help="the text; standard input without, or with -"
     )
-    parser.add_argument("-o", "--output", metavar="CONFIG", help="write the fix as a load config (YAML)")
+    parser.add_argument(
+        "-o", "--output", metavar="CONFIG", help="write the fix as a load config: .yaml or .json"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing CONFIG")
 
 
 def run(arguments: Namespace) -> int:
     """Carry the command out; 1 when nothing was found."""
+    refuse_inputs(arguments.output, arguments, "file")
     from ..explanation import explain
 
     explanation = explain(_text(arguments.file))
@@ -56,8 +61,6 @@ def _save(findings: Any, path: str, overwrite: bool) -> None:
     """The fixes that hold together, as one LoadConfig."""
     from ..config.load import LoadConfig
     from ..explanation.composing import composed
-    from ..files.atomic import AtomicFile
-    from ..files.copy import write_all
 
     used, fix = composed(findings)
     if fix is None:
@@ -65,6 +68,5 @@ def _save(findings: Any, path: str, overwrite: bool) -> None:
         raise UsageError(f"there is no config that repairs this: {findings[0].title}; {advice}".rstrip("; "))
     description = "; ".join(finding.title for finding in used)
     config = LoadConfig.parse({"description": description, **fix.load, "rules": list(fix.remap)})
-    with AtomicFile(path, overwrite=overwrite, fsync=True) as file:
-        write_all(file.fd, config.to_yaml().encode(), 0)
+    write_config(path, config, overwrite=overwrite)
     print_note(f"wrote {Path(path)}; next: python -m ckptkit remap CHECKPOINT FIXED --config {path}")

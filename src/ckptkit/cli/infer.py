@@ -6,6 +6,8 @@ from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from ..errors import UsageError
+from .config_out import write_config
+from .guard import refuse_inputs
 from .html import add_html, write_html
 from .output import print_json, print_note, print_text
 
@@ -29,6 +31,7 @@ def configure(parser: ArgumentParser) -> None:
         "--root", metavar="PATH", help="where the weights lie in SRC: auto, none, a dotted path"
     )
     parser.add_argument("-o", "--output", metavar="FILE", help="write the rules as a config: .yaml or .json")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
     parser.add_argument(
         "--values", action="store_true", help="compare data where names and shapes do not decide"
     )
@@ -47,6 +50,7 @@ def run(arguments: Namespace) -> int:
         )
     if arguments.values and arguments.model is not None:
         raise UsageError("--values compares data with data; a model that is only built has none")
+    refuse_inputs(arguments.output, arguments, "source", "target", "like")
     from ..checkpoint import open as open_checkpoint
     from ..inference.inferring import infer
 
@@ -57,7 +61,7 @@ def run(arguments: Namespace) -> int:
         else:
             found = infer(checkpoint.signature, _target(arguments), drop_unused=arguments.drop_unused)
     if arguments.output is not None:
-        _write(arguments.output, found.config)
+        write_config(arguments.output, found.config, overwrite=arguments.overwrite)
         print_note(f"wrote {arguments.output}")
     write_html(arguments, f"infer {arguments.source}", lambda: str(found))
     if arguments.json:
@@ -75,18 +79,3 @@ def _target(arguments: Namespace) -> Any:
 
         return signature(build_model(arguments.model))
     return signature(arguments.target if arguments.target is not None else arguments.like)
-
-
-def _write(path: str, config: Any) -> None:
-    import json
-
-    from ..errors import WriteError
-
-    text = json.dumps(config.to_dict(), indent=2) + "\n" if path.endswith(".json") else config.to_yaml()
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise WriteError(
-            f"{path}: cannot be written: {error.strerror}; choose another place", file=path
-        ) from None

@@ -21,6 +21,7 @@ from ..plans import Plan, make_plan
 from ..render import plan_view as view
 from ..sizes import parse_size
 from .deadline import regex_deadline
+from .guard import refuse_inputs
 from .html import write_html
 from .output import OutputFailed, print_json, print_note, progress, show
 
@@ -57,9 +58,11 @@ def carry_out(arguments: Namespace, config: RemapConfig | Plan) -> int:
     """
     if arguments.like is not None and arguments.model is not None:
         raise UsageError("--like and --model both say what the result must fit; give one of them")
+    keep = getattr(arguments, "save_plan", None)
+    refuse_inputs(arguments.target, arguments, "like", "config", "plan")
+    refuse_inputs(keep, arguments, "source", "target", "like", "config", "plan")
     options = _options(arguments)
     root = config.root if isinstance(config, RemapConfig) else arguments.root or config.source.root or "auto"
-    keep = getattr(arguments, "save_plan", None)
     with open_checkpoint(arguments.source, root) as checkpoint:
         if isinstance(config, Plan):
             plan = config

@@ -1,0 +1,29 @@
+"""``-o FILE`` of the commands that find rules: the config as a file, which is never half and never in place of another."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..config.base import Config
+
+
+def write_config(path: str, config: Config, *, overwrite: bool) -> None:
+    """Write a config: JSON where the name ends in ``.json``, YAML otherwise.
+
+    Args:
+        path: the file.
+        config: what to write.
+        overwrite: whether a file that is there may be replaced.
+
+    Raises:
+        WriteError: the file exists and may not be replaced, or the system refuses.
+    """
+    from ..files.atomic import AtomicFile
+    from ..files.copy import write_all
+
+    as_json = path.lower().endswith(".json")
+    text = json.dumps(config.to_dict(), indent=2) + "\n" if as_json else config.to_yaml()
+    with AtomicFile(path, overwrite=overwrite, fsync=True) as file:
+        write_all(file.fd, text.encode(), 0)
