@@ -6,6 +6,8 @@ import errno
 import io
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ..errors import FormatError
 from .positions import pread
@@ -51,6 +53,37 @@ def open_fd(path: str) -> int:
 def stamp(status: os.stat_result) -> tuple[int, ...]:
     """What tells whether a path still leads to the file that was opened, with the bytes it had."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@contextmanager
+def undisturbed(path: str) -> Iterator[None]:
+    """Around reading several files that belong together; `path` is the one that is written with all of them.
+
+    Raises:
+        FormatError: it was replaced meanwhile, so that the files may be of two generations; whatever else was found
+            wrong is no news then.
+    """
+    before = _stamp_at(path)
+    try:
+        yield
+    except FormatError:
+        _same_generation(path, before)
+        raise
+    _same_generation(path, before)
+
+
+def _same_generation(path: str, before: tuple[int, ...] | None) -> None:
+    if before is not None and _stamp_at(path) != before:
+        raise FormatError(
+            f"{path}: it changed while it was opened: another process replaced it; open it again", file=path
+        ) from None
+
+
+def _stamp_at(path: str) -> tuple[int, ...] | None:
+    try:
+        return stamp(os.stat(path))
+    except (OSError, ValueError):
+        return None
 
 
 def check_stamp(fd: int, path: str, expected: tuple[int, ...] | None) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import FormatError
 from ..files.atomic import is_temporary
 from ..files.atomic_dir import is_weight_file
-from ..files.regular import open_regular, read_exactly
+from ..files.regular import open_regular, read_exactly, undisturbed
 from ..signatures import Signature
 from ..text import quote_list
 from .base import Buffer, Source, Storage, View
@@ -43,7 +43,28 @@ class ShardedSource(Source):
     """
 
     def __init__(self, index: str, opener: Opener) -> None:
-        weight_map, metadata = read_index(index)
+        self.path = index
+        self.shards: dict[str, Source] = {}
+        try:
+            with undisturbed(index):
+                weight_map, metadata = read_index(index)
+                self._open(index, weight_map, opener)
+                self._home = _homes(index, weight_map, self.shards)
+        except BaseException:
+            self.close()
+            raise
+        kinds = dict.fromkeys(shard.format for shard in self.shards.values())
+        self.format = f"sharded {' and '.join(kinds) or 'safetensors'}"
+        self.files = (index, *(path for shard in self.shards.values() for path in shard.files))
+        self.companions = companions(os.path.dirname(index))
+        self.signature = Signature(
+            {key: self.shards[name].signature[key] for key, name in self._home.items()},
+            tuple(group for shard in self.shards.values() for group in shard.signature.tied),
+            _metadata(metadata, self.shards.values()),
+        )
+        self.notes = tuple(f"{name}: {note}" for name, shard in self.shards.items() for note in shard.notes)
+
+    def _open(self, index: str, weight_map: dict[str, str], opener: Opener) -> None:
         folder = os.path.dirname(index)
         names = list(dict.fromkeys(weight_map.values()))
         missing = [name for name in names if not os.path.exists(os.path.join(folder, name))]
@@ -52,28 +73,11 @@ class ShardedSource(Source):
                 f"{index}: {len(missing)} of {len(names)} shards are missing: {quote_list(missing)}; fetch them again",
                 file=index,
             )
-        self.path = index
-        self.shards: dict[str, Source] = {}
-        try:
-            for name in names:
-                path = os.path.join(folder, name)
-                if os.path.isdir(path):
-                    raise FormatError(f"{index}: the shard {name!r} is a directory", file=index)
-                self.shards[name] = opener(path)
-            self._home = _homes(index, weight_map, self.shards)
-        except BaseException:
-            self.close()
-            raise
-        kinds = dict.fromkeys(shard.format for shard in self.shards.values())
-        self.format = f"sharded {' and '.join(kinds) or 'safetensors'}"
-        self.files = (index, *(path for shard in self.shards.values() for path in shard.files))
-        self.companions = companions(folder)
-        self.signature = Signature(
-            {key: self.shards[name].signature[key] for key, name in self._home.items()},
-            tuple(group for shard in self.shards.values() for group in shard.signature.tied),
-            _metadata(metadata, self.shards.values()),
-        )
-        self.notes = tuple(f"{name}: {note}" for name, shard in self.shards.items() for note in shard.notes)
+        for name in names:
+            path = os.path.join(folder, name)
+            if os.path.isdir(path):
+                raise FormatError(f"{index}: the shard {name!r} is a directory", file=index)
+            self.shards[name] = opener(path)
 
     @property
     def layout(self) -> tuple[tuple[str, tuple[str, ...]], ...]:

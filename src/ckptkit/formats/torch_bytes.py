@@ -69,7 +69,7 @@ class Bytes(ABC):
         now = (status.st_size, status.st_mtime_ns)
         if now != self._state:
             raise FormatError(
-                f"{self.path}: it was changed while it was open ({self._state[0]} bytes then, {now[0]} now); "
+                f"{self.path}: it changed while it was open ({self._state[0]} bytes then, {now[0]} now); "
                 "open it again",
                 file=self.path,
             )

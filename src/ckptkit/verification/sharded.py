@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 from ..errors import FormatError
+from ..files.regular import undisturbed
 from ..formats.base import Progress
 from ..formats.sharded import disagreements, read_index
 from .one_file import Looked, look
@@ -24,6 +26,14 @@ def look_at_shards(index: str, root: str, progress: Progress) -> tuple[Looked, t
         What was seen, and the names of the shards.
     """
     looked = Looked(files=1, nbytes=os.path.getsize(index))
+    try:
+        with undisturbed(index):
+            return _look(index, root, progress, looked)
+    except FormatError as error:
+        return replace(looked, problems=[Damage(index, error.message)]), ()
+
+
+def _look(index: str, root: str, progress: Progress, looked: Looked) -> tuple[Looked, tuple[str, ...]]:
     try:
         weight_map, metadata = read_index(index)
     except FormatError as error:
