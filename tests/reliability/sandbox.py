@@ -15,8 +15,11 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from .others import by_huggingface_hub, by_safetensors, by_torch
 
 DEADLINE = 5  # seconds: G5
 MOST = 200 << 20  # bytes beyond the process after its imports: G6
@@ -85,6 +88,9 @@ ACTIONS: dict[str, Callable[[str], Any]] = {
     "keys": keys,
     "verify": verify,
     "config": config,
+    "torch": by_torch,
+    "safetensors": by_safetensors,
+    "huggingface_hub": by_huggingface_hub,
 }
 
 
@@ -190,6 +196,9 @@ def main() -> None:
 
     ckptkit.RemapConfig(rules=[])
     import yaml  # noqa: F401
+
+    with suppress(ImportError):
+        import huggingface_hub.serialization  # noqa: F401
 
     for number, (action, path) in enumerate(json.load(sys.stdin)):
         result = run(action, path, folder / str(number))
