@@ -264,6 +264,11 @@ def _check_in_place(source: Source, target: str) -> None:
             f"{target}: an index cannot be rewritten without its shards; give the folder that holds them",
             file=target,
         )
+    if source.format == "torch distributed":
+        raise UsageError(
+            f"{target}: a distributed checkpoint is read and not written; give DST, a file or another folder",
+            file=target,
+        )
     if os.path.isfile(target) and not os.path.splitext(target)[1]:
         raise UsageError(
             f"{target}: has no suffix to say in which format to rewrite it; rename it ({source.format}), or give DST",

@@ -236,6 +236,40 @@ def along(model: nn.Module, folder: Path) -> dict[str, Any]:
     return {"same": equals(model, plain), "kinds": sorted(kinds), "failed": failed}
 
 
+def saved(folder: Path) -> dict[str, Any]:
+    """torch.distributed.checkpoint of tensors that are shared out in every way, and of an FSDP2 model in training."""
+    import torch.distributed.checkpoint as dcp
+
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("outer", "inner"))
+    values = numbered()
+    state: dict[str, Any] = {"tensors": {}, "step": 7}
+    for name, value in values.items():
+        for number, placements in enumerate(product([Replicate(), Shard(0), Shard(1)], repeat=2)):
+            fitting = [p if p.is_replicate() or p.dim < value.dim() else Replicate() for p in placements]
+            state["tensors"][f"{name}.{number}"] = distribute_tensor(value, mesh, fitting)
+    model = fully_shard(Net(), mesh=mesh)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.arange(8)).square().sum().backward()
+    optimizer.step()
+    state |= {"net": model.state_dict(), "optimizer": optimizer.state_dict()}
+    dcp.save(state, checkpoint_id=folder / "saved")
+    truth = whole(model)
+    if dist.get_rank() == 0:
+        torch.save(truth, folder / "truth.pt")
+    return {}
+
+
+def numbered() -> dict[str, torch.Tensor]:
+    """Tensors of every rank, whose sizes four ranks do not share evenly."""
+    return {
+        "one": torch.arange(5.0),
+        "two": torch.arange(7 * 6).reshape(7, 6),
+        "three": torch.arange(2 * 3 * 5, dtype=torch.float16).reshape(2, 3, 5),
+        "transposed": torch.arange(6.0 * 3).reshape(3, 6).t(),
+        "none": torch.zeros(0, 3),
+    }
+
+
 def equals(model: nn.Module, plain: nn.Module) -> bool:
     got = whole(model)
     return all(torch.equal(got[key], value) for key, value in plain.state_dict().items())
@@ -292,7 +326,7 @@ TWO: tuple[Case, ...] = (
     one_has_no_file,
     one_refuses_the_data,
 )
-FOUR: tuple[Case, ...] = (grids, hybrid, tensor_parallel)
+FOUR: tuple[Case, ...] = (grids, hybrid, tensor_parallel, saved)
 
 
 def main() -> None:

@@ -14,7 +14,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from distributed.ranks import WIDE, Net
+import ckptkit
+from distributed.ranks import WIDE, Net, numbered
 
 TESTS = Path(__file__).parent.parent
 DEADLINE = 150  # seconds; ranks that wait for each other for ever must end
@@ -63,8 +64,13 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Results:
 
 
 @pytest.fixture(scope="module")
-def four(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    return run(4, tmp_path_factory.mktemp("four"))
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("four")
+
+
+@pytest.fixture(scope="module")
+def four(place: Path) -> Results:
+    return run(4, place)
 
 
 def test_a_sharded_model_gets_what_the_unsharded_one_gets(two: Results) -> None:
@@ -137,3 +143,21 @@ def test_a_rank_takes_its_shard_and_one_tensor_of_memory(two: Results) -> None:
         assert memory["right"]
         assert memory["shard"] == 6 * tensor // 2
         assert memory["shard"] <= memory["taken"] <= memory["shard"] + tensor + (20 << 20)
+
+
+def test_what_four_ranks_saved_is_one_checkpoint(four: Results, place: Path) -> None:
+    with ckptkit.open(place / "saved", root="tensors") as checkpoint:
+        assert len(checkpoint) == 9 * len(numbered())
+        for key, tensor in checkpoint.items():
+            expected = numbered()[key.partition(".")[0]]
+            assert tensor.dtype == expected.dtype and torch.equal(tensor, expected), key
+    truth = torch.load(place / "truth.pt")
+    with ckptkit.open(place / "saved", root="net") as checkpoint:
+        assert checkpoint.keys() == truth.keys()
+        assert all(torch.equal(tensor, truth[key]) for key, tensor in checkpoint.items())
+        assert set(checkpoint.source.surroundings) == {"tensors", "step", "optimizer"}
+    plain = Net()
+    assert ckptkit.load(plain, place / "saved", {"root": "net"}).ok
+    assert all(torch.equal(value, truth[key]) for key, value in plain.state_dict().items())
+    report = ckptkit.verify(place / "saved", root="net", finite=True)
+    assert report.ok and report.files == 5

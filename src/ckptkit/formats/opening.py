@@ -15,7 +15,7 @@ TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 
 
 def open_source(path: str, root: str = "auto") -> Source:
-    """Open a checkpoint file, a sharded folder or an index, by content.
+    """Open a checkpoint file, a sharded or distributed folder or an index, by content.
 
     Args:
         path: what to open.
@@ -42,12 +42,21 @@ def open_source(path: str, root: str = "auto") -> Source:
 
         _only_auto(path, root, "a sharded checkpoint")
         return ShardedSource(path, lambda shard: open_source(shard, root))
+    if os.path.basename(path) == ".metadata":
+        from .dcp.source import open_dcp
+
+        return open_dcp(path, root)
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         head = read_exactly(file.fileno(), 0, min(HEAD, size), path)
     kind = recognise(head, size)
     suffix = os.path.splitext(path)[1].lower()
     promised = {".safetensors": "safetensors", ".json": "JSON"}.get(suffix)
+    if suffix == ".distcp":
+        raise FormatError(
+            f"{path}: is one part of a distributed checkpoint; open its folder, {os.path.dirname(path) or '.'}",
+            file=path,
+        )
     if promised == "safetensors" and kind != "safetensors" and not _may_be_broken_safetensors(kind):
         raise FormatError(f"{path}: is named .safetensors and is {described(kind, head)}", file=path)
     if promised == "JSON" and kind != "JSON":

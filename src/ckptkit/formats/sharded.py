@@ -292,6 +292,7 @@ def find_in_folder(folder: str) -> str:
         [n for n in names if n.endswith(".index.json")],
         [n for n in names if n == "pytorch_model.bin"],
         [n for n in names if n.lower().endswith(_WEIGHTS) and not is_temporary(n)],
+        [n for n in names if n == ".metadata"],
     ):
         if len(pick) == 1:
             return os.path.join(folder, pick[0])
@@ -300,6 +301,12 @@ def find_in_folder(folder: str) -> str:
                 f"{folder}: the folder holds {len(pick)} checkpoints ({quote_list(pick)}) and no index; name one of them",
                 file=folder,
             )
+    if any(name.endswith(".distcp") for name in names):
+        raise FormatError(
+            f"{folder}: the folder holds parts of a distributed checkpoint and no .metadata, which is written last: the "
+            "save was interrupted; take an earlier one",
+            file=folder,
+        )
     raise FormatError(
         f"{folder}: the folder holds no checkpoint (looked for *.index.json, {', '.join('*' + s for s in _WEIGHTS)})",
         file=folder,
@@ -331,9 +338,14 @@ def companions(folder: str) -> tuple[str, ...]:
     for entry in sorted(os.scandir(folder or "."), key=lambda e: e.name):
         if entry.is_dir() and not entry.name.startswith("."):
             found.append(os.path.join(folder, entry.name, ""))
-        elif entry.is_file() and not is_weight_file(entry.name) and not is_temporary(entry.name):
+        elif entry.is_file() and not _belongs(entry.name):
             found.append(os.path.join(folder, entry.name))
     return tuple(found)
+
+
+def _belongs(name: str) -> bool:
+    """Whether a file is part of a checkpoint, or of one that was never finished."""
+    return is_weight_file(name) or is_temporary(name) or name == ".metadata" or name.endswith(".distcp")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ..errors import FormatError
 from ..files.regular import open_fd, stamp
@@ -65,6 +65,24 @@ def open_torch_zip(path: str, root: str) -> Source:
 
 def _open(path: str, fd: int, root: str) -> Source:
     archive = Archive(path, fd)
+    tree, storages, swapped = describe(archive, StorageIds())
+    return TorchSource(path, "torch zip", tree, storages, ZipBytes(path, fd, swapped, archive), root)
+
+
+def describe(archive: Archive, ids: StorageIds) -> tuple[Any, dict[str, Storage], dict[str, int]]:
+    """What an archive holds.
+
+    Args:
+        archive: opened.
+        ids: fresh; it collects the storages.
+
+    Returns:
+        The tree of ``data.pkl``, the storages by key, and the element width of those that are big-endian.
+
+    Raises:
+        FormatError: it is damaged, or no torch file.
+    """
+    path = archive.path
     _check_kind(archive)
     big = _byteorder(archive) == "big"
     for name, small in archive.entries.items():
@@ -73,8 +91,7 @@ def _open(path: str, fd: int, root: str) -> Source:
             archive.read(name, SMALL)
     entry = archive.entries["data.pkl"]
     pickle = archive.read("data.pkl", MAX_PICKLE if entry.method == STORED else MAX_INFLATED_PICKLE)
-    ids = StorageIds()
-    start = entry.offset if entry.method == STORED else None
+    start = archive.base + entry.offset if entry.method == STORED else None
     tree = load_pickle(pickle, file=path, what="data.pkl", persistent=ids, start=start)
     storages: dict[str, Storage] = {}
     swapped: dict[str, int] = {}
@@ -85,7 +102,7 @@ def _open(path: str, fd: int, root: str) -> Source:
         storage = _storage(archive, node, width == 1)
         if storage is not None:
             storages[key] = storage
-    return TorchSource(path, "torch zip", tree, storages, ZipBytes(path, fd, swapped, archive), root)
+    return tree, storages, swapped
 
 
 def _check_kind(archive: Archive) -> None:
@@ -145,6 +162,10 @@ def _storage(archive: Archive, node: StorageNode, plain: bool) -> Storage | None
         archive.check_bound(entry)
     elif plain:
         region = Region(
-            archive.path, entry.offset, entry.usize, entry.crc or None, stamp(os.fstat(archive.fd))
+            archive.path,
+            archive.base + entry.offset,
+            entry.usize,
+            entry.crc or None,
+            stamp(os.fstat(archive.fd)),
         )
     return Storage(node.key, entry.usize, region)

@@ -71,15 +71,17 @@ class Archive:
     Args:
         path: for messages.
         fd: open for reading; it stays the caller's.
+        base, size: the part of the file that is the archive; all of it without. Offsets of entries count from `base`.
 
     Raises:
         FormatError: the file breaks one of the laws above; the text says which.
     """
 
-    def __init__(self, path: str, fd: int) -> None:
+    def __init__(self, path: str, fd: int, base: int = 0, size: int | None = None) -> None:
         self.path = path
         self.fd = fd
-        self.size = os.fstat(fd).st_size
+        self.base = base
+        self.size = os.fstat(fd).st_size if size is None else size
         start, length, count = self._find_directory()
         raw = list(self._directory(start, length, count))
         self.top, names = self._names(raw)
@@ -87,10 +89,15 @@ class Archive:
 
     def fail(self, reason: str, offset: int | None = None) -> NoReturn:
         """Refuse the file."""
-        raise FormatError(f"{self.path}: not a sound zip archive: {reason}", file=self.path, offset=offset)
+        raise FormatError(
+            f"{self.path}: not a sound zip archive: {reason}", file=self.path, offset=self._place(offset)
+        )
+
+    def _place(self, offset: int | None) -> int | None:
+        return None if offset is None else self.base + offset
 
     def _pread(self, offset: int, length: int) -> bytes:
-        return read_exactly(self.fd, offset, length, self.path)
+        return read_exactly(self.fd, self.base + offset, length, self.path)
 
     def _find_directory(self) -> tuple[int, int, int]:
         """Offset and length of the central directory, and its number of entries."""
@@ -228,7 +235,7 @@ class Archive:
                     f"entry {ascii(label)[:80]} begins at {entry.header}, inside or behind the directory",
                     entry.header,
                 )
-            head = pread(self.fd, _LOCAL.size + len(entry.name), entry.header)
+            head = pread(self.fd, _LOCAL.size + len(entry.name), self.base + entry.header)
             if len(head) < _LOCAL.size:
                 self.fail(f"entry {ascii(label)[:80]} is cut", entry.header)
             magic, _, flags, method, _, _, crc, csize, usize, n, x = _LOCAL.unpack_from(head)
@@ -316,7 +323,7 @@ class Archive:
             f"{self.path}: entry {ascii(name)[:80]} is damaged: its bytes have CRC {found:08x}, "
             f"the archive declares {declared:08x}; get a fresh copy of the file",
             file=self.path,
-            offset=self.entries[name].offset,
+            offset=self._place(self.entries[name].offset),
         )
 
     def read(self, name: str, limit: int) -> bytes:

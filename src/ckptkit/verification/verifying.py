@@ -9,8 +9,10 @@ from ..content import state_hash
 from ..errors import UsageError
 from ..files.regular import open_fd
 from ..formats.base import Progress, no_progress
+from ..formats.dcp.metadata import NAME as METADATA
 from ..formats.sharded import find_in_folder
 from .beside import beside
+from .distributed import look_at_parts
 from .finite import not_finite
 from .one_file import look
 from .report import Verification
@@ -56,6 +58,9 @@ def verify(
         os.close(open_fd(file))
         looked, shards = look_at_shards(file, root, progress)
         taken += shards
+    elif os.path.basename(file) == METADATA:
+        os.close(open_fd(file))
+        looked = look_at_parts(file, root, progress)
     else:
         looked = look(file, root, progress)
     notes = list(looked.notes)

@@ -1,0 +1,221 @@
+"""``.metadata`` of a DCP folder: which part of which tensor lies where.
+
+It is a pickle of the classes in ``torch/distributed/checkpoint/metadata.py`` (Metadata, TensorStorageMetadata,
+ChunkStorageMetadata, MetadataIndex) and ``filesystem.py`` (_StorageInfo). torch unpickles it; here it is described by
+the restricted reader, and the classes are known by their names only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from ...errors import FormatError
+from ..pickled import DtypeNode, LayoutNode, Opaque
+from ..pickled.allowed import ODD_ITEMSIZE
+from ..torch_views import ITEMSIZE, MAX_NUMEL, readable
+from .tiles import untiled
+
+NAME = ".metadata"
+PART = ".distcp"
+MAX_DEPTH = 90  # of the dictionaries that are built again
+_MODULES = "torch.distributed."
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Bytes of a part file: its plain name, the first byte, how many."""
+
+    file: str
+    start: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A block of a tensor.
+
+    Args:
+        offsets: its first element in the tensor, per dimension.
+        sizes: its shape.
+        place: where it lies, as a small torch file of its own.
+    """
+
+    offsets: tuple[int, ...]
+    sizes: tuple[int, ...]
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """A tensor, and the pieces that tile it exactly; pieces without elements are left out."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    requires_grad: bool
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a folder holds.
+
+    Args:
+        entries: by flat name, in the order of the save: tensors, and places of pickled values.
+        paths: flat name to its keys in the nested dictionaries that were saved.
+    """
+
+    entries: dict[str, StoredTensor | Place]
+    paths: dict[str, tuple[Any, ...]]
+
+
+class Reader:
+    """Checks the description of a folder.
+
+    Args:
+        path: the ``.metadata`` file, for messages.
+        tree: what its pickle describes.
+    """
+
+    def __init__(self, path: str, tree: Any) -> None:
+        self.path = path
+        self.tree = tree
+
+    def read(self) -> Stored:
+        """The entries.
+
+        Raises:
+            FormatError: it is no such description, or contradicts itself.
+        """
+        fields = self._fields(self.tree, "Metadata")
+        places = self._places(fields.get("storage_data"))
+        described = fields.get("state_dict_metadata")
+        if type(described) is not dict:
+            self.fail("it lists no state_dict")
+        entries: dict[str, StoredTensor | Place] = {}
+        for name, entry in described.items():
+            if type(name) is not str:
+                self.fail("a name is no string")
+            own = places.pop(name, {})
+            if type(entry) is Opaque and entry.name == "BytesStorageMetadata":
+                if set(own) != {None}:
+                    self.fail(f"{readable(name)}: its value is stored {len(own)} times", name)
+                entries[name] = own[None]
+            else:
+                entries[name] = self._tensor(name, self._fields(entry, "TensorStorageMetadata"), own)
+        if places:
+            self.fail(f"data of {readable(next(iter(places)))} is stored, which is not in the state_dict")
+        return Stored(entries, self._paths(fields.get("planner_data"), entries))
+
+    def fail(self, reason: str, key: str | None = None) -> NoReturn:
+        """Refuse the folder."""
+        raise FormatError(
+            f"{self.path}: not a sound distributed checkpoint: {reason}", file=self.path, key=key
+        )
+
+    def _fields(self, node: Any, name: str) -> dict[str, Any]:
+        if type(node) is not Opaque or node.name != name or not node.module.startswith(_MODULES):
+            self.fail(f"a {name} was expected, and there is {_kind(node)}")
+        if type(node.state) is not dict:
+            self.fail(f"a {name} without fields")
+        return node.state
+
+    def _places(self, data: Any) -> dict[str, dict[tuple[int, ...] | None, Place]]:
+        """By name, then by the offsets of the piece; None for a value."""
+        if type(data) is not dict:
+            self.fail("it does not say where data lies")
+        places: dict[str, dict[tuple[int, ...] | None, Place]] = {}
+        for index, info in data.items():
+            where = self._fields(index, "MetadataIndex")
+            name, offset = where.get("fqn"), where.get("offset")
+            if type(name) is not str:
+                self.fail("a name is no string")
+            own = places.setdefault(name, {})
+            at = None if offset is None else self._sizes(offset, name)
+            if at in own:
+                self.fail(f"{readable(name)}: the piece at {list(at or ())} is stored twice", name)
+            own[at] = self._place(name, self._fields(info, "_StorageInfo"))
+        return places
+
+    def _place(self, name: str, fields: dict[str, Any]) -> Place:
+        file, start, length = (fields.get(each) for each in ("relative_path", "offset", "length"))
+        if (
+            type(file) is not str
+            or any(c in file for c in "/\\:\0")
+            or not file.endswith(PART)
+            or not file.isprintable()
+        ):
+            self.fail(
+                f"{readable(name)} lies in {ascii(file)[:120]}, which is no plain name of a {PART} file beside it",
+                name,
+            )
+        if type(start) is not int or type(length) is not int or start < 0 or length < 0:
+            self.fail(f"{readable(name)} lies at {ascii(start)[:40]}, {ascii(length)[:40]} bytes long", name)
+        if fields.get("transform_descriptors"):
+            self.fail(
+                f"{readable(name)} is stored compressed or transformed, which ckptkit does not read; save without "
+                "extensions",
+                name,
+            )
+        return Place(file, start, length)
+
+    def _tensor(
+        self, name: str, fields: dict[str, Any], own: dict[tuple[int, ...] | None, Place]
+    ) -> StoredTensor:
+        shape = self._sizes(fields.get("size"), name)
+        dtype, requires_grad = self._properties(name, fields.get("properties"))
+        chunks = fields.get("chunks")
+        if type(chunks) is not list:
+            self.fail(f"{readable(name)}: it has no list of pieces", name)
+        pieces = []
+        for chunk in chunks:
+            block = self._fields(chunk, "ChunkStorageMetadata")
+            offsets, sizes = self._sizes(block.get("offsets"), name), self._sizes(block.get("sizes"), name)
+            if not len(offsets) == len(sizes) == len(shape):
+                self.fail(
+                    f"{readable(name)}: a piece of {len(sizes)} dimensions in a shape of {len(shape)}", name
+                )
+            place = own.pop(offsets, None)
+            if 0 in sizes:
+                continue
+            if place is None:
+                self.fail(f"{readable(name)}: the piece at {list(offsets)} is not stored", name)
+            pieces.append(Piece(offsets, sizes, place))
+        for at, place in own.items():
+            if place.length and 0 not in shape:
+                self.fail(f"{readable(name)}: data is stored at {list(at or ())}, where no piece is", name)
+        reason = untiled(shape, [(piece.offsets, piece.sizes) for piece in pieces])
+        if reason is not None:
+            self.fail(f"{readable(name)}: {reason}", name)
+        return StoredTensor(name, shape, dtype, requires_grad, tuple(pieces))
+
+    def _properties(self, name: str, node: Any) -> tuple[str, bool]:
+        state = node.state if type(node) is Opaque and node.name == "TensorProperties" else None
+        if isinstance(state, dict):
+            state = tuple(state.get(field) for field in ("dtype", "layout", "requires_grad"))
+        if type(state) is not tuple or len(state) < 3 or type(state[0]) is not DtypeNode:
+            self.fail(f"{readable(name)}: its dtype is not given", name)
+        dtype, layout, requires_grad = state[:3]
+        if layout != LayoutNode("strided") or dtype.name not in ITEMSIZE or dtype.name in ODD_ITEMSIZE:
+            self.fail(f"{readable(name)}: {dtype.name} in the layout {_kind(layout)} is not held", name)
+        return dtype.name, requires_grad is True
+
+    def _sizes(self, value: Any, name: str) -> tuple[int, ...]:
+        if not isinstance(value, list | tuple) or any(
+            type(size) is not int or not 0 <= size < MAX_NUMEL for size in value
+        ):
+            self.fail(f"{readable(name)}: {ascii(value)[:80]} is no shape", name)
+        return tuple(value)
+
+    def _paths(self, data: Any, entries: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
+        paths: dict[str, tuple[Any, ...]] = {}
+        for name in entries:
+            path: Any = data.get(name) if type(data) is dict else None
+            plain = type(path) is tuple and all(type(step) in (str, int) for step in path)
+            paths[name] = path if plain and 0 < len(path) <= MAX_DEPTH else (name,)
+        return paths
+
+
+def _kind(node: Any) -> str:
+    return node.label if type(node) is Opaque else f"a {type(node).__name__.removesuffix('Node').lower()}"

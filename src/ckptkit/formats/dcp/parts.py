@@ -1,0 +1,217 @@
+"""The part files of a DCP folder as bytes: each piece is a small torch file inside one of them."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from typing import NoReturn
+
+from ...errors import FormatError
+from ...files.mapped import MappedFile
+from ..base import CHUNK, Storage
+from ..pickled import StorageIds, TensorNode
+from ..strides import row_major
+from ..torch_bytes import Bytes
+from ..torch_views import ITEMSIZE, prove, readable
+from ..torch_zip import describe
+from ..zipfmt import STORED, Archive
+from .metadata import Piece, Place, StoredTensor
+from .tiles import runs
+
+MAX_OPEN = 64  # hundreds of ranks write hundreds of files, and a process may open a thousand
+
+
+class PartFiles:
+    """The files of a folder, opened when they are needed, the last few kept open.
+
+    Args:
+        folder: where they lie.
+        places: what is to be read from them.
+
+    Attributes:
+        paths: of all of them.
+
+    Raises:
+        FormatError: one is missing, no regular file, or shorter than what is said to lie in it.
+    """
+
+    def __init__(self, folder: str, places: Iterable[Place]) -> None:
+        self.folder = folder
+        self._open: OrderedDict[str, MappedFile] = OrderedDict()
+        self._stamps: dict[str, tuple[int, ...]] = {}
+        ends: dict[str, int] = {}
+        for place in places:
+            ends[place.file] = max(ends.get(place.file, 0), place.start + place.length)
+        self.paths = tuple(os.path.join(folder, name) for name in ends)
+        for name, end in ends.items():
+            size = self.file(name).size
+            if end > size:
+                path = os.path.join(folder, name)
+                raise FormatError(
+                    f"{path}: it has {size} bytes, and {end} are in use: it is cut, or belongs to another save",
+                    file=path,
+                )
+
+    def file(self, name: str) -> MappedFile:
+        """A file, the same as the first time."""
+        file = self._open.get(name)
+        if file is None:
+            file = MappedFile(os.path.join(self.folder, name))
+            self._open[name] = file
+            if self._stamps.setdefault(name, file.stamp) != file.stamp:
+                raise FormatError(
+                    f"{file.path}: was replaced or changed since it was opened; open it again", file=file.path
+                )
+            while len(self._open) > MAX_OPEN:
+                self._open.popitem(last=False)[1].close()
+        self._open.move_to_end(name)
+        file.check_unchanged()
+        return file
+
+    def archive(self, place: Place) -> Archive:
+        """The torch file at a place.
+
+        Raises:
+            FormatError: there is none, or it is damaged.
+        """
+        file = self.file(place.file)
+        try:
+            return Archive(file.path, file.fd, place.start, place.length)
+        except FormatError as error:
+            error.offset = place.start if error.offset is None else error.offset
+            raise
+
+    def close(self) -> None:
+        """Let go of all files."""
+        for file in self._open.values():
+            file.close()
+        self._open.clear()
+
+
+class DcpBytes(Bytes):
+    """Storages of a DCP folder: one for each tensor, put together from its pieces, and those inside pickled values.
+
+    Args:
+        path: the ``.metadata`` file.
+        fd: of it, open.
+        files: the part files.
+    """
+
+    def __init__(self, path: str, fd: int, files: PartFiles) -> None:
+        super().__init__(path, fd, {})
+        self.files = files
+        self.tensors: dict[str, StoredTensor] = {}
+        self.loose: dict[str, tuple[Place, str]] = {}
+        self._begins: dict[Place, int] = {}
+        self._strided: tuple[Place, bytes] | None = None
+
+    def raw(self, key: str, start: int, stop: int) -> Iterator[bytes]:
+        loose = self.loose.get(key)
+        if loose is not None:
+            archive = self.files.archive(loose[0])
+            yield from archive.content(archive.entries[f"data/{loose[1]}"], start, stop)
+            return
+        tensor = self.tensors[key]
+        blocks = [(piece.offsets, piece.sizes) for piece in tensor.pieces]
+        held = bytearray()
+        for number, first, count in runs(tensor.shape, ITEMSIZE[tensor.dtype], blocks, start, stop):
+            for at in range(first, first + count, CHUNK):
+                held += self._bytes(tensor, tensor.pieces[number], at, min(CHUNK, first + count - at))
+                if len(held) >= CHUNK:
+                    yield bytes(held)
+                    held.clear()
+        if held:
+            yield bytes(held)
+
+    def check(self, tensor: StoredTensor, piece: Piece) -> None:
+        """Read all of a piece, once.
+
+        Raises:
+            FormatError: it is damaged, or not what the metadata says.
+        """
+        if piece.place not in self._begins:
+            self._begins[piece.place] = self._open_piece(tensor, piece)
+
+    def check_value(self, place: Place) -> None:
+        """Read all of a pickled value.
+
+        Raises:
+            FormatError: it is damaged.
+        """
+        archive = self.files.archive(place)
+        for entry in archive.entries.values():
+            for _ in archive.content(entry):
+                pass
+
+    def bad_crc(self, key: str, declared: int, found: int) -> NoReturn:
+        raise AssertionError("archives compare their own checksums")
+
+    def verify(self, storages: Iterable[Storage]) -> None:
+        """Every checksum is compared when a piece is first read."""
+
+    def close(self) -> None:
+        super().close()
+        self.files.close()
+
+    def _mapped(self) -> None:
+        return None
+
+    def _bytes(self, tensor: StoredTensor, piece: Piece, at: int, count: int) -> bytes:
+        """Bytes of the row-major block."""
+        self.check(tensor, piece)
+        begin = self._begins[piece.place]
+        if begin < 0:
+            return self._made_contiguous(tensor, piece)[at : at + count]
+        return self.files.file(piece.place.file).read(begin + at, count)
+
+    def _open_piece(self, tensor: StoredTensor, piece: Piece) -> int:
+        """Where the block begins in its file; -1 where its elements do not lie in row-major order."""
+        archive, node, storages = self._described(tensor, piece)
+        view = prove(node, storages, archive.path, tensor.name)
+        assert view is not None
+        entry = archive.entries[f"data/{view.storage.id}"]
+        for _ in archive.content(entry):
+            pass  # compares the checksum
+        assert view.storage.region is not None
+        return view.storage.region.offset + view.offset * ITEMSIZE[node.dtype] if view.contiguous else -1
+
+    def _described(
+        self, tensor: StoredTensor, piece: Piece
+    ) -> tuple[Archive, TensorNode, dict[str, Storage]]:
+        archive = self.files.archive(piece.place)
+        node, storages, swapped = describe(archive, StorageIds())
+        reason = None
+        if type(node) is not TensorNode or node.reason is not None or node.conj or node.neg:
+            reason = "holds no plain tensor"
+        elif (node.dtype, node.size) != (tensor.dtype, piece.sizes):
+            reason = (
+                f"is {node.dtype} {list(node.size)}, the metadata says {tensor.dtype} {list(piece.sizes)}"
+            )
+        elif swapped or any(entry.method != STORED for entry in archive.entries.values()):
+            reason = "is big-endian or compressed, which ckptkit does not read in a distributed checkpoint"
+        if reason is not None:
+            raise FormatError(
+                f"{archive.path}: the piece of {readable(tensor.name)} at byte {piece.place.start} {reason}",
+                file=archive.path,
+                key=tensor.name,
+                offset=piece.place.start,
+            )
+        return archive, node, storages
+
+    def _made_contiguous(self, tensor: StoredTensor, piece: Piece) -> bytes:
+        """The row-major bytes of a block that was saved with other strides; the last one is kept."""
+        if self._strided is None or self._strided[0] != piece.place:
+            import torch
+
+            archive, node, storages = self._described(tensor, piece)
+            view = prove(node, storages, archive.path, tensor.name)
+            assert view is not None
+            raw = bytearray(b"".join(archive.content(archive.entries[f"data/{view.storage.id}"])))
+            whole = torch.frombuffer(raw, dtype=torch.uint8).untyped_storage()
+            looked = torch.empty(0, dtype=getattr(torch, view.dtype)).set_(
+                whole, view.offset, view.shape, view.stride
+            )
+            flat = torch.empty_strided(view.shape, row_major(view.shape), dtype=looked.dtype).copy_(looked)
+            self._strided = (piece.place, bytes(flat.reshape(-1).view(torch.uint8).numpy().tobytes()))
+        return self._strided[1]

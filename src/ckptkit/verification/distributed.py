@@ -1,0 +1,65 @@
+"""A distributed checkpoint: its metadata, then every piece of every tensor and every pickled value."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ..errors import FormatError, RootError
+from ..formats.base import NO_ROOT, Progress
+from ..formats.dcp.metadata import Place
+from ..formats.dcp.source import DcpSource, open_dcp
+from .one_file import Looked
+from .report import Damage
+
+
+def look_at_parts(path: str, root: str, progress: Progress) -> Looked:
+    """Look at all files of a distributed checkpoint.
+
+    Args:
+        path: its ``.metadata``.
+        root: where the weights lie, for the names of keys.
+        progress: called with the number of bytes just read.
+    """
+    looked = Looked(files=1, nbytes=os.path.getsize(path))
+    try:
+        source = open_dcp(path, NO_ROOT)
+    except FormatError as error:
+        looked.problems.append(Damage(error.file or path, error.message, error.key, error.offset))
+        return looked
+    try:
+        looked.files += len(source.files) - 1
+        looked.tensors = source.count_tensors()
+        refusal, inside = None, None
+        try:
+            chosen = source.at(root)
+            looked.notes += chosen.notes
+            inside = chosen.root_path
+        except (FormatError, RootError) as error:
+            refusal = error.message.removeprefix(f"{path}: ")
+        _pieces(source, inside, looked, progress)
+        if refusal is not None:
+            looked.notes.append(refusal if looked.problems else f"the file is whole, but {refusal}")
+    finally:
+        source.close()
+    return looked
+
+
+def _pieces(source: DcpSource, inside: tuple[Any, ...] | None, looked: Looked, progress: Progress) -> None:
+    for name, entry in source.stored.entries.items():
+        *above, last = source.stored.paths[name]
+        key = last if inside == tuple(above) else name
+        for piece in (None,) if isinstance(entry, Place) else entry.pieces:
+            try:
+                if isinstance(entry, Place):
+                    source.parts.check_value(entry)
+                elif piece is not None:
+                    source.parts.check(entry, piece)
+            except FormatError as error:
+                place = error.file or source.path or ""
+                looked.problems.append(
+                    Damage(place, error.message.removeprefix(f"{place}: "), str(key), error.offset)
+                )
+            length = entry.length if isinstance(entry, Place) else piece.place.length if piece else 0
+            looked.nbytes += length
+            progress(length)
