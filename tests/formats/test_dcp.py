@@ -239,6 +239,15 @@ def change_entry(edit: Callable[[TensorStorageMetadata], Any]) -> Callable[[Path
     return change
 
 
+def change_paths(paths: Any) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        metadata = described(folder)
+        metadata.planner_data = paths
+        describe(folder, metadata)
+
+    return change
+
+
 def rename_data(folder: Path) -> None:
     metadata = described(folder)
     metadata.storage_data = {
@@ -281,6 +290,9 @@ DAMAGED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no metadata": (lambda folder: (folder / ".metadata").unlink(), "the save was interrupted"),
     "other pickle": (lambda folder: describe(folder, {"w": 1}), "a Metadata was expected, and there is a dict"),
     "no pickle": (lambda folder: (folder / ".metadata").write_text("{}"), ".metadata is refused"),
+    "keys of another name": (change_paths({"w": ("v",)}), "give another name"),
+    "keys that are no path": (change_paths({"w": 7}), "give another name"),
+    "keys of another kind": (change_paths(5), "the nested keys are a"),
     "no part": (lambda folder: (folder / PART).unlink(), "does not exist"),
     "other content": (other_file, "not a sound zip archive"),
     "another save": (other_pieces, "it has|the metadata says"),

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
+from . import pieces
+
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 INDEX = "model.safetensors.index.json"
 
@@ -46,7 +48,11 @@ def signature() -> dict[str, bytes]:
     return {"model.json": json.dumps(document).encode()}
 
 
-FILES: dict[str, Callable[[], dict[str, bytes]]] = {"sharded": sharded, "signature": signature}
+FILES: dict[str, Callable[[], dict[str, bytes]]] = {
+    "sharded": sharded,
+    "signature": signature,
+    "distributed": pieces.folder,
+}
 
 
 def in_json(blob: bytes, rng: random.Random) -> bytes:

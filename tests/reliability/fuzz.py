@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from .mutations import write
+from .pieces import METADATA, load
 
 BATCH = 100
 DEADLINE = 5
@@ -62,9 +63,11 @@ def reference(path: str) -> list[Any]:
             return ["ok", {ascii(k): shards[name][ascii(k)] for k, name in document["weight_map"].items()}]
         if path.endswith(".safetensors"):
             return ["ok", _safetensors(path)]
+        if path.endswith(METADATA):
+            return ["ok", _flat(load(path), summary)]
         return ["ok", _flat(torch.load(path, weights_only=True, map_location="cpu"), summary)]
     except BaseException as error:
-        return ["error", f"{type(error).__name__}: {error}"[:300]]
+        return ["error", f"{type(error).__name__}: {error}"[-300:]]
 
 
 def _safetensors(path: str) -> dict[str, Any]:

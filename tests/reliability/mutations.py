@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save
 
 from .folders import FILES, in_json
+from .pieces import METADATA, in_metadata
 
 READERS = ("safetensors", "zip", "legacy", "pickle", *FILES)
 
@@ -162,12 +163,14 @@ def write(folder: Path, reader: str, seed: int) -> Path:
     """The mutated checkpoint of a seed, in a folder of its own: what is to be opened."""
     rng = random.Random(f"{reader} {seed}")
     suffix = ".safetensors" if reader == "safetensors" else ".pt"
-    files = FILES[reader]() if reader in FILES else {f"mutated{suffix}": valid(reader)}
+    files = dict(FILES[reader]()) if reader in FILES else {f"mutated{suffix}": valid(reader)}
     name = rng.choice(list(files))
     if reader not in FILES:
         files[name] = mutate(reader, files[name], rng)
     elif name.endswith(".json") and rng.random() < 0.8:
         files[name] = in_json(files[name], rng)
+    elif name == METADATA and rng.random() < 0.8:
+        files[name] = in_metadata(files[name], rng)
     else:
         kind = "safetensors" if name.endswith(".safetensors") else "json"
         files[name] = mutate(kind, files[name], rng)

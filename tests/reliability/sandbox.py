@@ -189,10 +189,12 @@ def main() -> None:
 
     torch.set_num_threads(1)
     import ckptkit
+    import ckptkit.formats.dcp.source
     import ckptkit.formats.sharded
     import ckptkit.formats.signature_file
     import ckptkit.formats.torch_legacy
     import ckptkit.formats.torch_zip
+    import ckptkit.verification.distributed
 
     ckptkit.RemapConfig(rules=[])
     import yaml  # noqa: F401

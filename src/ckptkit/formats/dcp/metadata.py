@@ -202,18 +202,24 @@ class Reader:
         return dtype.name, requires_grad is True
 
     def _sizes(self, value: Any, name: str) -> tuple[int, ...]:
-        if not isinstance(value, list | tuple) or any(
+        if not isinstance(value, tuple) or any(
             type(size) is not int or not 0 <= size < MAX_NUMEL for size in value
         ):
             self.fail(f"{readable(name)}: {ascii(value)[:80]} is no shape", name)
         return tuple(value)
 
     def _paths(self, data: Any, entries: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
+        """The keys above each value, which the flat name is made of; where they are not told, it is the key."""
+        if data is not None and type(data) is not dict:
+            self.fail(f"the nested keys are {_kind(data)}")
         paths: dict[str, tuple[Any, ...]] = {}
         for name in entries:
-            path: Any = data.get(name) if type(data) is dict else None
-            plain = type(path) is tuple and all(type(step) in (str, int) for step in path)
-            paths[name] = path if plain and 0 < len(path) <= MAX_DEPTH else (name,)
+            path: Any = (data or {}).get(name, (name,))
+            if type(path) is not tuple or not 0 < len(path) <= MAX_DEPTH or ".".join(map(str, path)) != name:
+                self.fail(
+                    f"{readable(name)}: its nested keys are {ascii(path)[:80]}, which give another name", name
+                )
+            paths[name] = path if all(type(step) in (str, int) for step in path) else (name,)
         return paths
 
 
