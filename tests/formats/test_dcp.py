@@ -222,7 +222,7 @@ def test_pieces_that_were_saved_transposed_are_read_right(tmp_path: Path) -> Non
 def change_info(name: str, value: Any) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
         metadata = described(folder)
-        setattr(next(iter((metadata.storage_data or {}).values())), name, value)
+        setattr(list((metadata.storage_data or {}).values())[-1], name, value)
         describe(folder, metadata)
 
     return change
@@ -256,6 +256,45 @@ def rename_data(folder: Path) -> None:
     describe(folder, metadata)
 
 
+def same_place(folder: Path) -> None:
+    metadata = described(folder)
+    first, second = metadata.storage_data or {}
+    metadata.storage_data[first] = metadata.storage_data[second]
+    describe(folder, metadata)
+
+
+def other_name_for_the_same_bytes(folder: Path) -> None:
+    metadata = described(folder)
+    entry = metadata.state_dict_metadata["w"]
+    assert isinstance(entry, TensorStorageMetadata) and metadata.storage_data is not None
+    half = TensorStorageMetadata(entry.properties, torch.Size([2, 3]), entry.chunks[:1])
+    metadata.state_dict_metadata["v"] = half
+    info = next(iter(metadata.storage_data.values()))
+    inner = _StorageInfo(PART, info.offset + 5, info.length - 9)
+    metadata.storage_data[MetadataIndex("v", torch.Size([0, 0]))] = inner
+    metadata.planner_data["v"] = ("v",)
+    describe(folder, metadata)
+
+
+def change_properties(position: int, value: Any) -> Callable[[Path], None]:
+    """What torch would never write there."""
+
+    def change(folder: Path) -> None:
+        honest = TensorProperties.__getstate__
+
+        def dishonest(self: TensorProperties) -> tuple[Any, ...]:
+            state = list(honest(self))
+            state[position : position + 1] = value
+            return tuple(state)
+
+        metadata = described(folder)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(TensorProperties, "__getstate__", dishonest)
+            describe(folder, metadata)
+
+    return change
+
+
 def other_file(folder: Path) -> None:
     (folder / PART).write_bytes(b"\0" * (folder / PART).stat().st_size)
 
@@ -286,6 +325,12 @@ DAMAGED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "piece twice": (change_entry(lambda e: e.chunks.append(e.chunks[0])), "is not stored"),
     "another dtype": (change_entry(lambda e: setattr(e.properties, "dtype", torch.float16)), "the metadata says float16"),
     "quantised": (change_entry(lambda e: setattr(e.properties, "dtype", torch.qint8)), "qint8"),
+    "two pieces in one place": (same_place, "share the bytes from"),
+    "two tensors in one place": (other_name_for_the_same_bytes, "'w' and 'v' share the bytes from 5 of"),
+    "memory format of text": (change_properties(3, ["x"]), "its properties are"),
+    "memory format unknown": (change_properties(3, [torch.strided]), "its properties are"),
+    "pinned by a number": (change_properties(4, [3]), "its properties are"),
+    "too few properties": (change_properties(4, []), "its dtype is not given"),
     "data of nothing": (rename_data, "is not stored|0 times"),
     "no metadata": (lambda folder: (folder / ".metadata").unlink(), "the save was interrupted"),
     "other pickle": (lambda folder: describe(folder, {"w": 1}), "a Metadata was expected, and there is a dict"),

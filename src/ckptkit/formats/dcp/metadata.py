@@ -8,6 +8,7 @@ the restricted reader, and the classes are known by their names only.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NoReturn
 
 from ...errors import FormatError
@@ -136,7 +137,18 @@ class Reader:
             if at in own:
                 self.fail(f"{readable(name)}: the piece at {list(at or ())} is stored twice", name)
             own[at] = self._place(name, self._fields(info, "_StorageInfo"))
+        self._apart([(place, name) for name, own in places.items() for place in own.values()])
         return places
+
+    def _apart(self, found: list[tuple[Place, str]]) -> None:
+        """Every piece was written once: bytes that two of them share are not of both."""
+        found.sort(key=lambda each: (each[0].file, each[0].start, each[0].length))
+        for (before, first), (place, name) in pairwise(found):
+            if before.file == place.file and place.start < before.start + before.length:
+                self.fail(
+                    f"{readable(first)} and {readable(name)} share the bytes from {place.start} of {place.file}",
+                    name,
+                )
 
     def _place(self, name: str, fields: dict[str, Any]) -> Place:
         file, start, length = (fields.get(each) for each in ("relative_path", "offset", "length"))
@@ -192,14 +204,15 @@ class Reader:
 
     def _properties(self, name: str, node: Any) -> tuple[str, bool]:
         state = node.state if type(node) is Opaque and node.name == "TensorProperties" else None
-        if isinstance(state, dict):
-            state = tuple(state.get(field) for field in ("dtype", "layout", "requires_grad"))
-        if type(state) is not tuple or len(state) < 3 or type(state[0]) is not DtypeNode:
+        if type(state) is not tuple or len(state) != 5 or type(state[0]) is not DtypeNode:
             self.fail(f"{readable(name)}: its dtype is not given", name)
-        dtype, layout, requires_grad = state[:3]
+        dtype, layout, requires_grad, memory_format, pinned = state
+        # All three are out of use, so that no value of theirs matters; a wrong kind tells of damage.
+        if {type(requires_grad), type(pinned)} != {bool} or not _is_memory_format(memory_format):
+            self.fail(f"{readable(name)}: its properties are {ascii(state[2:])[:200]}", name)
         if layout != LayoutNode("strided") or dtype.name not in ITEMSIZE or dtype.name in ODD_ITEMSIZE:
             self.fail(f"{readable(name)}: {dtype.name} in the layout {_kind(layout)} is not held", name)
-        return dtype.name, requires_grad is True
+        return dtype.name, requires_grad
 
     def _sizes(self, value: Any, name: str) -> tuple[int, ...]:
         if not isinstance(value, tuple) or any(
@@ -221,6 +234,12 @@ class Reader:
                 )
             paths[name] = path if all(type(step) in (str, int) for step in path) else (name,)
         return paths
+
+
+def _is_memory_format(node: Any) -> bool:
+    # Up to torch 2.2 the name had no underscore.
+    known = type(node) is Opaque and node.name.lstrip("_") == "MEM_FORMAT_ENCODING"
+    return known and node.args in ((0,), (1,), (2,))
 
 
 def _kind(node: Any) -> str:
