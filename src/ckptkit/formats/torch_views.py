@@ -12,6 +12,7 @@ from .pickled import Opaque, StorageNode, TensorNode
 from .pickled.allowed import ODD_ITEMSIZE
 
 MAX_NUMEL = 1 << 62  # torch counts bytes in signed 64-bit integers
+MAX_STRIDE = (1 << 63) - 1
 # Bytes of one element, for every dtype whose elements are whole bytes.
 ITEMSIZE = {d.name: d.bits // 8 for d in DTYPES.values() if d.torch} | ODD_ITEMSIZE
 
@@ -54,6 +55,12 @@ def prove(node: TensorNode, storages: Mapping[str, Storage], file: str, where: s
         _prove_parts(node, storages, file, where)
     if size and (max(size) >= MAX_NUMEL or prod(size) >= MAX_NUMEL):
         raise FormatError(f"{file}: {readable(where)}: it has too many elements", file=file, key=where)
+    if stride and max(stride) > MAX_STRIDE:
+        raise FormatError(
+            f"{file}: {readable(where)}: the stride {max(stride)} is more than torch can count; the file is damaged",
+            file=file,
+            key=where,
+        )
     if node.storage is None:
         return None
     storage = storages.get(node.storage.key)

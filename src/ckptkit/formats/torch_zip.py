@@ -16,9 +16,8 @@ from .torch_views import ITEMSIZE
 from .zipfmt import STORED, Archive
 
 MAX_PICKLE = 512 << 20
-MAX_INFLATED_PICKLE = (
-    32 << 20
-)  # a pickle of repeated opcodes deflates far, and unfolds once more into objects
+# A pickle of repeated opcodes deflates far, and unfolds once more into objects; those of models deflate to a fifth.
+MAX_INFLATED_PICKLE, FREE, MAX_PICKLE_RATIO = 32 << 20, 1 << 20, 32
 SMALL = 1 << 12  # bytes of an entry that only describes the file
 MAX_VERSION = 10  # torch::serialize kMaxSupportedFileFormatVersion
 _SCRIPT = (
@@ -90,7 +89,10 @@ def describe(archive: Archive, ids: StorageIds) -> tuple[Any, dict[str, Storage]
         if small.usize <= SMALL and not name.startswith("data/"):
             archive.read(name, SMALL)
     entry = archive.entries["data.pkl"]
-    pickle = archive.read("data.pkl", MAX_PICKLE if entry.method == STORED else MAX_INFLATED_PICKLE)
+    most = MAX_PICKLE
+    if entry.method != STORED:
+        most = min(MAX_INFLATED_PICKLE, max(FREE, MAX_PICKLE_RATIO * entry.csize))
+    pickle = archive.read("data.pkl", most)
     start = archive.base + entry.offset if entry.method == STORED else None
     tree = load_pickle(pickle, file=path, what="data.pkl", persistent=ids, start=start)
     storages: dict[str, Storage] = {}

@@ -63,8 +63,14 @@ class Machine(State):
         stack = self.stack
         size = len(data)
         pos = self.pos
+        frame_end = self.frame_end = 0
         try:
             for _ in range(MAX_OPCODES):
+                if pos >= frame_end:
+                    if frame_end and pos > frame_end:
+                        # CPython reads frame by frame, and what it makes of this depends on where the pickle lies.
+                        raise Refused("an opcode reaches over the end of its frame")
+                    frame_end = size + 1
                 op = data[pos]
                 pos += 1
                 if op == 0x72:  # LONG_BINPUT
@@ -96,6 +102,7 @@ class Machine(State):
                 elif op == 0x52:  # REDUCE
                     args = stack.pop()
                     if args == () and stack[-1] is ORDERED_DICT:
+                        self.count_container()
                         stack[-1] = OrderedNode()
                     else:
                         stack[-1] = self.call(stack[-1], args)
@@ -138,6 +145,8 @@ class Machine(State):
                     self.set_items(stack[-1], [key, value])
                 elif op == 0x2E:  # STOP
                     self.pos = pos
+                    if pos < self.frame_end:
+                        raise Refused("the pickle stops inside a frame")
                     return stack.pop()
                 else:
                     self.pos = pos
@@ -146,6 +155,8 @@ class Machine(State):
                         raise Refused(f"opcode 0x{op:02x} is unknown or not allowed")
                     handler(self)
                     stack, pos = self.stack, self.pos
+                    if pos < self.frame_end:
+                        frame_end = self.frame_end
             raise Refused(f"more than {MAX_OPCODES} opcodes")
         except Exception:
             self.pos = max(pos, self.pos)

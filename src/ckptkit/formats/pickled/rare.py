@@ -20,9 +20,13 @@ def _proto(m: State) -> None:
 
 
 def _frame(m: State) -> None:
+    begun = m.pos - 1
     length = m.number("<Q", 8)
-    if m.pos + length > len(m.data):
-        raise Truncated(m.pos + length)
+    if begun < m.frame_end:
+        raise Refused("a frame begins inside another")
+    m.frame_end = m.pos + length
+    if m.frame_end > len(m.data):
+        raise Truncated(m.frame_end)
 
 
 def _global(m: State) -> None:
@@ -174,18 +178,21 @@ def _add_items(m: State) -> None:
 
 
 def _frozen_set(m: State) -> None:
+    m.count_container()
     fresh: set[Any] = set()
     m.add(fresh, m.pop_items())
     m.stack.append(frozenset(fresh))
 
 
 def _dict(m: State) -> None:
+    m.count_container()
     fresh: dict[Any, Any] = {}
     m.set_items(fresh, m.pop_items())
     m.stack.append(fresh)
 
 
 def _list(m: State) -> None:
+    m.count_container()
     items = m.pop_items()
     m.stack.append(items)
 
@@ -217,6 +224,14 @@ def _push(make: Callable[[], Any]) -> Callable[[State], None]:
     return push
 
 
+def _container(make: Callable[[], Any]) -> Callable[[State], None]:
+    def push(m: State) -> None:
+        m.count_container()
+        m.stack.append(make())
+
+    return push
+
+
 RARE: dict[int, Callable[[State], None]] = {
     0x80: _proto, 0x95: _frame, 0x63: _global, 0x93: _stack_global, 0x69: _instance, 0x6F: _object,
     0x81: _new_object, 0x92: _new_object_ex, 0x62: _build,
@@ -231,5 +246,5 @@ RARE: dict[int, Callable[[State], None]] = {
     0x61: _append, 0x65: _appends, 0x90: _add_items, 0x91: _frozen_set, 0x64: _dict, 0x6C: _list,
     0x30: _pop, 0x31: _pop_mark, 0x32: _duplicate,
     0x4E: _push(lambda: None), 0x88: _push(lambda: True),
-    0x7D: _push(dict), 0x5D: _push(list), 0x8F: _push(set),
+    0x7D: _container(dict), 0x5D: _container(list), 0x8F: _container(set),
 }  # fmt: skip

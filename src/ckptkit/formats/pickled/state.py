@@ -13,6 +13,7 @@ from .tree import Function, Opaque, OrderedNode, StorageType, TypeNode
 
 MAX_LINE = 4096
 MIN_WORK = 1 << 18
+MIN_CONTAINERS = 100_000
 _SIZED = (list, tuple, dict, str, bytes)
 _WRAPPERS = frozenset(
     (("copy_reg", "_reconstructor"), ("copyreg", "_reconstructor"), ("copyreg", "__newobj__"))
@@ -36,6 +37,9 @@ class State:
         self.memo: list[Any] = []
         self.sparse: dict[int, Any] = {}  # memo slots out of order, as Python 2 and forgers make them
         self.work = 0
+        self.frame_end = 0
+        # An empty list takes one byte here and two hundred in memory; a tensor, with its one dictionary, takes fifty.
+        self.containers = MIN_CONTAINERS + len(data) // 8
         self._globals: dict[tuple[str, str], Any] = {}
 
     # -- the memo
@@ -64,6 +68,12 @@ class State:
         self.work += count
         if self.work > max(MIN_WORK, 4 * len(self.data)):
             raise Refused("calls that copy the same values over and over")
+
+    def count_container(self) -> None:
+        """Account for a new list, dictionary or set."""
+        self.containers -= 1
+        if self.containers < 0:
+            raise Refused(f"too many lists and dictionaries for a pickle of {len(self.data)} bytes")
 
     # -- operations on values
 
