@@ -108,6 +108,8 @@ def writer_for(target: str) -> Callable[[WriteRequest], Written]:
     from .sharded_write import write_sharded
     from .signature_write import write_signature
 
+    if not target:
+        raise UsageError("'' names nothing to write; give a file or a folder")
     if target.endswith(("/", os.sep)):
         return write_sharded
     suffix = os.path.splitext(target)[1].lower()

@@ -121,7 +121,8 @@ class Bytes(ABC):
             if region.offset % _ALIGNMENT == 0:
                 mapped = self._mapped_storages[key] = torch.frombuffer(view, dtype=torch.uint8)
                 return mapped
-        if self._last is None or self._last[0] != key:
+        last = self._last  # once: another thread may set it meanwhile
+        if last is None or last[0] != key:
             copy = torch.empty(storage.nbytes, dtype=torch.uint8)
             at = 0
             for chunk in self.read(storage, 0, storage.nbytes):
@@ -131,8 +132,8 @@ class Bytes(ABC):
                 raise FormatError(
                     f"{self.path}: storage {key} is short by {storage.nbytes - at} bytes", file=self.path
                 )
-            self._last = (key, copy)
-        return self._last[1]
+            self._last = last = (key, copy)
+        return last[1]
 
     def verify(self, storages: Iterable[Storage]) -> None:
         """Compare the declared checksums of mapped storages, two at a time: zlib leaves the interpreter to others.

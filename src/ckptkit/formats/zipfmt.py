@@ -72,13 +72,17 @@ class Archive:
         path: for messages.
         fd: open for reading; it stays the caller's.
         base, size: the part of the file that is the archive; all of it without. Offsets of entries count from `base`.
+        owner: who closes `fd`; it lives as long as this.
 
     Raises:
         FormatError: the file breaks one of the laws above; the text says which.
     """
 
-    def __init__(self, path: str, fd: int, base: int = 0, size: int | None = None) -> None:
+    def __init__(
+        self, path: str, fd: int, base: int = 0, size: int | None = None, owner: object = None
+    ) -> None:
         self.path = path
+        self.owner = owner
         self.fd = fd
         self.base = base
         self.size = os.fstat(fd).st_size if size is None else size

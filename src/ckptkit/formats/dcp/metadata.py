@@ -9,17 +9,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 from typing import Any, NoReturn
 
 from ...errors import FormatError
 from ..pickled import DtypeNode, LayoutNode, Opaque
 from ..pickled.allowed import ODD_ITEMSIZE
-from ..torch_views import ITEMSIZE, MAX_NUMEL, readable
+from ..strides import row_major
+from ..torch_views import ITEMSIZE, MAX_NUMEL, MAX_STRIDE, readable
 from .tiles import untiled
 
 NAME = ".metadata"
 PART = ".distcp"
 MAX_DEPTH = 90  # of the dictionaries that are built again
+MAX_DIMS = 64  # of what torch computes with
+CELLS = 1_000_000  # of the tiling proofs of a folder, beyond 64 for each piece
 _MODULES = "torch.distributed."
 
 
@@ -49,13 +53,18 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """A tensor, and the pieces that tile it exactly; pieces without elements are left out."""
+    """A tensor, and the pieces that tile it exactly.
+
+    Args:
+        idle: where pieces without elements lie.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     requires_grad: bool
     pieces: tuple[Piece, ...]
+    idle: tuple[Place, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +91,7 @@ class Reader:
     def __init__(self, path: str, tree: Any) -> None:
         self.path = path
         self.tree = tree
+        self.cells = CELLS
 
     def read(self) -> Stored:
         """The entries.
@@ -180,7 +190,8 @@ class Reader:
         chunks = fields.get("chunks")
         if type(chunks) is not list:
             self.fail(f"{readable(name)}: it has no list of pieces", name)
-        pieces = []
+        pieces, idle = [], []
+        self.cells += 64 * len(chunks)
         for chunk in chunks:
             block = self._fields(chunk, "ChunkStorageMetadata")
             offsets, sizes = self._sizes(block.get("offsets"), name), self._sizes(block.get("sizes"), name)
@@ -190,17 +201,27 @@ class Reader:
                 )
             place = own.pop(offsets, None)
             if 0 in sizes:
+                idle += [] if place is None else [place]
                 continue
             if place is None:
                 self.fail(f"{readable(name)}: the piece at {list(offsets)} is not stored", name)
+            need = prod(sizes) * ITEMSIZE[dtype]
+            if place.length < need:
+                self.fail(
+                    f"{readable(name)}: its piece {list(sizes)} of {dtype} has {need} bytes, and lies in "
+                    f"{place.length}",
+                    name,
+                )
             pieces.append(Piece(offsets, sizes, place))
         for at, place in own.items():
             if place.length and 0 not in shape:
                 self.fail(f"{readable(name)}: data is stored at {list(at or ())}, where no piece is", name)
-        reason = untiled(shape, [(piece.offsets, piece.sizes) for piece in pieces])
+            idle.append(place)
+        reason, cells = untiled(shape, [(piece.offsets, piece.sizes) for piece in pieces], self.cells)
+        self.cells -= cells
         if reason is not None:
             self.fail(f"{readable(name)}: {reason}", name)
-        return StoredTensor(name, shape, dtype, requires_grad, tuple(pieces))
+        return StoredTensor(name, shape, dtype, requires_grad, tuple(pieces), tuple(idle))
 
     def _properties(self, name: str, node: Any) -> tuple[str, bool]:
         state = node.state if type(node) is Opaque and node.name == "TensorProperties" else None
@@ -219,6 +240,8 @@ class Reader:
             type(size) is not int or not 0 <= size < MAX_NUMEL for size in value
         ):
             self.fail(f"{readable(name)}: {ascii(value)[:80]} is no shape", name)
+        if len(value) > MAX_DIMS or (value and row_major(value)[0] * max(value[0], 1) > MAX_STRIDE):
+            self.fail(f"{readable(name)}: {ascii(value)[:80]} is no shape of a tensor", name)
         return tuple(value)
 
     def _paths(self, data: Any, entries: dict[str, Any]) -> dict[str, tuple[Any, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import NoReturn
@@ -11,7 +12,6 @@ from ...errors import FormatError
 from ...files.mapped import MappedFile
 from ..base import CHUNK, Storage
 from ..pickled import StorageIds, TensorNode
-from ..strides import row_major
 from ..torch_bytes import Bytes
 from ..torch_views import ITEMSIZE, prove, readable
 from ..torch_zip import describe
@@ -20,6 +20,15 @@ from .metadata import Piece, Place, StoredTensor
 from .tiles import runs
 
 MAX_OPEN = 64  # hundreds of ranks write hundreds of files, and a process may open a thousand
+
+
+class _Part(MappedFile):
+    """Closed when nobody reads it any more: another thread may be in the middle when it is one too many."""
+
+    fd = -1  # also where opening fails
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class PartFiles:
@@ -39,6 +48,7 @@ class PartFiles:
     def __init__(self, folder: str, places: Iterable[Place]) -> None:
         self.folder = folder
         self._open: OrderedDict[str, MappedFile] = OrderedDict()
+        self._lock = threading.Lock()
         self._stamps: dict[str, tuple[int, ...]] = {}
         ends: dict[str, int] = {}
         for place in places:
@@ -55,17 +65,19 @@ class PartFiles:
 
     def file(self, name: str) -> MappedFile:
         """A file, the same as the first time."""
-        file = self._open.get(name)
-        if file is None:
-            file = MappedFile(os.path.join(self.folder, name))
-            self._open[name] = file
-            if self._stamps.setdefault(name, file.stamp) != file.stamp:
-                raise FormatError(
-                    f"{file.path}: was replaced or changed since it was opened; open it again", file=file.path
-                )
-            while len(self._open) > MAX_OPEN:
-                self._open.popitem(last=False)[1].close()
-        self._open.move_to_end(name)
+        with self._lock:
+            file = self._open.get(name)
+            if file is None:
+                file = _Part(os.path.join(self.folder, name))
+                if self._stamps.setdefault(name, file.stamp) != file.stamp:
+                    raise FormatError(
+                        f"{file.path}: was replaced or changed since it was opened; open it again",
+                        file=file.path,
+                    )
+                self._open[name] = file
+                while len(self._open) > MAX_OPEN:
+                    self._open.popitem(last=False)
+            self._open.move_to_end(name)
         file.check_unchanged()
         return file
 
@@ -77,16 +89,25 @@ class PartFiles:
         """
         file = self.file(place.file)
         try:
-            return Archive(file.path, file.fd, place.start, place.length)
+            archive = Archive(file.path, file.fd, place.start, place.length, owner=file)
         except FormatError as error:
             error.offset = place.start if error.offset is None else error.offset
             raise
+        if any(entry.method != STORED for entry in archive.entries.values()):
+            raise FormatError(
+                f"{file.path}: the data at byte {place.start} is compressed, which ckptkit does not read in a distributed "
+                "checkpoint; save without extensions",
+                file=file.path,
+                offset=place.start,
+            )
+        return archive
 
     def close(self) -> None:
         """Let go of all files."""
-        for file in self._open.values():
-            file.close()
-        self._open.clear()
+        with self._lock:
+            for file in self._open.values():
+                file.close()
+            self._open.clear()
 
 
 class DcpBytes(Bytes):
@@ -104,7 +125,7 @@ class DcpBytes(Bytes):
         self.tensors: dict[str, StoredTensor] = {}
         self.loose: dict[str, tuple[Place, str]] = {}
         self._begins: dict[Place, int] = {}
-        self._strided: tuple[Place, bytes] | None = None
+        self._strided: tuple[str, dict[Place, bytearray]] = ("", {})
 
     def raw(self, key: str, start: int, stop: int) -> Iterator[bytes]:
         loose = self.loose.get(key)
@@ -162,7 +183,7 @@ class DcpBytes(Bytes):
         self.check(tensor, piece)
         begin = self._begins[piece.place]
         if begin < 0:
-            return self._made_contiguous(tensor, piece)[at : at + count]
+            return bytes(memoryview(self._made_contiguous(tensor, piece))[at : at + count])
         return self.files.file(piece.place.file).read(begin + at, count)
 
     def _open_piece(self, tensor: StoredTensor, piece: Piece) -> int:
@@ -182,14 +203,17 @@ class DcpBytes(Bytes):
         archive = self.files.archive(piece.place)
         node, storages, swapped = describe(archive, StorageIds())
         reason = None
-        if type(node) is not TensorNode or node.reason is not None or node.conj or node.neg:
-            reason = "holds no plain tensor"
+        if type(node) is not TensorNode:
+            reason = "holds no tensor"
+        elif node.reason is not None or node.conj or node.neg:
+            what = node.reason or f"lazily {'conjugated' if node.conj else 'negated'}"
+            reason = f"is {what}, which is not held; resolve, convert or drop it where it is saved"
         elif (node.dtype, node.size) != (tensor.dtype, piece.sizes):
             reason = (
                 f"is {node.dtype} {list(node.size)}, the metadata says {tensor.dtype} {list(piece.sizes)}"
             )
-        elif swapped or any(entry.method != STORED for entry in archive.entries.values()):
-            reason = "is big-endian or compressed, which ckptkit does not read in a distributed checkpoint"
+        elif swapped:
+            reason = "is big-endian, which ckptkit does not read in a distributed checkpoint"
         if reason is not None:
             raise FormatError(
                 f"{archive.path}: the piece of {readable(tensor.name)} at byte {piece.place.start} {reason}",
@@ -199,19 +223,26 @@ class DcpBytes(Bytes):
             )
         return archive, node, storages
 
-    def _made_contiguous(self, tensor: StoredTensor, piece: Piece) -> bytes:
-        """The row-major bytes of a block that was saved with other strides; the last one is kept."""
-        if self._strided is None or self._strided[0] != piece.place:
+    def _made_contiguous(self, tensor: StoredTensor, piece: Piece) -> bytearray:
+        """The row-major bytes of a block that was saved with other strides; those of the last tensor are kept."""
+        held = self._strided
+        if held[0] != tensor.name:
+            held = self._strided = (tensor.name, {})
+        known = held[1].get(piece.place)
+        if known is None:
             import torch
 
             archive, node, storages = self._described(tensor, piece)
             view = prove(node, storages, archive.path, tensor.name)
             assert view is not None
-            raw = bytearray(b"".join(archive.content(archive.entries[f"data/{view.storage.id}"])))
+            raw = bytearray(view.storage.nbytes)
+            at = 0
+            for chunk in archive.content(archive.entries[f"data/{view.storage.id}"]):
+                raw[at : at + len(chunk)] = chunk
+                at += len(chunk)
+            dtype = getattr(torch, view.dtype)
             whole = torch.frombuffer(raw, dtype=torch.uint8).untyped_storage()
-            looked = torch.empty(0, dtype=getattr(torch, view.dtype)).set_(
-                whole, view.offset, view.shape, view.stride
-            )
-            flat = torch.empty_strided(view.shape, row_major(view.shape), dtype=looked.dtype).copy_(looked)
-            self._strided = (piece.place, bytes(flat.reshape(-1).view(torch.uint8).numpy().tobytes()))
-        return self._strided[1]
+            looked = torch.empty(0, dtype=dtype).set_(whole, view.offset, view.shape, view.stride)
+            known = held[1][piece.place] = bytearray(looked.numel() * looked.element_size())
+            torch.frombuffer(known, dtype=dtype).view(view.shape).copy_(looked)
+        return known

@@ -19,6 +19,10 @@ from .parts import DcpBytes, PartFiles
 MAX_METADATA = 1 << 30
 
 
+class _Joined(dict[Any, Any]):
+    """A dictionary that was flattened when it was saved, and is built again; those of pickled values stay alone."""
+
+
 class DcpSource(TorchSource):
     """A folder of torch.distributed.checkpoint.
 
@@ -74,12 +78,15 @@ def _read(path: str, fd: int) -> bytes:
 def _places(stored: Stored) -> list[Place]:
     places = []
     for entry in stored.entries.values():
-        places += [entry] if isinstance(entry, Place) else [piece.place for piece in entry.pieces]
+        if isinstance(entry, Place):
+            places.append(entry)
+        else:
+            places += [*(piece.place for piece in entry.pieces), *entry.idle]
     return places
 
 
 def _tree(path: str, stored: Stored, parts: DcpBytes) -> tuple[dict[Any, Any], dict[str, Storage]]:
-    tree: dict[Any, Any] = {}
+    tree: dict[Any, Any] = _Joined()
     storages: dict[str, Storage] = {}
     for name, entry in stored.entries.items():
         value = (
@@ -90,10 +97,10 @@ def _tree(path: str, stored: Stored, parts: DcpBytes) -> tuple[dict[Any, Any], d
         node = tree
         *above, last = stored.paths[name]
         for step in above:
-            node = node.setdefault(step, {})
-            if type(node) is not dict:
+            node = node.setdefault(step, _Joined())
+            if type(node) is not _Joined:
                 break
-        if type(node) is not dict or last in node:
+        if type(node) is not _Joined or last in node:
             raise FormatError(
                 f"{path}: not a sound distributed checkpoint: {readable(name)} lies where another entry is",
                 file=path,
@@ -132,7 +139,7 @@ def _value(name: str, place: Place, parts: DcpBytes, storages: dict[str, Storage
 
 def _with_lists(node: Any) -> Any:
     """Lists were flattened like dictionaries, by their positions."""
-    if type(node) is not dict:
+    if type(node) is not _Joined:
         return node
     inner = {key: _with_lists(value) for key, value in node.items()}
     if inner and all(type(key) is int for key in inner) and sorted(inner) == list(range(len(inner))):

@@ -9,39 +9,47 @@ from math import prod
 
 Shape = tuple[int, ...]
 Block = tuple[Shape, Shape]  # offsets, sizes
-MAX_CELLS = 1_000_000
 
 
-def untiled(shape: Shape, blocks: Sequence[Block]) -> str | None:
+def untiled(shape: Shape, blocks: Sequence[Block], most: int) -> tuple[str | None, int]:
     """Why blocks do not cover every element exactly once; None when they do.
 
     Args:
         shape: of the whole.
         blocks: offsets and sizes of blocks with elements.
+        most: cells to look at before it is given up.
+
+    Returns:
+        The reason, and how many cells were looked at.
     """
     for offsets, sizes in blocks:
-        if any(offset + size > most for offset, size, most in zip(offsets, sizes, shape, strict=True)):
-            return (
+        if any(offset + size > extent for offset, size, extent in zip(offsets, sizes, shape, strict=True)):
+            reason = (
                 f"a piece of shape {list(sizes)} at {list(offsets)} reaches outside the shape {list(shape)}"
             )
+            return reason, 0
     held, numel = sum(prod(sizes) for _, sizes in blocks), prod(shape)
     if held != numel:
-        return f"its pieces hold {held} of the {numel} elements of the shape {list(shape)}"
+        return f"its pieces hold {held} of the {numel} elements of the shape {list(shape)}", 0
     # The borders of all blocks cut the tensor into cells; equal volume and no cell twice is an exact cover.
     borders = [sorted({block[0][dim] for block in blocks}) for dim in range(len(shape))]
-    seen: set[Shape] = set()
+    cut = [dim for dim, border in enumerate(borders) if len(border) > 1]
+    # Cells are numbered like elements of an array with these strides.
+    steps = [prod(len(borders[below]) for below in cut[number + 1 :]) for number in range(len(cut))]
+    seen: set[int] = set()
     for offsets, sizes in blocks:
-        spans = [
-            range(bisect_left(border, offset), bisect_left(border, offset + size))
-            for border, offset, size in zip(borders, offsets, sizes, strict=True)
-        ]
-        if len(seen) + prod(map(len, spans)) > MAX_CELLS:
-            return f"its {len(blocks)} pieces lie too irregularly to be proved"
-        for cell in product(*spans):
+        spans = []
+        for dim, step in zip(cut, steps, strict=True):
+            first = bisect_left(borders[dim], offsets[dim])
+            last = bisect_left(borders[dim], offsets[dim] + sizes[dim])
+            spans.append(range(first * step, last * step, step))
+        if len(seen) + prod(map(len, spans)) > most:
+            return f"its {len(blocks)} pieces lie too irregularly to be proved", len(seen)
+        for cell in map(sum, product(*spans)):
             if cell in seen:
-                return f"two pieces hold the element at {list(offsets)}, or one near it"
+                return f"two pieces hold the element at {list(offsets)}, or one near it", len(seen)
             seen.add(cell)
-    return None
+    return None, len(seen)
 
 
 def runs(
