@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from .errors import FormatError, PlanError
@@ -26,9 +27,21 @@ def save_plan(plan: Plan, path: Path, *, overwrite: bool = False) -> None:
     Raises:
         WriteError: the file exists, or the system refuses.
     """
+    with keeping_plan(plan, path, overwrite=overwrite):
+        pass
+
+
+@contextmanager
+def keeping_plan(plan: Plan, path: Path, *, overwrite: bool = False) -> Iterator[None]:
+    """Write a plan beside its name before something is done, and give it the name afterwards if that went well.
+
+    Raises:
+        WriteError: the file exists, or the system refuses.
+    """
     text = json.dumps(plan.to_json(), ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
     with AtomicFile(os.fspath(path), overwrite=overwrite, fsync=True) as file:
         write_all(file.fd, text, 0)
+        yield
 
 
 def load_plan(path: Path) -> Plan:

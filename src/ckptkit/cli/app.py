@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import warnings
 
 from ..errors import CkptkitError, UsageError
 from .output import ClosedOutput, OutputFailed, prepare_streams, print_error, print_raw
@@ -27,6 +28,8 @@ def run(argv: list[str]) -> int:
         0 done, yes; 1 the honest answer is no; 2 everything else that stops a command; 128 + n after signal n.
     """
     prepare_streams()
+    # Of a dtype that a checkpoint happens to hold, with a line of our own source.
+    warnings.filterwarnings("ignore", message="ComplexHalf support is experimental")
     try:
         with stop_politely():
             return _reported(argv)

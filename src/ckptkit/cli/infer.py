@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import UsageError
 from .config_out import write_config
-from .guard import refuse_inputs
+from .guard import refuse_inputs, refuse_twice
 from .html import add_html, write_html
 from .output import print_json, print_note, print_text
 
@@ -51,6 +51,7 @@ def run(arguments: Namespace) -> int:
     if arguments.values and arguments.model is not None:
         raise UsageError("--values compares data with data; a model that is only built has none")
     refuse_inputs(arguments.output, arguments, "source", "target", "like")
+    refuse_twice(arguments, "output", "html")
     from ..checkpoint import open as open_checkpoint
     from ..inference.inferring import infer
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from ..checkpoint import Checkpoint
 from ..checkpoint import open as open_checkpoint
 from ..checkpoint import signature as signature_of
 from ..config import RemapConfig
-from ..errors import CkptkitError, UsageError
+from ..errors import CkptkitError, UsageError, WriteError
 from ..execute import apply, check_target, write
 from ..files.atomic import exists_error
 from ..fit import Fit, fit
@@ -21,7 +22,7 @@ from ..plans import Plan, make_plan
 from ..render import plan_view as view
 from ..sizes import parse_size
 from .deadline import regex_deadline
-from .guard import refuse_inputs
+from .guard import refuse_inputs, refuse_twice
 from .html import write_html
 from .output import OutputFailed, print_json, print_note, progress, show
 
@@ -61,6 +62,7 @@ def carry_out(arguments: Namespace, config: RemapConfig | Plan) -> int:
     keep = getattr(arguments, "save_plan", None)
     refuse_inputs(arguments.target, arguments, "like", "config", "plan")
     refuse_inputs(keep, arguments, "source", "target", "like", "config", "plan")
+    refuse_twice(arguments, "target", "save_plan", "html")
     options = _options(arguments)
     root = config.root if isinstance(config, RemapConfig) else arguments.root or config.source.root or "auto"
     with open_checkpoint(arguments.source, root) as checkpoint:
@@ -83,9 +85,8 @@ def carry_out(arguments: Namespace, config: RemapConfig | Plan) -> int:
             return _dry_run(arguments, checkpoint, plan, problem, options)
         if not fits:
             return _refuse(arguments, plan, problem)
-        written = _write(arguments, checkpoint, plan, options)
-        if keep is not None:
-            _keep_plan(arguments, plan)
+        with _keeping_plan(arguments, plan):
+            written = _write(arguments, checkpoint, plan, options)
         _tell(arguments, checkpoint, plan, written)
         if arguments.in_place and not arguments.json:
             _tell_format(arguments.source, checkpoint.source.format)
@@ -98,11 +99,34 @@ def _refuse_existing(path: str, overwrite: bool) -> None:
         raise exists_error(path)
 
 
-def _keep_plan(arguments: Namespace, plan: Plan) -> None:
-    from ..plan_file import save_plan
+@contextmanager
+def _keeping_plan(arguments: Namespace, plan: Plan) -> Iterator[None]:
+    """Keep the plan, if it was asked for. Where it cannot be kept, nothing is done: in place, it is the way back."""
+    keep = getattr(arguments, "save_plan", None)
+    if keep is None:
+        yield
+        return
+    from ..plan_file import keeping_plan
 
-    save_plan(plan, arguments.save_plan, overwrite=arguments.overwrite)
-    print_note(f"kept the plan in {arguments.save_plan}")
+    target = arguments.source if arguments.in_place else arguments.target
+    done = False
+    try:
+        if target is not None and _inside(keep, target):  # a folder that is there only then
+            yield
+            done = True
+        with keeping_plan(plan, keep, overwrite=arguments.overwrite):
+            if not done:
+                yield
+            done = True
+    except WriteError as error:
+        if done and not arguments.dry_run:
+            raise WriteError(f"{error.message}; {target} itself is written and complete", file=keep) from None
+        raise
+    print_note(f"kept the plan in {keep}")
+
+
+def _inside(path: str, folder: str) -> bool:
+    return os.path.realpath(path).startswith(os.path.realpath(folder) + os.sep)
 
 
 def _tell(arguments: Namespace, checkpoint: Checkpoint, plan: Plan, written: Written) -> None:
@@ -163,8 +187,8 @@ def _dry_run(
         check_target(plan, checkpoint, target, in_place=arguments.in_place, options=options)
     else:
         apply(plan, checkpoint)
-    if keep is not None:
-        _keep_plan(arguments, plan)
+    with _keeping_plan(arguments, plan):
+        pass
     if arguments.json:
         document = plan.to_json()
         print_json(document if problem is None else {**document, "fit": problem.to_json()})

@@ -34,6 +34,8 @@ class AtomicFile:
     fd: int
 
     def __init__(self, target: str, *, overwrite: bool = False, fsync: bool = True) -> None:
+        if not os.path.basename(target):
+            raise WriteError(f"{target!r} names no file to write; give one", file=target)
         self.target = target
         self.overwrite = overwrite
         self.fsync = fsync

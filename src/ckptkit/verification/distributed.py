@@ -7,8 +7,9 @@ from typing import Any
 
 from ..errors import FormatError, RootError
 from ..formats.base import NO_ROOT, Progress
-from ..formats.dcp.metadata import Place
+from ..formats.dcp.metadata import PART, Piece, Place, StoredTensor
 from ..formats.dcp.source import DcpSource, open_dcp
+from ..text import quote_list
 from .one_file import Looked
 from .report import Damage
 
@@ -46,20 +47,36 @@ def look_at_parts(path: str, root: str, progress: Progress) -> Looked:
 
 
 def _pieces(source: DcpSource, inside: tuple[Any, ...] | None, looked: Looked, progress: Progress) -> None:
+    used: dict[str, int] = {}
     for name, entry in source.stored.entries.items():
         *above, last = source.stored.paths[name]
         key = last if inside == tuple(above) else name
-        for piece in (None,) if isinstance(entry, Place) else entry.pieces:
+        for piece in _parts(entry):
+            place = piece if isinstance(piece, Place) else piece.place
             try:
-                if isinstance(entry, Place):
-                    source.parts.check_value(entry)
-                elif piece is not None:
+                if isinstance(entry, Place) or isinstance(piece, Place):
+                    source.parts.check_value(place)
+                else:
                     source.parts.check(entry, piece)
             except FormatError as error:
-                place = error.file or source.path or ""
+                file = error.file or source.path or ""
                 looked.problems.append(
-                    Damage(place, error.message.removeprefix(f"{place}: "), str(key), error.offset)
+                    Damage(file, error.message.removeprefix(f"{file}: "), str(key), error.offset)
                 )
-            length = entry.length if isinstance(entry, Place) else piece.place.length if piece else 0
-            looked.nbytes += length
-            progress(length)
+            used[place.file] = used.get(place.file, 0) + place.length
+            looked.nbytes += place.length
+            progress(place.length)
+    folder = os.path.dirname(source.path or "")
+    for name, count in used.items():
+        size = os.path.getsize(os.path.join(folder, name))
+        if size > count:
+            looked.notes.append(
+                f"{size - count} of the {size} bytes of {name} belong to nothing that was saved"
+            )
+    stray = sorted(name for name in os.listdir(folder or ".") if name.endswith(PART) and name not in used)
+    if stray:
+        looked.notes.append(f"not of this save: {quote_list(stray)}")
+
+
+def _parts(entry: StoredTensor | Place) -> tuple[Piece | Place, ...]:
+    return (entry,) if isinstance(entry, Place) else (*entry.pieces, *entry.idle)
