@@ -57,6 +57,10 @@ def prog(body: bytes, protocol: int = 2) -> bytes:
 ORDERED = glob("collections", "OrderedDict") + b")R"
 
 
+def frame(length: int) -> bytes:
+    return b"\x95" + struct.pack("<Q", length)
+
+
 def ints(*values: int) -> bytes:
     return tup(*(integer(v) for v in values))
 
@@ -125,6 +129,12 @@ def test_a_changed_byte_or_a_cut_ends_in_a_value_or_one_error(
 def test_random_bytes_end_in_a_value_or_one_error(data: bytes) -> None:
     with suppress(FormatError):
         load(data)
+
+
+def test_frames_that_end_where_opcodes_do_are_read_one_after_another() -> None:
+    assert load(prog(frame(1) + b"]" + frame(3) + b"Na.", 4)[:-1]) == [None]
+    large = [bytes(70_000), "x" * 70_000, list(range(50_000))]
+    assert load(pickle.dumps(large, 4)) == large
 
 
 def test_an_ordered_dict_keeps_its_attributes() -> None:
@@ -229,6 +239,14 @@ REFUSED = {
     "bytearray huge": prog(b"\x96" + struct.pack("<Q", 2**62) + b"x", 5),
     "text huge": prog(b"X" + struct.pack("<I", 2**32 - 1) + b"x"),
     "frame huge": prog(b"\x95" + struct.pack("<Q", 2**40) + b"N", 4),
+    "frame that ends inside an opcode": prog(frame(2) + text("abc"), 4),
+    "frame inside a frame": prog(frame(10) + frame(1) + b"N", 4),
+    "stop inside a frame": prog(frame(3) + b"N", 4) + b"N",
+    "many lists": prog(b"](" + b"]" * 400_000 + b"e"),
+    "many dictionaries": prog(b"](" + b"}" * 400_000 + b"e"),
+    "many ordered dictionaries": prog(b"](" + (b"h\x00)R" * 250_000) + b"e").replace(
+        b"\x80\x02", b"\x80\x02" + glob("collections", "OrderedDict") + b"q\x000", 1
+    ),
     "setitem on a list": prog(b"]NNs"),
     "setitem on a tensor": prog(tensor() + b"NNs"),
     "append to a dict": prog(b"}Na"),

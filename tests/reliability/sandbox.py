@@ -185,6 +185,7 @@ def run(action: str, path: str, folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     folder = Path(sys.argv[1])
+    sys.dont_write_bytecode = True  # a lazy import of our own would be an open for writing
     import torch
 
     torch.set_num_threads(1)

@@ -243,6 +243,7 @@ class DcpBytes(Bytes):
             dtype = getattr(torch, view.dtype)
             whole = torch.frombuffer(raw, dtype=torch.uint8).untyped_storage()
             looked = torch.empty(0, dtype=dtype).set_(whole, view.offset, view.shape, view.stride)
-            known = held[1][piece.place] = bytearray(looked.numel() * looked.element_size())
+            known = bytearray(looked.numel() * looked.element_size())
             torch.frombuffer(known, dtype=dtype).view(view.shape).copy_(looked)
+            held[1][piece.place] = known  # once it is filled: other threads look there
         return known
