@@ -139,6 +139,39 @@ def test_a_bomb_is_refused_without_inflating_it(tmp_path: Path) -> None:
         open_torch_zip(str(tmp_path / "f.pt"), "auto")
 
 
+def test_a_pickle_that_deflates_further_than_any_of_a_model_is_refused_unread(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    torch.save({"w": torch.zeros(2), "x": ["y" * 2_000_000]}, buffer)
+    with zipfile.ZipFile(buffer) as old, zipfile.ZipFile(tmp_path / "f.pt", "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    with pytest.raises(FormatError, match=r"data\.pkl"):
+        open_torch_zip(str(tmp_path / "f.pt"), "auto")
+
+
+def test_a_stride_that_torch_cannot_count_is_refused(tmp_path: Path) -> None:
+    """Also where it has no effect, as in a dimension of one element."""
+    save({"w": torch.zeros(8).as_strided((1, 2), (4_000_000_000, 1))}, tmp_path / "f.pt")
+    with zipfile.ZipFile(tmp_path / "f.pt") as old:
+        entries = {name: old.read(name) for name in old.namelist()}
+    (name,) = (name for name in entries if name.endswith("data.pkl"))
+    written = b"\x8a\x05" + (4_000_000_000).to_bytes(5, "little")
+    for stride, words in (
+        (2**63 - 1, None),
+        (2**63, "the stride 9223372036854775808 is more than torch can count"),
+    ):
+        number = b"\x8a\x09" + stride.to_bytes(9, "little")
+        assert entries[name].count(written) == 1
+        with zipfile.ZipFile(tmp_path / "g.pt", "w") as new:
+            for other, content in entries.items():
+                new.writestr(other, content.replace(written, number) if other == name else content)
+        if words is None:
+            assert open_torch_zip(str(tmp_path / "g.pt"), "auto").tensor("w").tolist() == [[0.0, 0.0]]
+        else:
+            with pytest.raises(FormatError, match=words):
+                open_torch_zip(str(tmp_path / "g.pt"), "auto")
+
+
 def test_ties_are_equal_views_and_share_memory(tmp_path: Path) -> None:
     base = torch.arange(24.0).reshape(4, 6)
     state = {"a": base, "b": base, "part": base[1], "copy": base.clone(), "e1": base[:0], "e2": base[:0]}
