@@ -57,4 +57,4 @@ class Context:
 
 def _ancestors(group: Group) -> list[Prefix]:
     """The proper prefixes of a template, the nearest first, the root left out."""
-    return [group.template[:n] for n in range(len(group.template) - 1, 0, -1)]
+    return [group.template[:n] for n in range(len(group.template) - 1, -1, -1)]

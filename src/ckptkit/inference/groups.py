@@ -20,8 +20,18 @@ Index = tuple[int, ...]
 Shape = tuple[int, ...]
 INDEX = "{}"
 LEAVES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+_REPARAMETRIZED_LEAVES = ("weight_v", "weight_g", "weight_u", "weight_mask", "bias_mask")
 _NUMBER = re.compile(r"([^0-9]*)([0-9]{1,9})([^0-9]*)\Z")
 _FUSED_LEAF = re.compile(r"(.+)_(weight|bias)\Z")
+_RECURRENT = re.compile(r"(?:weight|bias)_(?:ih|hh|hr)_l\Z")
+# What torch's reparametrizations make of a parameter, and what their older forms call the same thing.
+_REPARAMETRIZED = {
+    "original": "",
+    "original0": "_g",
+    "original1": "_v",
+    "0._u": "_u",
+    "0._v": "_v",
+}
 _ALIAS = {"gamma": "weight", "beta": "bias", "scale": "weight", "g": "weight"}
 
 
@@ -46,7 +56,8 @@ class Group:
     def leaf(self) -> str:
         """The leaf that the module is compared by: its weight, else the first it has."""
         found = {leaf for leaves in self.instances.values() for leaf in leaves}
-        return next(leaf for leaf in (*LEAVES, *sorted(found)) if leaf in found)
+        order = ("weight", "weight_v", *LEAVES, *sorted(found))
+        return next(leaf for leaf in order if leaf in found)
 
     @cached_property
     def shapes(self) -> tuple[Shape | None, ...]:
@@ -105,9 +116,10 @@ def grouped(shapes: Mapping[str, Shape]) -> list[Group]:
         The groups, sorted by template.
     """
     root = _Node()
+    paths = _paths(shapes)
     for key in sorted(shapes):
         node = root
-        for token in hidden(key).split("."):
+        for token in paths[key]:
             child = node.children.get(token)
             if child is None:
                 child = node.children[token] = _Node()
@@ -116,6 +128,25 @@ def grouped(shapes: Mapping[str, Shape]) -> list[Group]:
     groups: dict[tuple[str, ...], Group] = {}
     _walk([((), root)], (), groups)
     return [groups[template] for template in sorted(groups)]
+
+
+def _paths(keys: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Each key's tokens; what torch's reparametrizations hold is written as a leaf of the module it belongs to."""
+    paths = {key: tuple(hidden(key).split(".")) for key in keys}
+    taken = set(paths.values())
+    for key, tokens in paths.items():
+        plain = tokens
+        if "parametrizations" in tokens:
+            where = tokens.index("parametrizations")
+            suffix = _REPARAMETRIZED.get(".".join(tokens[where + 2 :]))
+            if suffix is not None:
+                plain = (*tokens[:where], tokens[where + 1] + suffix)
+        elif tokens[-1] in ("weight_orig", "bias_orig"):
+            plain = (*tokens[:-1], tokens[-1].removesuffix("_orig"))
+        if plain != tokens and plain not in taken:
+            taken.add(plain)
+            paths[key] = plain
+    return paths
 
 
 def _walk(
@@ -167,6 +198,8 @@ def _split_leaf(token: str, template: tuple[str, ...], siblings: set[str]) -> tu
     """The module and the leaf of a tensor: a parameter with a name of its own is a module with one weight."""
     if token in LEAVES and template:
         return template, token
+    if token in _REPARAMETRIZED_LEAVES and template and siblings & {"weight", "bias", "weight_g"}:
+        return template, token
     if token in _ALIAS and template and _ALIAS[token] not in siblings:
         norm = any("norm" in concepts(t) for t in template[-2:])
         if norm or ("beta" in siblings and token in ("gamma", "beta")):
@@ -179,6 +212,8 @@ def _split_leaf(token: str, template: tuple[str, ...], siblings: set[str]) -> tu
 
 def _repeats(before: str, after: str, family: dict[int, list[tuple[Index, _Node]]], nested: bool) -> bool:
     """Whether the numbers of a family are indices of a repeated block."""
+    if _RECURRENT.match(before):
+        return True
     whole = not before and not after
     if len(family) == 1:
         return whole

@@ -166,7 +166,13 @@ def _slice(expr: Expr, start: int, stop: int) -> Expr:
 
 def marked(template: Tokens, key: str) -> Tokens:
     """A key's tokens with the indices of its module's template masked as there."""
-    tokens = hidden(key).split(".")
     return tuple(
-        template[n] if n < len(template) and "{}" in template[n] else token for n, token in enumerate(tokens)
+        _masked(template[n], token) if n < len(template) and "{}" in template[n] else token
+        for n, token in enumerate(hidden(key).split("."))
     )
+
+
+def _masked(template: str, token: str) -> str:
+    """A token with the index that its template marks masked; what follows may be more than the template has."""
+    before = template.partition("{}")[0]
+    return f"{before}{{}}{token[len(before) :].lstrip('0123456789')}"

@@ -7,6 +7,8 @@ from functools import lru_cache
 
 from .lexicon import STAGES, TOKENS, WORDS
 
+# The size of a kernel says nothing about which of several modules is meant: conv2_3x3, conv2_kxk.
+_KERNEL = re.compile(r"(?<![A-Za-z0-9])(?:[0-9]+x[0-9]+|kxk)(?![A-Za-z0-9])")
 _WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 
 
@@ -34,7 +36,7 @@ def as_regex(pattern: str) -> str:
 def subwords(token: str) -> tuple[str, ...]:
     """The lower-case sub-words of a token: ``SelfAttention_2`` -> self, attention, 2."""
     found: list[str] = []
-    for word in _WORD.findall(token):
+    for word in _WORD.findall(_KERNEL.sub("", token.replace("_", " ")) or token):
         lower = word.lower()
         # convDa, Wq: a capital and one letter are two abbreviations, unless they are a word of the field.
         if len(word) == 2 and word[0].isupper() and word[1].islower() and lower not in WORDS:
