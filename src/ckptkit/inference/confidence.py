@@ -53,6 +53,10 @@ def judged(match: Match) -> tuple[Confidence, str]:
         return "likely", "the shape is the source's transposed"
     if c.how == "reshape":
         return "likely", "as many elements in another shape; verify the order of the flattened dimensions"
+    if match.late:
+        return _least(match), (
+            f"{_label(source)} and {_label(target)} are what was left on both sides, and fit by name, shape and place"
+        )
     if match.ordered:
         return "likely" if match.score >= 0.35 else "guess", (
             "several modules have this shape; numbers, or the stages that the names stand for, pair them in order"

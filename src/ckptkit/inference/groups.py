@@ -8,7 +8,7 @@ name (``norm1``, ``mlp.0``) is decided from what lies below it, never from the o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -97,6 +97,25 @@ class Group:
 
     def __repr__(self) -> str:
         return f"{'.'.join(self.template)} x{len(self.instances)}"
+
+
+def written(template: tuple[str, ...], index: Index, places: Collection[int]) -> tuple[str, ...]:
+    """A template with some of its indices written out.
+
+    Args:
+        template: with ``{}`` in the place of each index.
+        index: their values.
+        places: which of them to write out, counted from 0.
+    """
+    result = []
+    n = 0
+    for token in template:
+        if "{}" in token:
+            result.append(token.replace("{}", str(index[n])) if n in places else token)
+            n += 1
+        else:
+            result.append(token)
+    return tuple(result)
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from .candidates import candidates
 from .confidence import judged
 from .contents import ALIKE, Contents
 from .groups import Group, Shape, grouped
-from .leftovers import copies, leaf_matches, size_joins, towers
+from .leftovers import copies, leaf_matches, part_matches, size_joins, towers
 from .match import Match, Matcher
 from .result import Confidence, Inference, Inferred
 from .similarity import Names
@@ -147,6 +147,7 @@ def matched(
             if repeats.intersection(members(group)):
                 del options[group]
         matches = list(matcher.run())
+    matches += part_matches(mine, theirs, matches, names, matcher.context)
     matches += leaf_matches(mine, theirs, matches, names, matcher.context)
     matches += size_joins(mine, theirs, matches)
     _turn_squares(matches, contents)

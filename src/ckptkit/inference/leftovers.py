@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import groupby, pairwise, permutations
 
 from .align import Alignment, Containers
 from .candidates import Candidate, candidates
 from .context import Context
-from .groups import Group, Index
+from .groups import Group, Index, written
 from .match import Match, Matcher
 from .similarity import Names
-from .virtual import Fused, expression, members
+from .virtual import Fused, Part, expression, members
 
 Used = set[tuple[Group, Index, str]]
 
@@ -25,6 +25,67 @@ def used_leaves(matches: Iterable[Match]) -> tuple[Used, Used]:
     return used, filled
 
 
+def part_matches(
+    mine: list[Group], theirs: list[Group], matches: list[Match], names: Names, context: Context
+) -> list[Match]:
+    """Match what is open in smaller and smaller parts, since one side may number what the other side names.
+
+    First the open instances of each group together, then with the innermost index written out, then with the
+    outermost, then every module for itself.
+    """
+    found: list[Match] = []
+    for split in (_whole, _inner, _outer, _single):
+        used, filled = used_leaves([*matches, *found])
+        sources, targets = _parts(mine, used, split), _parts(theirs, filled, split)
+        if not sources or not targets:
+            break
+        options = candidates(sources, targets, Alignment(Containers(sources), Containers(targets)))
+        late = Matcher(options, names, context).run()
+        for match in late:
+            match.late = True
+        found += late
+    return found
+
+
+MOST_PARTS = 2048
+
+
+def _parts(groups: list[Group], taken: Used, split: Callable[[Index], set[int]]) -> list[Group]:
+    """Open modules, with the indices that `split` names written into the template."""
+    parts: dict[tuple[Group, tuple[str, ...]], Part] = {}
+    for group in groups:
+        free = [i for i in group.indices if not any((group, i, leaf) in taken for leaf in group.instances[i])]
+        for index in free:
+            literal = split(index)
+            template = written(group.template, index, literal)
+            part = parts.get((group, template))
+            if part is None:
+                if len(parts) >= MOST_PARTS:
+                    return []
+                part = parts[group, template] = Part(template)
+                part.origin, part.places = group, {}
+            rest = tuple(n for place, n in enumerate(index) if place not in literal)
+            part.instances[rest] = group.instances[index]
+            part.places[rest] = index
+    return list(parts.values())
+
+
+def _whole(index: Index) -> set[int]:
+    return set()
+
+
+def _inner(index: Index) -> set[int]:
+    return {len(index) - 1}
+
+
+def _outer(index: Index) -> set[int]:
+    return {0}
+
+
+def _single(index: Index) -> set[int]:
+    return set(range(len(index)))
+
+
 def leaf_matches(
     mine: list[Group], theirs: list[Group], matches: list[Match], names: Names, context: Context
 ) -> list[Match]:
@@ -36,27 +97,27 @@ def leaf_matches(
     if not sources or not targets:
         return []
     options = candidates(sources, targets, Alignment(Containers(sources), Containers(targets)))
-    origin = {id(g): g.origin for g in (*sources, *targets)}
     for target, found in options.items():
         options[target] = [
             c
             for c in found
             if c.how != "reshape"
-            and c.source.leaf_name == target.leaf_name  # type: ignore[attr-defined]
-            and (origin[id(c.source)] in touched or origin[id(target)] in touched)
+            and _leaf_of(c.source) == _leaf_of(target)
+            and (_origin(c.source) in touched or _origin(target) in touched)
         ]
     matcher = Matcher(options, names, context)
     return [m for m in matcher.run() if m.score >= 0.4]
 
 
-class Loose(Group):
-    """One leaf of a group's instances, where it is open."""
-
-    origin: Group
-    leaf_name: str
+def _leaf_of(group: Group) -> str | None:
+    return group.leaf_name if isinstance(group, Part) else None
 
 
-def _loose(groups: Iterable[Group], taken: Used) -> Iterable[Loose]:
+def _origin(group: Group) -> Group:
+    return group.origin if isinstance(group, Part) else group
+
+
+def _loose(groups: Iterable[Group], taken: Used) -> Iterable[Part]:
     for group in groups:
         for leaf in sorted(group.leaves):
             free = {
@@ -65,8 +126,8 @@ def _loose(groups: Iterable[Group], taken: Used) -> Iterable[Loose]:
                 if leaf in leaves and (group, i, leaf) not in taken
             }
             if free:
-                loose = Loose((*group.template, leaf), free)
-                loose.origin, loose.leaf_name = group, leaf
+                loose = Part((*group.template, leaf), free)
+                loose.origin, loose.leaf_name, loose.places = group, leaf, {i: i for i in free}
                 yield loose
 
 

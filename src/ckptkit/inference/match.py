@@ -32,6 +32,7 @@ class Match:
 
     Args:
         margin: how much better than the best rival.
+        late: found among what whole groups had left open.
         ordered: whether numbers or stages decided between equals.
     """
 
@@ -46,6 +47,7 @@ class Match:
     support: float = 0.0
     telling: bool = False
     rival_copy: Group | None = None
+    late: bool = False
 
     def leaves(self, used: set[tuple[Group, Index, str]], filled: set[tuple[Group, Index, str]]) -> None:
         """Add the (group, index, leaf) that the match uses and fills; those of the real groups."""

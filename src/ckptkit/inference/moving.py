@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from .groups import written
 from .renames import numbered, regex, rewrites
 from .steps import Move
 from .words import as_regex, hidden
@@ -78,23 +79,11 @@ def _literal(move: Move, mine: Iterable[int], theirs: Iterable[int]) -> Move:
     """A move with some of its indices written out."""
     return replace(
         move,
-        source=_written(move.source, move.mine, set(mine)),
-        target=_written(move.target, move.theirs, set(theirs)),
+        source=written(move.source, move.mine, set(mine)),
+        target=written(move.target, move.theirs, set(theirs)),
         mine=tuple(v for n, v in enumerate(move.mine) if n not in set(mine)),
         theirs=tuple(v for n, v in enumerate(move.theirs) if n not in set(theirs)),
     )
-
-
-def _written(template: Tokens, index: tuple[int, ...], places: set[int]) -> Tokens:
-    result = []
-    n = 0
-    for token in template:
-        if "{}" in token:
-            result.append(token.replace("{}", str(index[n])) if n in places else token)
-            n += 1
-        else:
-            result.append(token)
-    return tuple(result)
 
 
 def _by_line(moves: list[Move]) -> dict[tuple[Tokens, Tokens], list[Move]]:

@@ -30,6 +30,20 @@ class Stacked(Group):
     places: dict[Index, list[Index]]
 
 
+class Part(Group):
+    """Some instances of a group, or one leaf of them: what is still open.
+
+    Attributes:
+        origin: the real group.
+        places: this group's indices to those of the origin.
+        leaf_name: the leaf of the origin, where this is one leaf only.
+    """
+
+    origin: Group
+    places: dict[Index, Index]
+    leaf_name: str | None = None
+
+
 def members(group: Group) -> tuple[Group, ...]:
     """The real groups that a group is made of."""
     if isinstance(group, Fused):
@@ -243,7 +257,6 @@ def real_leaves(group: Group, index: Index, leaf: str) -> list[tuple[Group, Inde
         return [found for part in group.parts for found in real_leaves(part, index, leaf)]
     if isinstance(group, Stacked):
         return [found for i in group.places[index] for found in real_leaves(group.inner, i, leaf)]
-    origin = getattr(group, "origin", None)
-    if origin is not None:
-        return [(origin, index, group.leaf_name)]  # type: ignore[attr-defined]
+    if isinstance(group, Part):
+        return [(group.origin, group.places[index], group.leaf_name or leaf)]
     return [(group, index, leaf)]
