@@ -9,30 +9,38 @@ from math import prod
 from .groups import Group, Index, Shape
 
 Prefix = tuple[str, ...]
+Blocks = dict[Index, Counter[Shape]]
 
 
 class Containers:
-    """The outermost repeated blocks of a signature, and what each instance holds.
+    """The repeated blocks of a signature, and what each instance holds.
+
+    A block is named by a template that holds at least one index, such as ``stages.{}``, ``stages.{}.blocks.{}`` or
+    ``stages.{}.downsample``; its instances by the values of these indices.
 
     Args:
-        groups: the real groups of a signature.
+        groups: the groups of a signature; parts of groups only add blocks that the whole groups do not have.
     """
 
     def __init__(self, groups: Iterable[Group]) -> None:
-        self.content: dict[Prefix, dict[int, Counter[Shape]]] = {}
+        self._below: dict[Prefix, list[Group]] = {}
+        self._blocks: dict[Prefix, list[tuple[Index, Counter[Shape]]]] = {}
         for group in groups:
-            prefix = outermost(group.template)
-            if prefix is None:
-                continue
-            content = self.content.setdefault(prefix, {})
-            for index, leaves in group.instances.items():
-                block = content.setdefault(index[0], Counter())
-                for _, shape in leaves.values():
-                    block[shape] += 1
+            for prefix in containers(group.template):
+                self._below.setdefault(prefix, []).append(group)
 
-    def sequence(self, prefix: Prefix) -> list[tuple[int, Counter[Shape]]]:
-        """The instances of a container in order."""
-        return sorted(self.content[prefix].items())
+    def sequence(self, prefix: Prefix) -> list[tuple[Index, Counter[Shape]]]:
+        """The instances of a block in order, each with the shapes it holds."""
+        if prefix not in self._blocks:
+            depth = sum("{}" in token for token in prefix)
+            found: Blocks = {}
+            for group in self._below[prefix]:
+                for index, leaves in group.instances.items():
+                    block = found.setdefault(index[:depth], Counter())
+                    for _, shape in leaves.values():
+                        block[shape] += 1
+            self._blocks[prefix] = sorted(found.items())
+        return self._blocks[prefix]
 
 
 def outermost(template: Prefix) -> Prefix | None:
@@ -43,8 +51,18 @@ def outermost(template: Prefix) -> Prefix | None:
     return None
 
 
+def containers(template: Prefix) -> list[Prefix]:
+    """The blocks that hold a module: up to each index, and the part of a block below it; the outermost first."""
+    places = [n for n, token in enumerate(template) if "{}" in token]
+    found = [template[: n + 1] for n in places]
+    found += [
+        template[: n + 2] for n in places if n + 2 < len(template) and "{}" not in template[n + 1]
+    ]
+    return found
+
+
 class Alignment:
-    """Maps the outermost index of a target's container to a source's, cached.
+    """Maps the blocks of a target to those of a source, cached.
 
     Args:
         source: containers of the source.
@@ -53,11 +71,11 @@ class Alignment:
 
     def __init__(self, source: Containers, target: Containers) -> None:
         self._source, self._target = source, target
-        self._maps: dict[tuple[Prefix, Prefix], dict[int, int]] = {}
+        self._maps: dict[tuple[Prefix, Prefix], dict[Index, Index]] = {}
         self.spread: set[tuple[Prefix, Prefix]] = set()
         self.reversed: set[tuple[Prefix, Prefix]] = set()
 
-    def blocks(self, source: Prefix, target: Prefix) -> dict[int, int]:
+    def blocks(self, source: Prefix, target: Prefix) -> dict[Index, Index]:
         """Target index to source index, only where one alignment is best; the blocks keep their order."""
         key = (source, target)
         if key not in self._maps:
@@ -72,10 +90,29 @@ class Alignment:
                 self.spread.add(key)
         return self._maps[key]
 
+    def pairs(self, source: Group, target: Group) -> tuple[dict[Index, Index], tuple[Prefix, Prefix] | None]:
+        """Instances paired through the blocks around them, where the shapes agree.
+
+        Returns:
+            Target index to source index, and the two blocks whose alignment pairs the most.
+        """
+        best: dict[Index, Index] = {}
+        place = None
+        first = True
+        for theirs in containers(target.template):
+            for mine in containers(source.template):
+                found = through(self.blocks(mine, theirs), source, target, target.leaf)
+                if len(found) > len(best):
+                    best, place = found, (mine, theirs)
+                if first and len(best) == len(target.instances):
+                    return best, place
+                first = False
+        return best, place
+
 
 def _align(
-    source: list[tuple[int, Counter[Shape]]], target: list[tuple[int, Counter[Shape]]], *, same: bool
-) -> dict[int, int]:
+    source: list[tuple[Index, Counter[Shape]]], target: list[tuple[Index, Counter[Shape]]], *, same: bool
+) -> dict[Index, Index]:
     if len(source) * len(target) > 250_000:
         return {}
     cache: dict[tuple[int, int], float] = {}
@@ -108,8 +145,8 @@ def _align(
 
 
 def _spread(
-    source: list[tuple[int, Counter[Shape]]], target: list[tuple[int, Counter[Shape]]]
-) -> dict[int, int]:
+    source: list[tuple[Index, Counter[Shape]]], target: list[tuple[Index, Counter[Shape]]]
+) -> dict[Index, Index]:
     """Fewer equal blocks than the source has: taken evenly from the first to the last."""
     blocks = [c for _, c in (*source, *target)]
     if any(_likeness(blocks[0], c) < 0.5 for c in blocks[1:]):
@@ -159,12 +196,21 @@ def ranked(source: Group, target: Group) -> dict[Index, Index]:
     return dict(zip(target.indices, source.indices, strict=True))
 
 
-def through(blocks: dict[int, int], source: Group, target: Group, leaf: str) -> dict[Index, Index]:
-    """Instances paired through a map of the outermost index, where the shapes agree."""
+def through(blocks: dict[Index, Index], source: Group, target: Group, leaf: str) -> dict[Index, Index]:
+    """Instances paired through a map of the outer indices, where the shapes agree.
+
+    Args:
+        blocks: the target's outer indices to the source's.
+        source, target: the groups; what follows the outer indices is paired by value, else by rank.
+        leaf: the leaf whose shapes must agree.
+    """
+    if not blocks:
+        return {}
+    theirs_first, mine_first = next(iter(blocks.items()))
+    mine, theirs = _inner(source, len(mine_first)), _inner(target, len(theirs_first))
     pairs: dict[Index, Index] = {}
-    mine, theirs = _inner(source), _inner(target)
     for outer, wanted in theirs.items():
-        have = mine.get(blocks.get(outer, -1), [])
+        have = mine.get(blocks[outer], []) if outer in blocks else []
         if set(wanted) <= set(have):
             inside = list(zip(wanted, wanted, strict=True))
         elif len(wanted) == len(have):
@@ -172,7 +218,7 @@ def through(blocks: dict[int, int], source: Group, target: Group, leaf: str) -> 
         else:
             continue
         for t, s in inside:
-            index, other = (outer, *t), (blocks[outer], *s)
+            index, other = (*outer, *t), (*blocks[outer], *s)
             shapes = (
                 source.instances[other].get(leaf, ("", None))[1],
                 target.instances[index].get(leaf, ("", ()))[1],
@@ -182,11 +228,11 @@ def through(blocks: dict[int, int], source: Group, target: Group, leaf: str) -> 
     return pairs
 
 
-def _inner(group: Group) -> dict[int, list[Index]]:
-    """Outermost index to the rest of the indices."""
-    found: dict[int, list[Index]] = {}
+def _inner(group: Group, depth: int) -> dict[Index, list[Index]]:
+    """The outer indices to the rest of the indices."""
+    found: dict[Index, list[Index]] = {}
     for index in group.indices:
-        found.setdefault(index[0], []).append(index[1:])
+        found.setdefault(index[:depth], []).append(index[depth:])
     return found
 
 

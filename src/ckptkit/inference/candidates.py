@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
-from .align import Alignment, outermost, subsequence, through
+from .align import Alignment, outermost, subsequence
 from .groups import Group, Index, Shape
-from .virtual import Fused, Stacked, members, ordered_as
+from .virtual import Atom, Fused, Part, Stacked, atom, atoms, members, ordered_as
 from .words import subwords
 
+Links = tuple[frozenset[Atom], frozenset[Atom], frozenset[object]]
 How = Literal["same", "transpose", "reshape", "partial"]
 
 
@@ -34,6 +35,65 @@ class Candidate:
     name: float = 0.0
     score: float = 0.0
     spread: bool = False
+    dead: bool = False
+    _links: Links | None = None
+
+    @property
+    def links(self) -> Links:
+        """What it uses of the source, what it fills of the target, and which fills which where no rule is needed."""
+        if self._links is None:
+            pairs = self.pairs
+            if pairs is None:
+                pairs = dict(zip(self.target.indices, self.source.indices, strict=True))
+            used, filled = atoms(self.source, pairs.values()), atoms(self.target, pairs)
+            plain: frozenset[object] = frozenset()
+            if not isinstance(self.source, (Fused, Stacked)) and not isinstance(self.target, (Fused, Stacked)):
+                plain = frozenset(
+                    (atom(self.target, theirs), atom(self.source, mine)) for theirs, mine in pairs.items()
+                )
+            self._links = used, filled, plain
+        return self._links
+
+    @property
+    def whole(self) -> bool:
+        """Whether it pairs all instances of real groups, so that it competes with all that touch one of these."""
+        return self.pairs is None and not isinstance(self.source, Part) and not isinstance(self.target, Part)
+
+    def touches(self, other: Candidate) -> bool:
+        """Whether they use or fill the same thing."""
+        if self.whole and other.whole:
+            return not set(members(self.source)).isdisjoint(members(other.source)) or not set(
+                members(self.target)
+            ).isdisjoint(members(other.target))
+        (a, x, _), (b, y, _) = self.links, other.links
+        return not (a.isdisjoint(b) and x.isdisjoint(y))
+
+    def competes(self, other: Candidate) -> bool:
+        """Whether both cannot be true: something would be used twice, or filled from two places."""
+        if self.whole and other.whole:
+            return self.touches(other)
+        (a, x, links), (b, y, others) = self.links, other.links
+        used, filled = len(a & b), len(x & y)
+        agreed = len(links & others) if used or filled else 0
+        return used > agreed or filled > agreed
+
+    def shrink(self, match: Candidate) -> None:
+        """Leave out what a match has taken; dead if nothing is left or it would need a tensor rule."""
+        if self.pairs is None and self.competes(match):
+            self.dead = True
+            return
+        used, filled, plain = match.links
+        pairs = self.pairs or dict(zip(self.target.indices, self.source.indices, strict=True))
+        left = {
+            theirs: mine
+            for theirs, mine in pairs.items()
+            if used.isdisjoint(atoms(self.source, (mine,))) and filled.isdisjoint(atoms(self.target, (theirs,)))
+        }
+        if not left or not plain or isinstance(self.source, (Fused, Stacked)) or isinstance(self.target, (Fused, Stacked)):
+            self.dead = True
+            return
+        self.pairs, self.how, self._links = left, "partial" if self.how == "same" else self.how, None
+        self.cover = len(left) / len(self.target.instances)
 
     @property
     def virtual(self) -> int:
@@ -75,7 +135,7 @@ def candidates(
         for other in rare.first(exact.get(group.shapes, []), group):
             candidate = Candidate(other, group, "same")
             if _backwards(other, group, alignment):
-                pairs = _across(other, group, alignment)
+                pairs, _ = alignment.pairs(other, group)
                 if len(pairs) < len(group.instances):
                     continue
                 candidate.pairs = pairs
@@ -110,8 +170,7 @@ def _partial(
     for other in {id(g): g for s in shapes for g in rare.first(single.get(s, []), group)}.values():
         if other in found or other.leaf != group.leaf:
             continue
-        pairs = _across(other, group, alignment)
-        places = outermost(other.template), outermost(group.template)
+        pairs, places = alignment.pairs(other, group)
         spread = places in alignment.spread
         if not pairs and len(other.instances) <= 512:
             pairs, spread = subsequence(other, group), False
@@ -147,13 +206,6 @@ class Rare:
             if len(having) <= self.most:
                 shared.update(g for g in having if g in inside)
         return sorted(shared, key=lambda g: (-shared[g], g.template))[: self.most]
-
-
-def _across(source: Group, target: Group, alignment: Alignment) -> dict[Index, Index]:
-    mine, theirs = outermost(source.template), outermost(target.template)
-    if mine is None or theirs is None:
-        return {}
-    return through(alignment.blocks(mine, theirs), source, target, target.leaf)
 
 
 def _backwards(source: Group, target: Group, alignment: Alignment) -> bool:

@@ -143,10 +143,7 @@ def matched(
     matches = list(matcher.run())
     repeats = set(towers(theirs, matches))
     if repeats:
-        for group in list(options):
-            if repeats.intersection(members(group)):
-                del options[group]
-        matches = list(matcher.run())
+        matches = list(matcher.run(without=repeats))
     matches += part_matches(mine, theirs, matches, names, matcher.context)
     matches += leaf_matches(mine, theirs, matches, names, matcher.context)
     matches += size_joins(mine, theirs, matches)

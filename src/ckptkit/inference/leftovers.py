@@ -28,62 +28,64 @@ def used_leaves(matches: Iterable[Match]) -> tuple[Used, Used]:
 def part_matches(
     mine: list[Group], theirs: list[Group], matches: list[Match], names: Names, context: Context
 ) -> list[Match]:
-    """Match what is open in smaller and smaller parts, since one side may number what the other side names.
+    """Match what is open in parts, since one side may number what the other side names.
 
-    First the open instances of each group together, then with the innermost index written out, then with the
-    outermost, then every module for itself.
+    The open instances of each group are offered together, and with the innermost, the outermost or every index written
+    out as a name.
     """
     found: list[Match] = []
-    for split in (_whole, _inner, _outer, _single):
+    for split in (_blocks, _singles):
         used, filled = used_leaves([*matches, *found])
         sources, targets = _parts(mine, used, split), _parts(theirs, filled, split)
-        if not sources or not targets:
-            break
-        options = candidates(sources, targets, Alignment(Containers(sources), Containers(targets)))
-        late = Matcher(options, names, context).run()
-        for match in late:
-            match.late = True
-        found += late
+        sources, targets = _fitting(sources, targets), _fitting(targets, sources)
+        if sources and targets:
+            alignment = Alignment(Containers([*mine, *sources]), Containers([*theirs, *targets]))
+            found += Matcher(candidates(sources, targets, alignment), names, context, late=True).run()
     return found
 
 
-MOST_PARTS = 2048
+MOST_PARTS = 600
+Split = Callable[[int], set[tuple[int, ...]]]
 
 
-def _parts(groups: list[Group], taken: Used, split: Callable[[Index], set[int]]) -> list[Group]:
-    """Open modules, with the indices that `split` names written into the template."""
+def _blocks(depth: int) -> set[tuple[int, ...]]:
+    return {(), (depth - 1,), (0,)} if depth else {()}
+
+
+def _singles(depth: int) -> set[tuple[int, ...]]:
+    return {(), tuple(range(depth))}
+
+
+def _parts(groups: list[Group], taken: Used, split: Split) -> list[Part]:
+    """Open modules, as they are and with indices written into their templates."""
     parts: dict[tuple[Group, tuple[str, ...]], Part] = {}
     for group in groups:
         free = [i for i in group.indices if not any((group, i, leaf) in taken for leaf in group.instances[i])]
-        for index in free:
-            literal = split(index)
-            template = written(group.template, index, literal)
-            part = parts.get((group, template))
-            if part is None:
-                if len(parts) >= MOST_PARTS:
-                    return []
-                part = parts[group, template] = Part(template)
-                part.origin, part.places = group, {}
-            rest = tuple(n for place, n in enumerate(index) if place not in literal)
-            part.instances[rest] = group.instances[index]
-            part.places[rest] = index
+        for literal in sorted(split(group.depth)):
+            if literal and len(parts) + len(free) > MOST_PARTS:
+                continue
+            for index in free:
+                template = written(group.template, index, literal)
+                part = parts.get((group, template))
+                if part is None:
+                    part = parts[group, template] = Part(template)
+                    part.origin, part.places = group, {}
+                rest = tuple(n for place, n in enumerate(index) if place not in literal)
+                part.instances[rest] = group.instances[index]
+                part.places[rest] = index
     return list(parts.values())
 
 
-def _whole(index: Index) -> set[int]:
-    return set()
-
-
-def _inner(index: Index) -> set[int]:
-    return {len(index) - 1}
-
-
-def _outer(index: Index) -> set[int]:
-    return {0}
-
-
-def _single(index: Index) -> set[int]:
-    return set(range(len(index)))
+def _fitting(parts: Iterable[Group], others: Iterable[Group]) -> list[Group]:
+    """Open groups, and parts with the shapes of another side's; none of groups that fit as they are."""
+    same = {g.shapes for g in others}
+    fits = {p.origin for p in parts if isinstance(p, Part) and p.template == p.origin.template and p.shapes in same}
+    return [
+        p
+        for p in parts
+        if isinstance(p, Part)
+        and (p.template == p.origin.template or (p.shapes in same and p.origin not in fits))
+    ]
 
 
 def leaf_matches(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
 from .align import ranked
+from .assign import assignment, components
 from .candidates import Candidate
 from .context import Context
 from .groups import Group, Index
@@ -24,6 +25,9 @@ ROUNDS = ((0.25, 0.55), (0.15, 0.45), (0.1, 0.35), (0.06, 0.3), (0.03, 0.25), (0
 NEAR = (0.012, 0.03, 0.06, 0.1)
 LEAST = 0.15
 TIE = 0.015
+MOST_TIED = 24
+FAR = 0.25
+NEARLY = 0.3
 
 
 @dataclass(slots=True)
@@ -68,28 +72,38 @@ class Matcher:
         names: name similarity.
         context: of matches made before.
         contents: the data of both sides, where it may decide.
+        late: whether these are what whole groups had left open.
     """
 
     def __init__(
         self,
-        options: dict[Group, list[Candidate]],
+        options: Mapping[Group, Iterable[Candidate]],
         names: Names,
         context: Context | None = None,
         contents: Contents | None = None,
+        *,
+        late: bool = False,
     ) -> None:
         self._contents = contents
-        self._options = options
+        self._alive = [c for found in options.values() for c in found]
         self._names = names
         self.context = Context() if context is None else context
-        self._used: dict[Group, set[Index]] = {}
-        self._filled: set[Group] = set()
+        self._late = late
         self.matches: list[Match] = []
-        self._shadows = shadows(c.source for found in options.values() for c in found)
-        self._first = _by_member([c for found in options.values() for c in found])
+        self._shadows = shadows(c.source for c in self._alive)
+        self._first = _by_member(self._alive)
 
-    def run(self) -> list[Match]:
-        """Match what can be matched."""
-        self._identical()
+    def run(self, without: Iterable[Group] = ()) -> list[Match]:
+        """Match what can be matched, beside what is matched already.
+
+        Args:
+            without: groups of the target that are left alone.
+        """
+        barred = set(without)
+        for c in self._alive:
+            c.dead = c.dead or not barred.isdisjoint(members(c.target))
+        if not self._late:
+            self._identical()
         for margin, least in ROUNDS:
             self._settle(margin, least)
         while self._alone():
@@ -98,133 +112,136 @@ class Matcher:
         return self.matches
 
     def _settle(self, margin: float, least: float) -> None:
-        while self._round(margin, least) or (margin <= 0.06 and self._ties()):
+        while self._round(margin, least) or (margin <= 0.06 and (self._ties() or self._assigned(margin, least))):
             pass
 
     def _identical(self) -> None:
-        found = []
-        for target, options in self._options.items():
-            for c in options:
-                if c.how == "same" and c.source.template == target.template:
-                    found.append(Match(c, 1.0, 1.0))
+        found = [
+            Match(c, 1.0, 1.0)
+            for c in self._alive
+            if c.how == "same" and c.source.template == c.target.template
+        ]
         self._accept(found)
 
-    def _alive(self) -> list[Candidate]:
-        result = []
-        for target, options in self._options.items():
-            if self._filled.isdisjoint(members(target)):
-                live = [c for c in options if self._free(c)]
-                self._options[target] = live
-                result.extend(live)
-        return result
+    def _scored(self) -> list[Candidate]:
+        """The candidates that are still possible, scored anew."""
+        alive = self._alive = [c for c in self._alive if not c.dead]
+        for c in alive:
+            self._score(c)
+        return alive
 
-    def _free(self, c: Candidate) -> bool:
-        """Whether no instance that the candidate reads is used yet."""
-        if c.pairs is None:
-            return not any(m in self._used for m in members(c.source))
-        used = self._used.get(c.source)
-        return used is None or used.isdisjoint(c.pairs.values())
-
-    def _score(self, candidates: Iterable[Candidate]) -> None:
-        for c in candidates:
-            s, t = c.source, c.target
-            c.name = (
-                0.32 * self._names.path(s, t)
-                + 0.32 * self._names.local(s, t)
-                + 0.1 * self._names.literal(s, t)
-            )
-            both = len(s.leaves & t.leaves)
-            score = c.name + 0.26 * self.context.support(s, t)
-            score += 0.06 * both / max(1, len(s.leaves | t.leaves))
-            score -= 0.03 * c.virtual + 0.1 * (c.how == "reshape") + 0.1 * (1.0 - c.cover)
-            if (_shadow(s) or s in self._shadows) and not _shadow(t):
-                score -= 0.2
-            if self._contents is not None:
-                alike = self._contents.agreement(c)
-                # Equal beats nearly equal beats everything that is not the same tensor at all.
-                score += 2.0 * alike**64 if alike > 0.5 else 0.0
-            c.score = score
+    def _score(self, c: Candidate) -> None:
+        s, t = c.source, c.target
+        c.name = (
+            0.32 * self._names.path(s, t)
+            + 0.32 * self._names.local(s, t)
+            + 0.1 * self._names.literal(s, t)
+            + 0.04 * self._names.numbered(s, t)
+        )
+        both = len(s.leaves & t.leaves)
+        score = c.name + 0.26 * self.context.support(s, t)
+        score += 0.06 * both / max(1, len(s.leaves | t.leaves))
+        score -= 0.03 * c.virtual + 0.1 * (c.how == "reshape") + 0.1 * (1.0 - c.cover)
+        if (_shadow(s) or s in self._shadows) and not _shadow(t):
+            score -= 0.2
+        if self._contents is not None:
+            alike = self._contents.agreement(c)
+            # Equal beats nearly equal beats everything that is not the same tensor at all.
+            score += 2.0 * alike**64 if alike > 0.5 else 0.0
+        c.score = score
 
     def _round(self, margin: float, least: float) -> bool:
-        alive = self._alive()
-        self._score(alive)
-        by_source, by_target = _by_member(alive)
+        alive = self._scored()
+        rivals = _Rivals(alive)
         chosen = []
         for c in alive:
             if c.score < least:
                 continue
-            rival = max(_rival(c, by_source, members(c.source)), _rival(c, by_target, members(c.target)))
+            rival = rivals.best(c)
             if c.score - rival >= margin:
                 chosen.append(Match(c, c.score - rival, c.score, alone=rival == 0.0))
-        chosen.sort(key=lambda m: -m.score)
+        # What covers more first: of two that agree the smaller one is then done.
+        chosen.sort(key=lambda m: (-len(m.candidate.target.instances), -m.score))
         return self._accept(chosen)
 
     def _alone(self) -> bool:
         """Pairs of which neither side fits anything else, with a telling shape, whatever their names."""
-        alive = self._alive()
-        self._score(alive)
-        by_source, by_target = _by_member(alive)
+        alive = self._scored()
+        rivals = _Rivals(alive)
         chosen = [
             Match(c, c.score, c.score, alone=True)
             for c in alive
             if (c.how == "same" or (c.how == "partial" and c.cover == 1.0))
             and c.source.leaves == c.target.leaves
             and _telling(c.target)
-            and _rival(c, by_source, members(c.source)) == _rival(c, by_target, members(c.target)) == 0.0
+            and rivals.best(c) == 0.0
         ]
         return self._accept(chosen)
 
     def _accept(self, chosen: list[Match]) -> bool:
         any_new = False
         for match in chosen:
-            s, t = match.candidate.source, match.candidate.target
-            if not self._free(match.candidate) or not self._filled.isdisjoint(members(t)):
+            c = match.candidate
+            if c.dead:
                 continue
-            self._filled.update(members(t))
-            pairs = match.candidate.pairs
-            for m in members(s):
-                self._used.setdefault(m, set()).update(m.instances if pairs is None else pairs.values())
+            match.late = self._late
+            c.dead = True
+            for rival in self._around(c):
+                if not rival.dead and c.touches(rival):
+                    rival.shrink(c)
             self._remark(match)
-            self.context.note(s, t)
-            self._names.learn(s, t)
+            self.context.note(c.source, c.target)
+            self._names.learn(c.source, c.target)
             self.matches.append(match)
             any_new = True
         if any_new:
             self._names.settle()
         return any_new
 
+    def _around(self, c: Candidate) -> Iterable[Candidate]:
+        """All candidates ever that touch the real groups of this one."""
+        mine = {id(o): o for m in members(c.source) for o in self._first[0].get(m, ())}
+        theirs = {id(o): o for m in members(c.target) for o in self._first[1].get(m, ())}
+        return {**mine, **theirs}.values()
+
     def _remark(self, match: Match) -> None:
         """Note what later says how far the match can be trusted."""
         c = match.candidate
-        mine = {id(o): o for m in members(c.source) for o in self._first[0].get(m, ())}
-        theirs = {id(o): o for m in members(c.target) for o in self._first[1].get(m, ())}
-        plain = [o for o in {**mine, **theirs}.values() if not o.virtual]
+        plain = [o for o in self._around(c) if not o.virtual]
         match.alone = plain == [c]
         match.support = self.context.support(c.source, c.target)
         match.telling = _telling(c.target)
-        for o in theirs.values():
-            if o.target is c.target and o.source is not c.source and _twins(o.source, c.source, c.target):
-                match.rival_copy = o.source
+        for m in members(c.target):
+            for o in self._first[1].get(m, ()):
+                if o.target is c.target and o.source is not c.source and _twins(o.source, c.source, c.target):
+                    match.rival_copy = o.source
 
     def _ties(self) -> bool:
         """Equals that only numbers or stages tell apart: the k-th of one side is the k-th of the other."""
-        alive = self._alive()
-        self._score(alive)
+        alive = self._scored()
         rows: dict[Group, list[Candidate]] = {}
+        columns: dict[Group, float] = {}
         for c in alive:
             rows.setdefault(c.target, []).append(c)
-        return any(self._tied(rows, near) for near in NEAR)
+            columns[c.source] = max(columns.get(c.source, 0.0), c.score)
+        return any(self._tied(rows, columns, near) for near in NEAR)
 
-    def _tied(self, rows: dict[Group, list[Candidate]], near: float) -> bool:
+    def _tied(self, rows: dict[Group, list[Candidate]], columns: dict[Group, float], near: float) -> bool:
         best: dict[Group, dict[Group, Candidate]] = {}
         classes: dict[frozenset[Group], list[Group]] = {}
         for target, found in rows.items():
             top = max(c.score for c in found)
-            best[target] = {c.source: c for c in found if c.score >= top - near}
-            classes.setdefault(frozenset(best[target]), []).append(target)
+            # Of its best sources only those that have nothing much better to fill.
+            best[target] = {
+                c.source: c
+                for c in found
+                if c.score >= top - near and c.score >= columns[c.source] - FAR
+            }
+            if best[target]:
+                classes.setdefault(frozenset(best[target]), []).append(target)
         chosen: list[Match] = []
         for sources, targets in classes.items():
-            if len(sources) != len(targets) or len(targets) < 2:
+            if not 2 <= len(targets) == len(sources) <= MOST_TIED:
                 continue
             scores = {(s, t): best[t][s].score for t in targets for s in sources}
             least = min(scores.values()) - 0.06
@@ -246,6 +263,42 @@ class Matcher:
             for s, t in zip(mine, theirs, strict=True):
                 chosen.append(Match(best[t][s], 0.0, scores[s, t], ordered=True))
         return self._accept(chosen)
+
+    def _assigned(self, margin: float, least: float) -> bool:
+        """Pairs that no single comparison decides, but of which one pairing of all is the best by a margin."""
+        alive = self._scored()
+        chosen: list[Match] = []
+        for block in components(alive, NEARLY):
+            found = assignment(block)
+            chosen += [
+                Match(c, regret, c.score) for c, regret in found if regret >= 2 * margin and c.score >= least
+            ]
+        chosen.sort(key=lambda m: (-m.margin, -m.score))
+        return self._accept(chosen)
+
+
+class _Rivals:
+    """The best candidate that competes with a given one.
+
+    Args:
+        alive: all candidates that are still possible, scored.
+    """
+
+    def __init__(self, alive: list[Candidate]) -> None:
+        self._by_source, self._by_target = _by_member(sorted(alive, key=lambda c: -c.score))
+
+    def best(self, c: Candidate) -> float:
+        """The score of the best rival; 0 without one."""
+        best = 0.0
+        for index, group in ((self._by_source, c.source), (self._by_target, c.target)):
+            for m in members(group):
+                for o in index[m]:
+                    if o.score <= best:
+                        break
+                    if o is not c and c.competes(o):
+                        best = o.score
+                        break
+        return best
 
 
 def _telling(group: Group) -> bool:
@@ -311,20 +364,6 @@ def _by_member(alive: list[Candidate]) -> tuple[dict[Group, list[Candidate]], di
         for m in members(c.target):
             by_target.setdefault(m, []).append(c)
     return by_source, by_target
-
-
-def _rival(c: Candidate, index: dict[Group, list[Candidate]], of: tuple[Group, ...]) -> float:
-    return max((o.score for m in of for o in index[m] if o is not c and _compete(c, o)), default=0.0)
-
-
-def _compete(a: Candidate, b: Candidate) -> bool:
-    """Whether both cannot be true: disjoint parts of one group are no rivals."""
-    return (
-        a.target is b.target
-        or a.pairs is None
-        or b.pairs is None
-        or not set(a.pairs.values()).isdisjoint(b.pairs.values())
-    )
 
 
 def _order(groups: list[Group]) -> list[Group] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from functools import lru_cache
@@ -31,6 +32,7 @@ class Names:
             c: max(0.08, log(total / (n + 1)) / log(total)) * (0.35 if c in FAINT else 1.0)
             for c, n in counts.items()
         }
+        self._ranks = (ranks(sides[0]), ranks(sides[1]))
         self._path: dict[Group, Weights] = {}
         self._local: dict[Group, Weights] = {}
         self._tokens: dict[Group, Weights] = {}
@@ -60,6 +62,13 @@ class Names:
         shared = sum(min(w, b[t]) for t, w in a.items() if t in b)
         whole = max(sum(a.values()), sum(b.values()))
         return shared / whole if whole else 0.0
+
+    def numbered(self, source: Group, target: Group) -> float:
+        """1 where both names hold the same place among their numbered siblings, -1 where they differ, else 0."""
+        a, b = self._ranks[0].get(source.template), self._ranks[1].get(target.template)
+        if a is None or b is None or a[1] != b[1]:
+            return 0.0
+        return 1.0 if a[0] == b[0] else -1.0
 
     def learn(self, source: Group, target: Group) -> None:
         """Note a match: concepts that only one side has may mean what only the other side has."""
@@ -143,3 +152,33 @@ def _abbreviates(x: str, y: str) -> float:
     if len(short) >= 3:
         return 0.7
     return 0.3 if len(short) == 1 and short not in "qkvgh" else 0.2
+
+
+def ranks(groups: Iterable[Group]) -> dict[Prefix, tuple[int, int]]:
+    """The place of each name that holds a number among its siblings, which differ in that number alone.
+
+    Returns:
+        Template to (rank, how many there are), for the last numbered token below the last index.
+    """
+    families: dict[tuple[Prefix, str], dict[int, list[Prefix]]] = {}
+    for group in groups:
+        for n in range(len(group.template) - 1, -1, -1):
+            token = group.template[n]
+            if "{}" in token:
+                break
+            found = NUMBER.search(token)
+            if found is not None:
+                stem = (group.template[:n], NUMBER.sub("#", token, count=1))
+                families.setdefault(stem, {}).setdefault(int(found[0]), []).append(group.template)
+                break
+    return {
+        template: (rank, len(family))
+        for family in families.values()
+        if len(family) > 1
+        for rank, number in enumerate(sorted(family))
+        for template in family[number]
+    }
+
+
+Prefix = tuple[str, ...]
+NUMBER = re.compile(r"[0-9]{1,9}")

@@ -13,6 +13,7 @@ from typing import Any
 from .groups import Group, Index, Shape
 from .lexicon import FUSED, UNSPELLED
 
+Atom = tuple[Group, Index, str | None]
 _PARTS = {part for parts in FUSED for part in parts}
 
 
@@ -50,7 +51,28 @@ def members(group: Group) -> tuple[Group, ...]:
         return tuple(m for part in group.parts for m in members(part))
     if isinstance(group, Stacked):
         return members(group.inner)
+    if isinstance(group, Part):
+        return (group.origin,)
     return (group,)
+
+
+def atoms(group: Group, indices: Iterable[Index]) -> frozenset[Atom]:
+    """What instances of a group are made of: the smallest things that only one match may use."""
+    if isinstance(group, Fused):
+        wanted = list(indices)
+        return frozenset(a for part in group.parts for a in atoms(part, wanted))
+    if isinstance(group, Stacked):
+        return atoms(group.inner, (i for outer in indices for i in group.places[outer]))
+    if isinstance(group, Part):
+        return frozenset((group.origin, group.places[i], group.leaf_name) for i in indices)
+    return frozenset((group, i, None) for i in indices)
+
+
+def atom(group: Group, index: Index) -> Atom:
+    """What one instance of a group that is no product of a rule is made of."""
+    if isinstance(group, Part):
+        return group.origin, group.places[index], group.leaf_name
+    return group, index, None
 
 
 def ordered_as(made: Group, whole: Group) -> bool:
