@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
-from .groups import Group
-
 Prefix = tuple[str, ...]
 
 
 class Context:
-    """Support for matching below a pair of module paths, from the matches made so far."""
+    """Support for matching below a pair of module paths, from the matches made so far.
+
+    Paths are templates, or those of single modules where it matters which of several blocks a module lies in.
+    """
 
     def __init__(self) -> None:
         self._together: Counter[tuple[Prefix, Prefix]] = Counter()
@@ -18,8 +19,8 @@ class Context:
         self._target: Counter[Prefix] = Counter()
         self._cache: dict[tuple[Prefix, Prefix], float] = {}
 
-    def note(self, source: Group, target: Group) -> None:
-        """Count a match for all pairs of ancestors."""
+    def note(self, source: Prefix, target: Prefix) -> None:
+        """Count a match of two modules for all pairs of ancestors."""
         mine, theirs = _ancestors(source), _ancestors(target)
         for p in mine:
             self._source[p] += 1
@@ -30,15 +31,15 @@ class Context:
                 self._together[p, q] += 1
         self._cache.clear()
 
-    def support(self, source: Group, target: Group) -> float:
+    def support(self, source: Prefix, target: Prefix) -> float:
         """In [0, 1]; 0 where nothing around has been matched."""
-        key = (source.template[:-1], target.template[:-1])
+        key = (source[:-1], target[:-1])
         value = self._cache.get(key)
         if value is None:
             value = self._cache[key] = self._support(source, target)
         return value
 
-    def _support(self, source: Group, target: Group) -> float:
+    def _support(self, source: Prefix, target: Prefix) -> float:
         total = weight = 0.0
         step = 1.0
         mine = [p for p in _ancestors(source) if self._source[p]]
@@ -55,6 +56,6 @@ class Context:
         return total / weight if weight else 0.0
 
 
-def _ancestors(group: Group) -> list[Prefix]:
-    """The proper prefixes of a template, the nearest first, the root left out."""
-    return [group.template[:n] for n in range(len(group.template) - 1, -1, -1)]
+def _ancestors(path: Prefix) -> list[Prefix]:
+    """The proper prefixes of a path, the nearest first, the root last."""
+    return [path[:n] for n in range(len(path) - 1, -1, -1)]

@@ -9,7 +9,7 @@ from .align import Alignment, Containers
 from .candidates import Candidate, candidates
 from .context import Context
 from .groups import Group, Index, written
-from .match import Match, Matcher
+from .match import Match, Matcher, note_places
 from .similarity import Names
 from .virtual import Fused, Part, expression, members
 
@@ -34,13 +34,16 @@ def part_matches(
     out as a name.
     """
     found: list[Match] = []
+    places = Context()
+    for match in matches:
+        note_places(places, match.candidate)
     for split in (_blocks, _singles):
         used, filled = used_leaves([*matches, *found])
         sources, targets = _parts(mine, used, split), _parts(theirs, filled, split)
         sources, targets = _fitting(sources, targets), _fitting(targets, sources)
         if sources and targets:
             alignment = Alignment(Containers([*mine, *sources]), Containers([*theirs, *targets]))
-            found += Matcher(candidates(sources, targets, alignment), names, context, late=True).run()
+            found += Matcher(candidates(sources, targets, alignment), names, context, late=True, places=places).run()
     return found
 
 

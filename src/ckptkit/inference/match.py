@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from .align import ranked
 from .assign import assignment, components
 from .candidates import Candidate
-from .context import Context
-from .groups import Group, Index
+from .context import Context, Prefix
+from .groups import Group, Index, written
 from .lexicon import SHADOWS, TWINS
 from .similarity import Names
 from .virtual import members, real_leaves
@@ -73,6 +73,7 @@ class Matcher:
         context: of matches made before.
         contents: the data of both sides, where it may decide.
         late: whether these are what whole groups had left open.
+        places: which single module went where so far, where that matters.
     """
 
     def __init__(
@@ -83,7 +84,9 @@ class Matcher:
         contents: Contents | None = None,
         *,
         late: bool = False,
+        places: Context | None = None,
     ) -> None:
+        self._places = places
         self._contents = contents
         self._alive = [c for found in options.values() for c in found]
         self._names = names
@@ -139,7 +142,7 @@ class Matcher:
             + 0.04 * self._names.numbered(s, t)
         )
         both = len(s.leaves & t.leaves)
-        score = c.name + 0.26 * self.context.support(s, t)
+        score = c.name + 0.26 * self._support(c)
         score += 0.06 * both / max(1, len(s.leaves | t.leaves))
         score -= 0.03 * c.virtual + 0.1 * (c.how == "reshape") + 0.1 * (1.0 - c.cover)
         if (_shadow(s) or s in self._shadows) and not _shadow(t):
@@ -149,6 +152,13 @@ class Matcher:
             # Equal beats nearly equal beats everything that is not the same tensor at all.
             score += 2.0 * alike**64 if alike > 0.5 else 0.0
         c.score = score
+
+    def _support(self, c: Candidate) -> float:
+        around = self.context.support(c.source.template, c.target.template)
+        if self._places is None:
+            return around
+        pairs = list(single_paths(c, 8))
+        return (around + sum(self._places.support(s, t) for s, t in pairs) / len(pairs)) / 2
 
     def _round(self, margin: float, least: float) -> bool:
         alive = self._scored()
@@ -190,7 +200,9 @@ class Matcher:
                 if not rival.dead and c.touches(rival):
                     rival.shrink(c)
             self._remark(match)
-            self.context.note(c.source, c.target)
+            self.context.note(c.source.template, c.target.template)
+            if self._places is not None:
+                note_places(self._places, c)
             self._names.learn(c.source, c.target)
             self.matches.append(match)
             any_new = True
@@ -209,7 +221,7 @@ class Matcher:
         c = match.candidate
         plain = [o for o in self._around(c) if not o.virtual]
         match.alone = plain == [c]
-        match.support = self.context.support(c.source, c.target)
+        match.support = self.context.support(c.source.template, c.target.template)
         match.telling = _telling(c.target)
         for m in members(c.target):
             for o in self._first[1].get(m, ()):
@@ -301,6 +313,24 @@ class _Rivals:
         return best
 
 
+def single_paths(c: Candidate, most: int | None = None) -> Iterable[tuple[Prefix, Prefix]]:
+    """The paths of the single modules that a candidate pairs, of some of them if there are more than `most`."""
+    pairs = list((c.pairs if c.pairs is not None else ranked(c.source, c.target)).items())
+    step = max(1, len(pairs) // most) if most else 1
+    for theirs, mine in pairs[::step]:
+        yield _path(c.source, mine), _path(c.target, theirs)
+
+
+def _path(group: Group, index: Index) -> Prefix:
+    return written(group.template, index, range(len(index)))
+
+
+def note_places(places: Context, c: Candidate) -> None:
+    """Count for every single module of a match where it went."""
+    for source, target in single_paths(c):
+        places.note(source, target)
+
+
 def _telling(group: Group) -> bool:
     """Whether a group's shapes are too many or too large to agree by chance."""
     first = group.shapes[0] or ()
@@ -376,7 +406,7 @@ def _order(groups: list[Group]) -> list[Group] | None:
     places = [_stage(g, shared) for g in groups]
     if None not in places and len(set(places)) == len(groups):
         return sorted(groups, key=lambda g: _stage(g, shared) or 0)
-    if len(set(numbers)) == len(groups) and len({len(n) for n in numbers}) == 1:
+    if all(numbers) and not any(b[: len(a)] == a for n, a in enumerate(numbers) for b in numbers[n + 1 :] + numbers[:n]):
         return sorted(groups, key=lambda g: g.numbers)
     return None
 

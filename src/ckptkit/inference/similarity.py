@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from math import log
 
-from .groups import Group
+from .groups import INDEX, Group
 from .lexicon import FAINT, RELATED
 
 Weights = dict[str, float]
@@ -32,7 +32,8 @@ class Names:
             c: max(0.08, log(total / (n + 1)) / log(total)) * (0.35 if c in FAINT else 1.0)
             for c, n in counts.items()
         }
-        self._ranks = (ranks(sides[0]), ranks(sides[1]))
+        self._families = (families(sides[0]), families(sides[1]))
+        self._numbers: dict[Group, tuple[tuple[str, int, float, frozenset[int]], ...]] = {}
         self._path: dict[Group, Weights] = {}
         self._local: dict[Group, Weights] = {}
         self._tokens: dict[Group, Weights] = {}
@@ -57,18 +58,52 @@ class Names:
         return found
 
     def literal(self, source: Group, target: Group) -> float:
-        """The share of tokens that are letter by letter the same, the last ones weighing most."""
+        """The share of tokens that are letter by letter the same, the last ones weighing most.
+
+        A number is the same only where one side's siblings have all the numbers that the other side's have: in a
+        sequence of other length the same number means another place.
+        """
         a, b = self._weights(source)[2], self._weights(target)[2]
         shared = sum(min(w, b[t]) for t, w in a.items() if t in b)
         whole = max(sum(a.values()), sum(b.values()))
+        theirs = {(stem, n): (w, family) for stem, n, w, family in self._numbered(target, 1)}
+        for stem, n, w, family in self._numbered(source, 0):
+            other = theirs.get((stem, n))
+            if other is not None and (family <= other[1] or other[1] <= family):
+                shared += min(w, other[0])
         return shared / whole if whole else 0.0
 
     def numbered(self, source: Group, target: Group) -> float:
-        """1 where both names hold the same place among their numbered siblings, -1 where they differ, else 0."""
-        a, b = self._ranks[0].get(source.template), self._ranks[1].get(target.template)
-        if a is None or b is None or a[1] != b[1]:
+        """1 where both names hold the same place among as many numbered siblings, -1 where they differ, else 0."""
+        mine, theirs = self._numbered(source, 0), self._numbered(target, 1)
+        if not mine or not theirs:
             return 0.0
-        return 1.0 if a[0] == b[0] else -1.0
+        (_, a, _, ours), (_, b, _, others) = mine[0], theirs[0]
+        if len(ours) != len(others) or len(ours) < 2:
+            return 0.0
+        return 1.0 if sorted(ours).index(a) == sorted(others).index(b) else -1.0
+
+    def _numbered(self, group: Group, side: int) -> tuple[tuple[str, int, float, frozenset[int]], ...]:
+        """(what is numbered, number, weight, the numbers of its siblings), the last one first."""
+        found = self._numbers.get(group)
+        if found is None:
+            result = []
+            decay = 1.0
+            template = group.template
+            for n in range(len(template) - 1, -1, -1):
+                token = template[n]
+                number = NUMBER.search(token) if "{}" not in token else None
+                if number is not None:
+                    stem = NUMBER.sub("#", token, count=1)
+                    value = int(number[0])
+                    family = self._families[side].get((template[:n], stem), frozenset((value,)))
+                    if stem == "#" and n:
+                        stem = template[n - 1] + ".#"
+                    result.append((stem, value, decay, family))
+                if token != INDEX:
+                    decay *= 0.45
+            found = self._numbers[group] = tuple(result)
+        return found
 
     def learn(self, source: Group, target: Group) -> None:
         """Note a match: concepts that only one side has may mean what only the other side has."""
@@ -97,15 +132,15 @@ class Names:
             local: defaultdict[str, float] = defaultdict(float)
             tokens: defaultdict[str, float] = defaultdict(float)
             decay = 1.0
-            bare = [token for token, _ in group.tokens]
-            for n, (token, found) in reversed(list(enumerate(group.tokens))):
-                if token.isdigit() and n:
-                    token = f"{bare[n - 1]}.{token}"  # a number says something only beside its name
+            for token, found in reversed(group.tokens):
                 for c in found:
                     rarity = self._rarity.get(c, 0.5)
                     path[c] = max(path[c], rarity)
                     local[c] = max(local[c], rarity * decay)
-                tokens[token] += decay
+                if not NUMBER.search(token):
+                    tokens[token] += decay
+                elif not token.isdigit():
+                    tokens[NUMBER.sub("#", token, count=1)] += decay / 2
                 decay *= 0.45
             self._path[key], self._local[key], self._tokens[key] = dict(path), dict(local), dict(tokens)
         return self._path[key], self._local[key], self._tokens[key]
@@ -154,30 +189,16 @@ def _abbreviates(x: str, y: str) -> float:
     return 0.3 if len(short) == 1 and short not in "qkvgh" else 0.2
 
 
-def ranks(groups: Iterable[Group]) -> dict[Prefix, tuple[int, int]]:
-    """The place of each name that holds a number among its siblings, which differ in that number alone.
-
-    Returns:
-        Template to (rank, how many there are), for the last numbered token below the last index.
-    """
-    families: dict[tuple[Prefix, str], dict[int, list[Prefix]]] = {}
+def families(groups: Iterable[Group]) -> dict[tuple[Prefix, str], frozenset[int]]:
+    """The numbers that siblings differ in: (the template above, the token with # for its first number) to these."""
+    found: dict[tuple[Prefix, str], set[int]] = {}
     for group in groups:
-        for n in range(len(group.template) - 1, -1, -1):
-            token = group.template[n]
-            if "{}" in token:
-                break
-            found = NUMBER.search(token)
-            if found is not None:
-                stem = (group.template[:n], NUMBER.sub("#", token, count=1))
-                families.setdefault(stem, {}).setdefault(int(found[0]), []).append(group.template)
-                break
-    return {
-        template: (rank, len(family))
-        for family in families.values()
-        if len(family) > 1
-        for rank, number in enumerate(sorted(family))
-        for template in family[number]
-    }
+        for n, token in enumerate(group.template):
+            number = NUMBER.search(token) if "{}" not in token else None
+            if number is not None:
+                stem = NUMBER.sub("#", token, count=1)
+                found.setdefault((group.template[:n], stem), set()).add(int(number[0]))
+    return {key: frozenset(numbers) for key, numbers in found.items()}
 
 
 Prefix = tuple[str, ...]
