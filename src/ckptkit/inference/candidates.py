@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
-from .align import Alignment, outermost, subsequence
+from .align import Alignment, outermost, ranked, subsequence
+from .blocks import Blocks
 from .groups import Group, Index, Shape
 from .virtual import Atom, Fused, Part, Stacked, atom, atoms, members, ordered_as
 from .words import subwords
@@ -104,7 +105,12 @@ class Candidate:
 
 
 def candidates(
-    source: Iterable[Group], target: Iterable[Group], alignment: Alignment, *, any_order: bool = False
+    source: Iterable[Group],
+    target: Iterable[Group],
+    alignment: Alignment,
+    blocks: Blocks,
+    *,
+    any_order: bool = False,
 ) -> dict[Group, list[Candidate]]:
     """Every pair of groups that shapes allow.
 
@@ -112,6 +118,7 @@ def candidates(
         source: groups of the source, virtual ones included.
         target: groups of the target, virtual ones included.
         alignment: of the repeated blocks.
+        blocks: places of both sides that hold the same.
         any_order: consider fused parts in every order, since something else will decide.
 
     Returns:
@@ -134,7 +141,15 @@ def candidates(
         found: dict[Group, Candidate] = {}
         for other in rare.first(exact.get(group.shapes, []), group):
             candidate = Candidate(other, group, "same")
-            if _backwards(other, group, alignment):
+            inside = _inside(other, group, blocks)
+            if inside is not None:
+                if len(inside) == len(group.instances):
+                    candidate.pairs = None if inside == ranked(other, group) else inside
+                elif inside:
+                    candidate = Candidate(other, group, "partial", inside, len(inside) / len(group.instances))
+                else:
+                    continue
+            elif _backwards(other, group, alignment):
                 pairs, _ = alignment.pairs(other, group)
                 if len(pairs) < len(group.instances):
                     continue
@@ -148,7 +163,7 @@ def candidates(
             if other not in found:
                 found[other] = Candidate(other, group, "reshape")
         if not isinstance(group, (Fused, Stacked)):
-            _partial(group, single, alignment, found, rare)
+            _partial(group, single, alignment, blocks, found, rare)
         result[group] = [
             c
             for c in found.values()
@@ -162,6 +177,7 @@ def _partial(
     group: Group,
     single: dict[Shape, list[Group]],
     alignment: Alignment,
+    blocks: Blocks,
     found: dict[Group, Candidate],
     rare: Rare,
 ) -> None:
@@ -170,14 +186,22 @@ def _partial(
     for other in {id(g): g for s in shapes for g in rare.first(single.get(s, []), group)}.values():
         if other in found or other.leaf != group.leaf:
             continue
-        pairs, places = alignment.pairs(other, group)
+        inside = _inside(other, group, blocks)
+        pairs, places = alignment.pairs(other, group) if inside is None else (inside, None)
         spread = places in alignment.spread
-        if not pairs and len(other.instances) <= 512:
+        if not pairs and inside is None and len(other.instances) <= 512:
             pairs, spread = subsequence(other, group), False
         if pairs:
             candidate = Candidate(other, group, "partial", pairs, len(pairs) / len(group.instances))
             candidate.spread = spread
             found[other] = candidate
+
+
+def _inside(source: Group, target: Group, blocks: Blocks) -> dict[Index, Index] | None:
+    """The pairs that blocks of the same content leave; None where they say nothing."""
+    if not blocks or isinstance(source, (Fused, Stacked)) or isinstance(target, (Fused, Stacked)):
+        return None
+    return blocks.pairs(source, target, target.leaf)
 
 
 class Rare:

@@ -12,6 +12,7 @@ from ..config import RemapConfig
 from ..plans import make_plan
 from ..signatures import Signature
 from .align import Alignment, Containers, outermost
+from .blocks import Blocks
 from .candidates import candidates
 from .confidence import judged
 from .contents import ALIKE, Contents
@@ -138,13 +139,14 @@ def matched(
     all_theirs = _with_virtual(theirs, wanted_shapes(mine))
     names = Names(mine, theirs)
     alignment = Alignment(Containers(mine), Containers(theirs))
-    options = candidates(all_mine, all_theirs, alignment, any_order=contents is not None)
+    blocks = Blocks(mine, theirs)
+    options = candidates(all_mine, all_theirs, alignment, blocks, any_order=contents is not None)
     matcher = Matcher(options, names, contents=contents)
     matches = list(matcher.run())
     repeats = set(towers(theirs, matches))
     if repeats:
         matches = list(matcher.run(without=repeats))
-    matches += part_matches(mine, theirs, matches, names, matcher.context)
+    matches += part_matches(mine, theirs, matches, names, matcher.context, blocks)
     matches += leaf_matches(mine, theirs, matches, names, matcher.context)
     matches += size_joins(mine, theirs, matches)
     _turn_squares(matches, contents)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from itertools import groupby, pairwise, permutations
 
 from .align import Alignment, Containers
+from .blocks import Blocks
 from .candidates import Candidate, candidates
 from .context import Context
 from .groups import Group, Index, written
@@ -26,7 +27,12 @@ def used_leaves(matches: Iterable[Match]) -> tuple[Used, Used]:
 
 
 def part_matches(
-    mine: list[Group], theirs: list[Group], matches: list[Match], names: Names, context: Context
+    mine: list[Group],
+    theirs: list[Group],
+    matches: list[Match],
+    names: Names,
+    context: Context,
+    blocks: Blocks,
 ) -> list[Match]:
     """Match what is open in parts, since one side may number what the other side names.
 
@@ -43,7 +49,8 @@ def part_matches(
         sources, targets = _fitting(sources, targets), _fitting(targets, sources)
         if sources and targets:
             alignment = Alignment(Containers([*mine, *sources]), Containers([*theirs, *targets]))
-            found += Matcher(candidates(sources, targets, alignment), names, context, late=True, places=places).run()
+            options = candidates(sources, targets, alignment, blocks)
+            found += Matcher(options, names, context, late=True, places=places).run()
     return found
 
 
@@ -101,7 +108,8 @@ def leaf_matches(
     targets = list(_loose(theirs, filled))
     if not sources or not targets:
         return []
-    options = candidates(sources, targets, Alignment(Containers(sources), Containers(targets)))
+    alignment = Alignment(Containers(sources), Containers(targets))
+    options = candidates(sources, targets, alignment, Blocks((), ()))
     for target, found in options.items():
         options[target] = [
             c

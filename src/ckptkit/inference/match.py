@@ -14,7 +14,7 @@ from .context import Context, Prefix
 from .groups import Group, Index, written
 from .lexicon import SHADOWS, TWINS
 from .similarity import Names
-from .virtual import members, real_leaves
+from .virtual import Atom, atoms, members, real_leaves
 from .words import stage, subwords
 
 if TYPE_CHECKING:
@@ -257,14 +257,7 @@ class Matcher:
                 continue
             scores = {(s, t): best[t][s].score for t in targets for s in sources}
             least = min(scores.values()) - 0.06
-            real_sources = {m for s in sources for m in members(s)}
-            if least < LEAST or any(
-                c.score > least
-                for t, found in best.items()
-                if t not in targets
-                for s, c in found.items()
-                if not real_sources.isdisjoint(members(s))
-            ):
+            if least < LEAST or self._wanted_elsewhere(sources, targets, best, least):
                 continue
             if _leaning(scores, list(sources), targets) > TIE:
                 continue
@@ -275,6 +268,27 @@ class Matcher:
             for s, t in zip(mine, theirs, strict=True):
                 chosen.append(Match(best[t][s], 0.0, scores[s, t], ordered=True))
         return self._accept(chosen)
+
+    def _wanted_elsewhere(
+        self,
+        sources: Iterable[Group],
+        targets: list[Group],
+        best: dict[Group, dict[Group, Candidate]],
+        least: float,
+    ) -> bool:
+        """Whether something else wants what these sources are made of about as much."""
+        real = {m for s in sources for m in members(s)}
+        used: frozenset[Atom] | None = None
+        for t, found in best.items():
+            if t in targets:
+                continue
+            for s, c in found.items():
+                if c.score > least and not real.isdisjoint(members(s)):
+                    if used is None:
+                        used = frozenset(a for g in sources for a in atoms(g, g.indices))
+                    if not used.isdisjoint(c.links[0]):
+                        return True
+        return False
 
     def _assigned(self, margin: float, least: float) -> bool:
         """Pairs that no single comparison decides, but of which one pairing of all is the best by a margin."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from math import log
 
-from .groups import INDEX, Group
+from .groups import INDEX, Group, written
 from .lexicon import FAINT, RELATED
 
 Weights = dict[str, float]
@@ -32,6 +32,8 @@ class Names:
             c: max(0.08, log(total / (n + 1)) / log(total)) * (0.35 if c in FAINT else 1.0)
             for c, n in counts.items()
         }
+        self._sides = sides
+        self._single: dict[int, Families] = {}
         self._families = (families(sides[0]), families(sides[1]))
         self._numbers: dict[Group, tuple[tuple[str, int, float, frozenset[int]], ...]] = {}
         self._path: dict[Group, Weights] = {}
@@ -96,13 +98,21 @@ class Names:
                 if number is not None:
                     stem = NUMBER.sub("#", token, count=1)
                     value = int(number[0])
-                    family = self._families[side].get((template[:n], stem), frozenset((value,)))
+                    family = self._family(side, template[:n], stem) or frozenset((value,))
                     if stem == "#" and n:
                         stem = template[n - 1] + ".#"
                     result.append((stem, value, decay, family))
                 if token != INDEX:
                     decay *= 0.45
             found = self._numbers[group] = tuple(result)
+        return found
+
+    def _family(self, side: int, above: Prefix, stem: str) -> frozenset[int] | None:
+        found = self._families[side].get((above, stem))
+        if found is None and not any("{}" in token for token in above):
+            if side not in self._single:
+                self._single[side] = families(self._sides[side], single=True)
+            found = self._single[side].get((above, stem))
         return found
 
     def learn(self, source: Group, target: Group) -> None:
@@ -189,17 +199,30 @@ def _abbreviates(x: str, y: str) -> float:
     return 0.3 if len(short) == 1 and short not in "qkvgh" else 0.2
 
 
-def families(groups: Iterable[Group]) -> dict[tuple[Prefix, str], frozenset[int]]:
-    """The numbers that siblings differ in: (the template above, the token with # for its first number) to these."""
+def families(groups: Iterable[Group], *, single: bool = False) -> Families:
+    """The numbers that siblings differ in.
+
+    Args:
+        groups: of one side.
+        single: look at every single module in the place of templates.
+
+    Returns:
+        (what lies above, the token with # for its first number) to the numbers.
+    """
     found: dict[tuple[Prefix, str], set[int]] = {}
     for group in groups:
-        for n, token in enumerate(group.template):
-            number = NUMBER.search(token) if "{}" not in token else None
-            if number is not None:
-                stem = NUMBER.sub("#", token, count=1)
-                found.setdefault((group.template[:n], stem), set()).add(int(number[0]))
+        paths = [group.template]
+        if single:
+            paths = [written(group.template, index, range(len(index))) for index in group.indices]
+        for path in paths:
+            for n, token in enumerate(path):
+                number = NUMBER.search(token) if "{}" not in token else None
+                if number is not None:
+                    stem = NUMBER.sub("#", token, count=1)
+                    found.setdefault((path[:n], stem), set()).add(int(number[0]))
     return {key: frozenset(numbers) for key, numbers in found.items()}
 
 
 Prefix = tuple[str, ...]
+Families = dict[tuple[Prefix, str], frozenset[int]]
 NUMBER = re.compile(r"[0-9]{1,9}")
