@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from .groups import Group
+from .groups import INDEX, Group
+from .lexicon import MERGING
 from .match import Match
 from .result import Confidence
+from .similarity import related
 from .virtual import Fused, Stacked, spelled
-from .words import shown
+from .words import concepts, shown
 
 COMPARE = "compare the outputs of both models on one input"
 
@@ -67,6 +69,11 @@ def judged(match: Match) -> tuple[Confidence, str]:
         return "likely", (
             f"{_label(match.rival_copy)} has the same names and shapes; verify which of the two copies is wanted"
         )
+    if match.positional:
+        return _least(match), (
+            f"the number in {_label(target)} tells it from others of its shape, and the modules around are not the same "
+            "on both sides, so the count may differ: " + COMPARE
+        )
     if match.silent:
         return "likely", "square beside transposed matrices, so its shape is silent: " + COMPARE
     if source.template == target.template:
@@ -91,10 +98,19 @@ def _moved(match: Match) -> tuple[Confidence, str]:
     same_end = bool(ends[0]) and ends[0] == ends[1]
     if c.how == "partial":
         return "likely", "blocks aligned by what they hold; numbers differ"
+    if _merges(source) and source.template != target.template:
+        return _least(match), (
+            f"{where} join neighbouring positions; the order in which these lie in a row is not visible: {COMPARE}"
+        )
     if (_mixes(source) or _mixes(target)) and _inside(source) != _inside(target):
         return _least(match), (
             f"{where} mean the same projection; the order of rows inside it (heads, rotary halves) is not visible: "
             + COMPARE
+        )
+    if not _counted_alike(source, target):
+        return _least(match), (
+            f"{where} have equal blocks under other names, paired in the order of their numbers; verify that both sides "
+            "count in the same direction"
         )
     if same_end and source.numbers == target.numbers and match.margin >= 0.12 and match.support >= 0.5:
         return "certain", "same module name, same shape, and its surroundings move along"
@@ -117,6 +133,30 @@ def _inside(group: Group) -> tuple[str, ...]:
 
 def _mixes(group: Group) -> bool:
     return any(p in ("q", "k") for _, found in group.tokens[-2:] for p in found)
+
+
+def _counted_alike(source: Group, target: Group) -> bool:
+    """Whether equal blocks go by one name on both sides, or no two blocks are equal."""
+    if len(set(target.shapes)) == len(target.shapes):
+        return True
+    mine, theirs = _owners(source), _owners(target)
+    return any(related(a, b) >= 0.3 for a in mine for b in theirs)
+
+
+def _owners(group: Group) -> set[str]:
+    """The concepts of what the indices count."""
+    found: set[str] = set()
+    for n, token in enumerate(group.template):
+        if "{}" in token:
+            named = token if token != INDEX else group.template[n - 1] if n else ""
+            found.update(concepts(named.replace("{}", "")))
+    return found
+
+
+def _merges(group: Group) -> bool:
+    """Whether a module works on rows that were put together from several positions, as patch merging does."""
+    shape = group.shapes[0] or ()
+    return len(shape) <= 2 and any(c in MERGING for _, found in group.tokens for c in found)
 
 
 def _label(group: Group) -> str:

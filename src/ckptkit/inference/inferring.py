@@ -19,6 +19,7 @@ from .contents import ALIKE, Contents
 from .groups import Group, Shape, grouped
 from .leftovers import copies, leaf_matches, part_matches, size_joins, towers
 from .match import Match, Matcher
+from .positions import note_positions
 from .result import Confidence, Inference, Inferred
 from .similarity import Names
 from .steps import steps
@@ -150,6 +151,7 @@ def matched(
     matches += leaf_matches(mine, theirs, matches, names, matcher.context)
     matches += size_joins(mine, theirs, matches)
     _turn_squares(matches, contents)
+    note_positions(mine, theirs, matches)
     matches += copies(theirs, matches)
     return matches
 

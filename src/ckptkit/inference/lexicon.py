@@ -181,6 +181,9 @@ RELATED: dict[frozenset[str], float] = {
 # Words that hardly tell one module from another.
 FAINT = {"layer", "model", "module", "linear", "proj", "body", "net", "encoder_layer", "base"}
 
+# Modules that put neighbouring positions side by side before they project them.
+MERGING = {"downsample", "reduction", "merge", "merging", "merger", "unshuffle", "patch_merging"}
+
 # Copies of the weights that are not the ones a user means unless they say so.
 SHADOWS = {"ema", "teacher", "momentum", "shadow", "averaged", "swa", "avg"}
 

@@ -52,6 +52,7 @@ class Match:
     telling: bool = False
     rival_copy: Group | None = None
     late: bool = False
+    positional: bool = False
 
     def leaves(self, used: set[tuple[Group, Index, str]], filled: set[tuple[Group, Index, str]]) -> None:
         """Add the (group, index, leaf) that the match uses and fills; those of the real groups."""
@@ -112,7 +113,20 @@ class Matcher:
         while self._alone():
             for margin, least in ROUNDS:
                 self._settle(margin, least)
+        self._reconsider()
         return self.matches
+
+    def _reconsider(self) -> None:
+        """Compare each match with every rival there ever was, after all that the matches taught."""
+        every = {id(c): c for found in self._first[1].values() for c in found}.values()
+        for c in every:
+            if c.score < 1.0 or c.source.template != c.target.template:
+                self._score(c)
+        rivals = _Rivals(every)
+        for match in self.matches:
+            c = match.candidate
+            if c.source.template != c.target.template:
+                match.margin = min(match.margin, c.score - rivals.best(c))
 
     def _settle(self, margin: float, least: float) -> None:
         while self._round(margin, least) or (margin <= 0.06 and (self._ties() or self._assigned(margin, least))):
@@ -310,7 +324,7 @@ class _Rivals:
         alive: all candidates that are still possible, scored.
     """
 
-    def __init__(self, alive: list[Candidate]) -> None:
+    def __init__(self, alive: Iterable[Candidate]) -> None:
         self._by_source, self._by_target = _by_member(sorted(alive, key=lambda c: -c.score))
 
     def best(self, c: Candidate) -> float:

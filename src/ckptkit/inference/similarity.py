@@ -180,6 +180,11 @@ class Names:
         return max(_known(x, y), 0.85 * self._learned.get((x, y), 0.0))
 
 
+def related(x: str, y: str) -> float:
+    """How much two concepts mean the same, in [0, 1], before anything was matched."""
+    return 1.0 if x == y else _known(x, y)
+
+
 @lru_cache(maxsize=1 << 16)
 def _known(x: str, y: str) -> float:
     """How related two concepts are before anything was matched."""
