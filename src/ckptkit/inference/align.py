@@ -42,6 +42,10 @@ class Containers:
             self._blocks[prefix] = sorted(found.items())
         return self._blocks[prefix]
 
+    def count(self, prefix: Prefix) -> int:
+        """How many instances a block has; 0 if there is no such block."""
+        return len(self.sequence(prefix)) if prefix in self._below else 0
+
 
 def outermost(template: Prefix) -> Prefix | None:
     """The template up to its first index."""
@@ -74,6 +78,12 @@ class Alignment:
         self._maps: dict[tuple[Prefix, Prefix], dict[Index, Index]] = {}
         self.spread: set[tuple[Prefix, Prefix]] = set()
         self.reversed: set[tuple[Prefix, Prefix]] = set()
+
+    def repeated(self, group: Group, *, source: bool) -> bool:
+        """Whether a group lies in blocks of which there are several more than two."""
+        prefix = outermost(group.template)
+        side = self._source if source else self._target
+        return prefix is not None and side.count(prefix) > 2
 
     def blocks(self, source: Prefix, target: Prefix) -> dict[Index, Index]:
         """Target index to source index, only where one alignment is best; the blocks keep their order."""

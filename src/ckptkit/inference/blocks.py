@@ -47,8 +47,6 @@ class Blocks:
     """
 
     def __init__(self, source: Iterable[Group], target: Iterable[Group]) -> None:
-        self._pair: dict[Path, Path] = {}
-        self._back: dict[Path, Path] = {}
         self._homes: dict[tuple[Group, bool], dict[Path, list[Index]]] = {}
         mine, theirs = _places(source), _places(target)
         by_content: dict[tuple[int, int], tuple[list[Path], list[Path]]] = {}
@@ -57,13 +55,25 @@ class Blocks:
                 if path and place.children > 1 and place.modules >= LEAST_MODULES:
                     by_content.setdefault((place.size, place.content), ([], []))[side].append(path)
         common = [sides for _, sides in sorted(by_content.items(), reverse=True) if sides[0] and sides[1]]
-        for ours, others in common:
-            if len(ours) == len(others) == 1:
-                self._match(ours, others)
-        self._backwards = _backwards(self._pair)
-        for ours, others in common:
-            if len(ours) > 1 or len(others) > 1:
-                self._match(ours, others)
+        barred: set[str] = set()
+        for _ in range(3):
+            crossing = self._pair_all(common, barred) - barred
+            if not crossing:
+                break
+            barred |= crossing
+
+    def _pair_all(self, common: list[tuple[list[Path], list[Path]]], barred: set[str]) -> set[str]:
+        """Pair places of equal content; the kinds of places whose numbers then run in no one direction."""
+        self._pair: dict[Path, Path] = {}
+        self._back: dict[Path, Path] = {}
+        self._backwards: set[tuple[str, str]] = set()
+        for single in (True, False):
+            for ours, others in common:
+                if (len(ours) == len(others) == 1) == single:
+                    self._match([path for path in ours if _skeleton(path) not in barred], others)
+            directions = _directions(self._pair)
+            self._backwards = {where for where, found in directions.items() if found == {False}}
+        return {source for (source, _), found in directions.items() if len(found) > 1}
 
     def _match(self, ours: Sequence[Path], others: Sequence[Path]) -> None:
         """Pair places of one content, within the pairs that are found already."""
@@ -78,8 +88,6 @@ class Blocks:
                 continue
             for s, t in zip(*_ordered(mine, theirs, self._backwards), strict=True):
                 self._pair[s], self._back[t] = t, s
-
-    _backwards: Collection[tuple[str, str]] = ()
 
     def __bool__(self) -> bool:
         return bool(self._pair)
@@ -148,11 +156,11 @@ def _above(path: Path, known: Mapping[Path, Path]) -> Path | None:
     return None
 
 
-def _backwards(pairs: Mapping[Path, Path]) -> set[tuple[str, str]]:
-    """Which numbers run in opposite directions on the two sides, as decoders of two libraries may count.
+def _directions(pairs: Mapping[Path, Path]) -> dict[tuple[str, str], set[bool]]:
+    """Which numbers run in one direction on both sides, and which in opposite ones, as in decoders of two libraries.
 
     Returns:
-        (what stands up to the number in the source, in the target), numbers masked.
+        (what stands up to the number in the source, in the target), numbers masked, to whether both grow together.
     """
     kinds: dict[tuple[str, str], list[tuple[Index, Index]]] = {}
     for s, t in pairs.items():
@@ -162,7 +170,7 @@ def _backwards(pairs: Mapping[Path, Path]) -> set[tuple[str, str]]:
         for (a, x), (b, y) in pairwise(sorted(numbers)):
             where = _up_to(source)[_differ(a, b)], _up_to(target)[_differ(x, y)]
             signs.setdefault(where, set()).add(x < y)
-    return {where for where, found in signs.items() if found == {False}}
+    return signs
 
 
 def _differ(one: Index, other: Index) -> int:

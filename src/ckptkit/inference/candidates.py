@@ -26,6 +26,8 @@ class Candidate:
         how: what the shapes need.
         pairs: target index to source index; by rank when None.
         cover: the share of the target's instances that find a partner.
+        spread: whether blocks were spread evenly.
+        leaves: whether it leaves the repeated blocks, or goes into them.
     """
 
     source: Group
@@ -36,6 +38,7 @@ class Candidate:
     name: float = 0.0
     score: float = 0.0
     spread: bool = False
+    leaves: bool = False
     dead: bool = False
     _links: Links | None = None
 
@@ -170,6 +173,8 @@ def candidates(
             if not (isinstance(c.source, (Fused, Stacked)) and isinstance(c.target, (Fused, Stacked)))
             and (any_order or (ordered_as(c.source, c.target) and ordered_as(c.target, c.source)))
         ]
+        for c in result[group]:
+            c.leaves = alignment.repeated(c.source, source=True) != alignment.repeated(group, source=False)
     return result
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .groups import INDEX, Group
-from .lexicon import MERGING
+from .lexicon import FAINT, MERGING
 from .match import Match
 from .result import Confidence
 from .similarity import related
@@ -76,6 +76,8 @@ def judged(match: Match) -> tuple[Confidence, str]:
         )
     if match.silent:
         return "likely", "square beside transposed matrices, so its shape is silent: " + COMPARE
+    if _bare(source) != _bare(target):
+        return "likely", "a parameter of its own on one side, a module's on the other, which may use it transposed: " + COMPARE
     if source.template == target.template:
         if c.how == "partial":
             return "likely", "same name and shape; the other side has more or fewer of these blocks"
@@ -98,6 +100,11 @@ def _moved(match: Match) -> tuple[Confidence, str]:
     same_end = bool(ends[0]) and ends[0] == ends[1]
     if c.how == "partial":
         return "likely", "blocks aligned by what they hold; numbers differ"
+    if match.halves and source.template[-1] != target.template[-1]:
+        return _least(match), (
+            f"{where} hold two projections in one; which half is which, and whether their rows alternate, is not visible: "
+            + COMPARE
+        )
     if _merges(source) and source.template != target.template:
         return _least(match), (
             f"{where} join neighbouring positions; the order in which these lie in a row is not visible: {COMPARE}"
@@ -112,9 +119,9 @@ def _moved(match: Match) -> tuple[Confidence, str]:
             f"{where} have equal blocks under other names, paired in the order of their numbers; verify that both sides "
             "count in the same direction"
         )
-    if same_end and source.numbers == target.numbers and match.margin >= 0.12 and match.support >= 0.5:
+    if same_end and source.numbers == target.numbers and match.margin >= 0.12 and match.support >= 0.5 and not c.leaves:
         return "certain", "same module name, same shape, and its surroundings move along"
-    if match.alone and c.name >= 0.3 and match.score >= 0.45 and match.telling:
+    if match.alone and c.name >= 0.3 and match.score >= 0.45 and match.telling and not c.leaves and _kin(source, target):
         return "certain", "no other module of either side has this shape, and the names agree"
     if match.alone:
         return _least(match), "no other module of either side has this shape; the names say little"
@@ -133,6 +140,21 @@ def _inside(group: Group) -> tuple[str, ...]:
 
 def _mixes(group: Group) -> bool:
     return any(p in ("q", "k") for _, found in group.tokens[-2:] for p in found)
+
+
+def _bare(group: Group) -> bool:
+    """Whether a square matrix is a parameter of its own, not a module's weight."""
+    shape = group.shapes[0] or ()
+    if len(shape) != 2 or shape[0] != shape[1]:
+        return False
+    key = next(iter(group.instances[group.indices[0]].values()))[0]
+    return isinstance(key, str) and not key.endswith((".weight", "_weight"))
+
+
+def _kin(source: Group, target: Group) -> bool:
+    """Whether what stands above the two modules does not speak of different things."""
+    above = [[c for _, found in group.tokens[:-1] for c in found if c not in FAINT][-2:] for group in (source, target)]
+    return not above[0] or not above[1] or any(related(a, b) >= 0.3 for a in above[0] for b in above[1])
 
 
 def _counted_alike(source: Group, target: Group) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 Prefix = tuple[str, ...]
+FADING = 0.85  # what an ancestor of the source counts, for each step that it is farther away
 
 
 class Context:
@@ -42,14 +43,14 @@ class Context:
     def _support(self, source: Prefix, target: Prefix) -> float:
         total = weight = 0.0
         step = 1.0
-        mine = [p for p in _ancestors(source) if self._source[p]]
+        mine = [(p, FADING**n) for n, p in enumerate(_ancestors(source)) if self._source[p]]
         for q in _ancestors(target):
             if self._target[q]:
                 best = 0.0
-                for p in mine:
+                for p, near in mine:
                     both = self._together.get((p, q), 0)
                     if both:
-                        best = max(best, both / (self._source[p] + self._target[q] - both))
+                        best = max(best, near * both / (self._source[p] + self._target[q] - both))
                 total += step * best
                 weight += step
             step *= 0.6

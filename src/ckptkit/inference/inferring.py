@@ -19,7 +19,7 @@ from .contents import ALIKE, Contents
 from .groups import Group, Shape, grouped
 from .leftovers import copies, leaf_matches, part_matches, size_joins, towers
 from .match import Match, Matcher
-from .positions import note_positions
+from .positions import note_halves, note_positions
 from .result import Confidence, Inference, Inferred
 from .similarity import Names
 from .steps import steps
@@ -152,6 +152,7 @@ def matched(
     matches += size_joins(mine, theirs, matches)
     _turn_squares(matches, contents)
     note_positions(mine, theirs, matches)
+    note_halves(mine, theirs, matches)
     matches += copies(theirs, matches)
     return matches
 

@@ -11,7 +11,7 @@ from .candidates import Candidate, candidates
 from .context import Context
 from .groups import Group, Index, written
 from .match import Match, Matcher, note_places
-from .similarity import Names
+from .similarity import Names, related
 from .virtual import Fused, Part, expression, members
 
 Used = set[tuple[Group, Index, str]]
@@ -104,6 +104,7 @@ def leaf_matches(
     """Match single leaves that whole modules left over: a bias that lies beside its module."""
     used, filled = used_leaves(matches)
     touched = {g for g, _, _ in used} | {g for g, _, _ in filled}
+    together = {(s, t) for m in matches for s in members(m.candidate.source) for t in members(m.candidate.target)}
     sources = list(_loose(mine, used))
     targets = list(_loose(theirs, filled))
     if not sources or not targets:
@@ -117,9 +118,16 @@ def leaf_matches(
             if c.how != "reshape"
             and _leaf_of(c.source) == _leaf_of(target)
             and (_origin(c.source) in touched or _origin(target) in touched)
+            and ((_origin(c.source), _origin(target)) in together or _named_alike(_origin(c.source), _origin(target)))
         ]
     matcher = Matcher(options, names, context)
     return [m for m in matcher.run() if m.score >= 0.4]
+
+
+def _named_alike(source: Group, target: Group) -> bool:
+    """Whether the last words of two modules share a meaning."""
+    mine, theirs = source.tokens[-1:], target.tokens[-1:]
+    return any(related(a, b) >= 0.3 for _, x in mine for a in x for _, y in theirs for b in y)
 
 
 def _leaf_of(group: Group) -> str | None:

@@ -185,10 +185,10 @@ FAINT = {"layer", "model", "module", "linear", "proj", "body", "net", "encoder_l
 MERGING = {"downsample", "reduction", "merge", "merging", "merger", "unshuffle", "patch_merging"}
 
 # Copies of the weights that are not the ones a user means unless they say so.
-SHADOWS = {"ema", "teacher", "momentum", "shadow", "averaged", "swa", "avg"}
+SHADOWS = {"ema", "momentum", "shadow", "averaged", "swa", "avg"}
 
-# Names of two towers of which the second follows the first slowly, and is not the one that is trained.
-TWINS = (("q", "k"), ("query", "key"), ("student", "teacher"), ("online", "target"), ("base", "momentum"))
+# Names of two equal towers of which the first is the one that people go on with.
+TWINS = (("q", "k"), ("query", "key"), ("teacher", "student"), ("online", "target"), ("base", "momentum"))
 
 # Where in a block a concept stands: what numbers mean when the other side has names. pre/post move it by 5.
 STAGES: dict[str, int] = {

@@ -53,6 +53,7 @@ class Match:
     rival_copy: Group | None = None
     late: bool = False
     positional: bool = False
+    halves: bool = False
 
     def leaves(self, used: set[tuple[Group, Index, str]], filled: set[tuple[Group, Index, str]]) -> None:
         """Add the (group, index, leaf) that the match uses and fills; those of the real groups."""
@@ -127,6 +128,11 @@ class Matcher:
             c = match.candidate
             if c.source.template != c.target.template:
                 match.margin = min(match.margin, c.score - rivals.best(c))
+            for m in members(c.target):
+                for o in self._first[1].get(m, ()):
+                    # Less wanted for its place among copies alone: that is a choice, not knowledge.
+                    if o.target is c.target and self._shaded(o.source) and o.name > c.name - 0.12:
+                        match.rival_copy = match.rival_copy or o.source
 
     def _settle(self, margin: float, least: float) -> None:
         while self._round(margin, least) or (margin <= 0.06 and (self._ties() or self._assigned(margin, least))):
@@ -158,14 +164,17 @@ class Matcher:
         both = len(s.leaves & t.leaves)
         score = c.name + 0.26 * self._support(c)
         score += 0.06 * both / max(1, len(s.leaves | t.leaves))
-        score -= 0.03 * c.virtual + 0.1 * (c.how == "reshape") + 0.1 * (1.0 - c.cover)
-        if (_shadow(s) or s in self._shadows) and not _shadow(t):
+        score -= 0.03 * c.virtual + 0.1 * (c.how == "reshape") + 0.1 * (1.0 - c.cover) + 0.1 * c.leaves
+        if self._shaded(s) and not _shadow(t):
             score -= 0.2
         if self._contents is not None:
             alike = self._contents.agreement(c)
             # Equal beats nearly equal beats everything that is not the same tensor at all.
             score += 2.0 * alike**64 if alike > 0.5 else 0.0
         c.score = score
+
+    def _shaded(self, source: Group) -> bool:
+        return _shadow(source) or source in self._shadows
 
     def _support(self, c: Candidate) -> float:
         around = self.context.support(c.source.template, c.target.template)
@@ -392,9 +401,9 @@ def _shadow(group: Group) -> bool:
 
 
 def shadows(groups: Iterable[Group]) -> set[Group]:
-    """Groups in towers that are the second of a pair: encoder_k beside encoder_q, target beside online."""
-    below: dict[tuple[str, ...], set[str]] = {}
-    places: dict[tuple[str, ...], set[Group]] = {}
+    """Groups in towers that are the second of an equal pair: encoder_k beside encoder_q, target beside online."""
+    below: dict[Prefix, set[str]] = {}
+    places: dict[Prefix, set[Group]] = {}
     for group in groups:
         for depth, token in enumerate(group.template[:-1]):
             if "{}" in token:
@@ -406,11 +415,20 @@ def shadows(groups: Iterable[Group]) -> set[Group]:
         for token in tokens:
             words = subwords(token)
             for first, second in TWINS:
-                if second in words and any(
-                    subwords(t) == tuple(first if w == second else w for w in words) for t in tokens
-                ):
-                    found |= places[(*prefix, token)]
+                if second not in words:
+                    continue
+                wanted = tuple(first if w == second else w for w in words)
+                for other in tokens:
+                    if subwords(other) == wanted:
+                        found |= _equal_part(places[(*prefix, token)], places[(*prefix, other)], len(prefix) + 1)
     return found
+
+
+def _equal_part(second: set[Group], first: set[Group], depth: int) -> set[Group]:
+    """The groups of the second tower, if most of it is in the first one too."""
+    known = {(g.template[depth:], g.shapes) for g in first}
+    same = sum((g.template[depth:], g.shapes) in known for g in second)
+    return second if same >= 0.8 * max(len(second), len(first)) else set()
 
 
 def _by_member(alive: list[Candidate]) -> tuple[dict[Group, list[Candidate]], dict[Group, list[Candidate]]]:

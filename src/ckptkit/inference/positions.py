@@ -29,6 +29,27 @@ def note_positions(mine: Iterable[Group], theirs: Iterable[Group], matches: Iter
                     match.positional = True
 
 
+def note_halves(mine: Iterable[Group], theirs: Iterable[Group], matches: Iterable[Match]) -> None:
+    """Mark matches of two projections in one: twice as many rows as the module after it has columns.
+
+    Which half is the gate, and whether the rows of both alternate, differs between libraries.
+    """
+    groups: dict[Prefix, list[Group]] = {}
+    for group in (*mine, *theirs):
+        for n in (len(group.template) - 1, len(group.template) - 2):
+            if n > 0:
+                groups.setdefault(group.template[:n], []).append(group)
+    for match in matches:
+        for group in (match.candidate.source, match.candidate.target):
+            shape = group.shapes[0] or ()
+            if len(shape) < 2 or shape[-2] % 2:
+                continue
+            back = (*shape[:-2], shape[-1], shape[-2] // 2)
+            near = [*groups.get(group.template[:-1], ()), *groups.get(group.template[:-2], ())]
+            if any(back in (o.shapes[0], (o.shapes[0] or ())[::-1]) for o in near if o is not group):
+                match.halves = True
+
+
 class _Tree:
     def __init__(self, groups: Iterable[Group]) -> None:
         self._below: dict[Prefix, set[Prefix]] = {}
