@@ -111,6 +111,8 @@ class Alignment:
         first = True
         for theirs in containers(target.template):
             for mine in containers(source.template):
+                if not first and (theirs == target.template or mine == source.template):
+                    continue  # a module is no block
                 found = through(self.blocks(mine, theirs), source, target, target.leaf)
                 if len(found) > len(best):
                     best, place = found, (mine, theirs)

@@ -11,6 +11,7 @@ from typing import Literal
 from .align import Alignment, outermost, ranked, subsequence
 from .blocks import Blocks
 from .groups import Group, Index, Shape
+from .lexicon import SHADOWS
 from .virtual import Atom, Fused, Part, Stacked, atom, atoms, members, ordered_as
 from .words import subwords
 
@@ -129,11 +130,11 @@ def candidates(
     """
     source, target = list(source), list(target)
     exact: dict[object, list[Group]] = {}
-    flat: dict[object, list[Group]] = {}
+    by_flat: dict[object, list[Group]] = {}
     single: dict[Shape, list[Group]] = {}
     for group in source:
         exact.setdefault(group.shapes, []).append(group)
-        flat.setdefault(_flat(group.shapes), []).append(group)
+        by_flat.setdefault(flat(group.shapes), []).append(group)
         if not isinstance(group, (Fused, Stacked)):
             for shape in set(group.shapes):
                 if shape is not None:
@@ -162,7 +163,7 @@ def candidates(
         if turned is not None:
             for other in rare.first(exact.get(turned, []), group):
                 found.setdefault(other, Candidate(other, group, "transpose"))
-        for other in rare.first(flat.get(_flat(group.shapes), []), group):
+        for other in rare.first(by_flat.get(flat(group.shapes), []), group):
             if other not in found:
                 found[other] = Candidate(other, group, "reshape")
         if not isinstance(group, (Fused, Stacked)):
@@ -234,7 +235,14 @@ class Rare:
             having = self._having.get(word, [])
             if len(having) <= self.most:
                 shared.update(g for g in having if g in inside)
-        return sorted(shared, key=lambda g: (-shared[g], g.template))[: self.most]
+        if not is_shadow(target):
+            inside = {g for g in inside if not is_shadow(g)} or inside
+        return sorted(inside, key=lambda g: (-shared[g], g.template))[: self.most]
+
+
+def is_shadow(group: Group) -> bool:
+    """Whether a name says that these are copies of the weights that were not trained."""
+    return any(c in SHADOWS for _, found in group.tokens for c in found)
 
 
 def _backwards(source: Group, target: Group, alignment: Alignment) -> bool:
@@ -253,7 +261,7 @@ def _turned(shapes: tuple[Shape | None, ...]) -> tuple[Shape | None, ...] | None
     return turned if turned != shapes else None
 
 
-def _flat(shapes: tuple[Shape | None, ...]) -> object:
+def flat(shapes: tuple[Shape | None, ...]) -> object:
     """Shapes up to dims of size 1 and to flattened trailing dims; a bare vector stays one."""
     result = []
     for shape in shapes:

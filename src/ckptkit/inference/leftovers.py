@@ -7,7 +7,7 @@ from itertools import groupby, pairwise, permutations
 
 from .align import Alignment, Containers
 from .blocks import Blocks
-from .candidates import Candidate, candidates
+from .candidates import Candidate, candidates, flat
 from .context import Context
 from .groups import Group, Index, written
 from .match import Match, Matcher, note_places
@@ -88,13 +88,15 @@ def _parts(groups: list[Group], taken: Used, split: Split) -> list[Part]:
 
 def _fitting(parts: Iterable[Group], others: Iterable[Group]) -> list[Group]:
     """Open groups, and parts with the shapes of another side's; none of groups that fit as they are."""
-    same = {g.shapes for g in others}
-    fits = {p.origin for p in parts if isinstance(p, Part) and p.template == p.origin.template and p.shapes in same}
+    same = {flat(g.shapes) for g in others}
+    fits = {
+        p.origin for p in parts if isinstance(p, Part) and p.template == p.origin.template and flat(p.shapes) in same
+    }
     return [
         p
         for p in parts
         if isinstance(p, Part)
-        and (p.template == p.origin.template or (p.shapes in same and p.origin not in fits))
+        and (p.template == p.origin.template or (flat(p.shapes) in same and p.origin not in fits))
     ]
 
 

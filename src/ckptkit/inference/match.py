@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from .align import ranked
 from .assign import assignment, components
-from .candidates import Candidate
+from .candidates import Candidate, is_shadow
 from .context import Context, Prefix
 from .groups import Group, Index, written
-from .lexicon import SHADOWS, TWINS
+from .lexicon import TWINS
 from .similarity import Names
 from .virtual import Atom, atoms, members, real_leaves
 from .words import stage, subwords
@@ -28,6 +28,7 @@ TIE = 0.015
 MOST_TIED = 24
 FAR = 0.25
 NEARLY = 0.3
+PLAIN = 75
 
 
 @dataclass(slots=True)
@@ -165,7 +166,9 @@ class Matcher:
         score = c.name + 0.26 * self._support(c)
         score += 0.06 * both / max(1, len(s.leaves | t.leaves))
         score -= 0.03 * c.virtual + 0.1 * (c.how == "reshape") + 0.1 * (1.0 - c.cover) + 0.1 * c.leaves
-        if self._shaded(s) and not _shadow(t):
+        if c.cover < 1.0 and len(s.instances) == len(t.instances):
+            score -= 0.2  # as many blocks, but their shapes differ
+        if self._shaded(s) and not is_shadow(t):
             score -= 0.2
         if self._contents is not None:
             alike = self._contents.agreement(c)
@@ -174,7 +177,7 @@ class Matcher:
         c.score = score
 
     def _shaded(self, source: Group) -> bool:
-        return _shadow(source) or source in self._shadows
+        return is_shadow(source) or source in self._shadows
 
     def _support(self, c: Candidate) -> float:
         around = self.context.support(c.source.template, c.target.template)
@@ -396,10 +399,6 @@ def _twins(one: Group, other: Group, target: Group) -> bool:
     return differing[0] < len(one.template) - 1 and not names & set(target.template)
 
 
-def _shadow(group: Group) -> bool:
-    return any(c in SHADOWS for _, found in group.tokens for c in found)
-
-
 def shadows(groups: Iterable[Group]) -> set[Group]:
     """Groups in towers that are the second of an equal pair: encoder_k beside encoder_q, target beside online."""
     below: dict[Prefix, set[str]] = {}
@@ -450,8 +449,11 @@ def _order(groups: list[Group]) -> list[Group] | None:
         return sorted(groups, key=lambda g: g.numbers)
     shared = set.intersection(*({t for t, _ in g.tokens} for g in groups))
     places = [_stage(g, shared) for g in groups]
+    if places.count(None) == 1 and len(groups) > 1 and all("norm" in g.tokens[-1][1] for g in groups if g.tokens):
+        # Beside norms of named parts the one without a name is the block's last but one.
+        places[places.index(None)] = PLAIN
     if None not in places and len(set(places)) == len(groups):
-        return sorted(groups, key=lambda g: _stage(g, shared) or 0)
+        return [g for _, g in sorted(zip(places, groups, strict=True), key=lambda x: x[0] or 0)]
     if all(numbers) and not any(b[: len(a)] == a for n, a in enumerate(numbers) for b in numbers[n + 1 :] + numbers[:n]):
         return sorted(groups, key=lambda g: g.numbers)
     return None
