@@ -92,17 +92,26 @@ class Blocks:
     def __bool__(self) -> bool:
         return bool(self._pair)
 
-    def pairs(self, source: Group, target: Group, leaf: str) -> dict[Index, Index] | None:
-        """Instances of two groups that lie in blocks of one pair, where their shapes agree.
+    def pairs(
+        self, source: Group, target: Group, leaf: str, known: Mapping[Index, Index]
+    ) -> dict[Index, Index]:
+        """Instances paired as far as the blocks around them are, and as is known elsewhere.
+
+        Args:
+            source, target: two groups.
+            leaf: the leaf whose shapes must agree.
+            known: target index to source index, from other evidence.
 
         Returns:
-            Target index to source index; None where the target lies in no such block.
+            Target index to source index.
         """
         homes = self._home(target, self._back, back=True)
         if not homes:
-            return None
+            return dict(known)
         mine = self._home(source, self._pair, back=False)
-        found: dict[Index, Index] = {}
+        inside = {index for place in homes.values() for index in place}
+        taken = {index for place in mine.values() for index in place}
+        found = {t: s for t, s in known.items() if t not in inside and s not in taken}
         for place, wanted in homes.items():
             have = mine.get(self._back[place], [])
             if len(have) != len(wanted):

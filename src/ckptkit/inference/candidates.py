@@ -145,18 +145,18 @@ def candidates(
         found: dict[Group, Candidate] = {}
         for other in rare.first(exact.get(group.shapes, []), group):
             candidate = Candidate(other, group, "same")
-            inside = _inside(other, group, blocks)
-            if inside is not None:
-                if len(inside) == len(group.instances):
-                    candidate.pairs = None if inside == ranked(other, group) else inside
-                elif inside:
-                    candidate = Candidate(other, group, "partial", inside, len(inside) / len(group.instances))
-                else:
-                    continue
-            elif _backwards(other, group, alignment):
+            by_rank = ranked(other, group)
+            pairs = by_rank
+            if _backwards(other, group, alignment):
                 pairs, _ = alignment.pairs(other, group)
                 if len(pairs) < len(group.instances):
                     continue
+            pairs = _inside(other, group, blocks, pairs)
+            if not pairs:
+                continue
+            if len(pairs) < len(by_rank):
+                candidate = Candidate(other, group, "partial", pairs, len(pairs) / len(by_rank))
+            elif pairs != by_rank:
                 candidate.pairs = pairs
             found[other] = candidate
         turned = _turned(group.shapes)
@@ -192,10 +192,10 @@ def _partial(
     for other in {id(g): g for s in shapes for g in rare.first(single.get(s, []), group)}.values():
         if other in found or other.leaf != group.leaf:
             continue
-        inside = _inside(other, group, blocks)
-        pairs, places = alignment.pairs(other, group) if inside is None else (inside, None)
+        pairs, places = alignment.pairs(other, group)
+        pairs = _inside(other, group, blocks, pairs)
         spread = places in alignment.spread
-        if not pairs and inside is None and len(other.instances) <= 512:
+        if not pairs and not blocks and len(other.instances) <= 512:
             pairs, spread = subsequence(other, group), False
         if pairs:
             candidate = Candidate(other, group, "partial", pairs, len(pairs) / len(group.instances))
@@ -203,11 +203,13 @@ def _partial(
             found[other] = candidate
 
 
-def _inside(source: Group, target: Group, blocks: Blocks) -> dict[Index, Index] | None:
-    """The pairs that blocks of the same content leave; None where they say nothing."""
+def _inside(
+    source: Group, target: Group, blocks: Blocks, known: dict[Index, Index]
+) -> dict[Index, Index]:
+    """The pairs that blocks of the same content leave."""
     if not blocks or isinstance(source, (Fused, Stacked)) or isinstance(target, (Fused, Stacked)):
-        return None
-    return blocks.pairs(source, target, target.leaf)
+        return known
+    return blocks.pairs(source, target, target.leaf, known)
 
 
 class Rare:

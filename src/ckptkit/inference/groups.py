@@ -19,6 +19,7 @@ from .words import concepts, hidden, subwords
 Index = tuple[int, ...]
 Shape = tuple[int, ...]
 INDEX = "{}"
+COUNTING = "abcde"
 LEAVES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 _REPARAMETRIZED_LEAVES = ("weight_v", "weight_g", "weight_u", "weight_mask", "bias_mask")
 _NUMBER = re.compile(r"([^0-9]*)([0-9]{1,9})([^0-9]*)\Z")
@@ -81,13 +82,13 @@ class Group:
 
     @cached_property
     def numbers(self) -> tuple[int, ...]:
-        """The numbers that are part of the name, in order."""
+        """The numbers that are part of the name, in order; a letter that counts is one, as in ``conv_a``."""
         return tuple(
-            int(w)
+            int(w) if w.isdigit() else COUNTING.index(w) + 1
             for token in self.template
             if token != INDEX
             for w in subwords(token.replace("{}", ""))
-            if w.isdigit()
+            if w.isdigit() or (len(w) == 1 and w in COUNTING)
         )
 
     @property

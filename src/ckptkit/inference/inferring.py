@@ -17,6 +17,7 @@ from .candidates import candidates
 from .confidence import judged
 from .contents import ALIKE, Contents
 from .groups import Group, Shape, grouped
+from .links import Links
 from .leftovers import copies, leaf_matches, part_matches, size_joins, towers
 from .match import Match, Matcher
 from .positions import note_halves, note_positions
@@ -142,12 +143,13 @@ def matched(
     alignment = Alignment(Containers(mine), Containers(theirs))
     blocks = Blocks(mine, theirs)
     options = candidates(all_mine, all_theirs, alignment, blocks, any_order=contents is not None)
-    matcher = Matcher(options, names, contents=contents)
+    links = Links(mine, theirs)
+    matcher = Matcher(options, names, contents=contents, links=links)
     matches = list(matcher.run())
     repeats = set(towers(theirs, matches))
     if repeats:
         matches = list(matcher.run(without=repeats))
-    matches += part_matches(mine, theirs, matches, names, matcher.context, blocks)
+    matches += part_matches(mine, theirs, matches, names, matcher.context, blocks, links)
     matches += leaf_matches(mine, theirs, matches, names, matcher.context)
     matches += size_joins(mine, theirs, matches)
     _turn_squares(matches, contents)

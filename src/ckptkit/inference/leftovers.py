@@ -10,6 +10,7 @@ from .blocks import Blocks
 from .candidates import Candidate, candidates, flat
 from .context import Context
 from .groups import Group, Index, written
+from .links import Links
 from .match import Match, Matcher, note_places
 from .similarity import Names, related
 from .virtual import Fused, Part, expression, members
@@ -33,6 +34,7 @@ def part_matches(
     names: Names,
     context: Context,
     blocks: Blocks,
+    links: Links,
 ) -> list[Match]:
     """Match what is open in parts, since one side may number what the other side names.
 
@@ -50,7 +52,7 @@ def part_matches(
         if sources and targets:
             alignment = Alignment(Containers([*mine, *sources]), Containers([*theirs, *targets]))
             options = candidates(sources, targets, alignment, blocks)
-            found += Matcher(options, names, context, late=True, places=places).run()
+            found += Matcher(options, names, context, late=True, places=places, links=links).run()
     return found
 
 

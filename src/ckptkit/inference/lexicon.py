@@ -149,7 +149,6 @@ WORDS: dict[str, tuple[str, ...]] = {
     "first": ("1",),
     "second": ("2",),
     "third": ("3",),
-    "queries": ("q",),
     "reverse": ("backward",),
     "router": ("router",),
     "cpb": ("continuous", "pos", "bias"),

@@ -13,6 +13,7 @@ from .candidates import Candidate, is_shadow
 from .context import Context, Prefix
 from .groups import Group, Index, written
 from .lexicon import TWINS
+from .links import Links
 from .similarity import Names
 from .virtual import Atom, atoms, members, real_leaves
 from .words import stage, subwords
@@ -26,7 +27,7 @@ NEAR = (0.012, 0.03, 0.06, 0.1)
 LEAST = 0.15
 TIE = 0.015
 MOST_TIED = 24
-FAR = 0.25
+FAR = 0.35
 NEARLY = 0.3
 PLAIN = 75
 
@@ -77,6 +78,7 @@ class Matcher:
         contents: the data of both sides, where it may decide.
         late: whether these are what whole groups had left open.
         places: which single module went where so far, where that matters.
+        links: norms and their convolutions.
     """
 
     def __init__(
@@ -88,8 +90,10 @@ class Matcher:
         *,
         late: bool = False,
         places: Context | None = None,
+        links: Links | None = None,
     ) -> None:
         self._places = places
+        self._links = links
         self._contents = contents
         self._alive = [c for found in options.values() for c in found]
         self._names = names
@@ -165,7 +169,11 @@ class Matcher:
         both = len(s.leaves & t.leaves)
         score = c.name + 0.26 * self._support(c)
         score += 0.06 * both / max(1, len(s.leaves | t.leaves))
-        score -= 0.03 * c.virtual + 0.1 * (c.how == "reshape") + 0.1 * (1.0 - c.cover) + 0.1 * c.leaves
+        score -= 0.03 * c.virtual + 0.1 * (c.how == "reshape") + 0.2 * (1.0 - c.cover) + 0.1 * c.leaves
+        if self._links is not None:
+            score += 0.15 * self._links.worth(c)
+        if c.pairs is not None:
+            score -= 0.06 * (1.0 - len(c.pairs) / len(s.instances))
         if c.cover < 1.0 and len(s.instances) == len(t.instances):
             score -= 0.2  # as many blocks, but their shapes differ
         if self._shaded(s) and not is_shadow(t):
@@ -229,6 +237,8 @@ class Matcher:
             self.context.note(c.source.template, c.target.template)
             if self._places is not None:
                 note_places(self._places, c)
+            if self._links is not None:
+                self._links.note(c)
             self._names.learn(c.source, c.target)
             self.matches.append(match)
             any_new = True
@@ -280,6 +290,8 @@ class Matcher:
         chosen: list[Match] = []
         for sources, targets in classes.items():
             if not 2 <= len(targets) == len(sources) <= MOST_TIED:
+                continue
+            if not _exclusive([best[t] for t in targets]):
                 continue
             scores = {(s, t): best[t][s].score for t in targets for s in sources}
             least = min(scores.values()) - 0.06
@@ -371,6 +383,13 @@ def note_places(places: Context, c: Candidate) -> None:
         places.note(source, target)
 
 
+def _exclusive(rows: list[dict[Group, Candidate]]) -> bool:
+    """Whether no two sources could fill one of the targets together, each a part of it."""
+    return all(
+        a.competes(b) for row in rows for n, a in enumerate(row.values()) for b in list(row.values())[n + 1 :]
+    )
+
+
 def _telling(group: Group) -> bool:
     """Whether a group's shapes are too many or too large to agree by chance."""
     first = group.shapes[0] or ()
@@ -449,9 +468,11 @@ def _order(groups: list[Group]) -> list[Group] | None:
         return sorted(groups, key=lambda g: g.numbers)
     shared = set.intersection(*({t for t, _ in g.tokens} for g in groups))
     places = [_stage(g, shared) for g in groups]
-    if places.count(None) == 1 and len(groups) > 1 and all("norm" in g.tokens[-1][1] for g in groups if g.tokens):
-        # Beside norms of named parts the one without a name is the block's last but one.
-        places[places.index(None)] = PLAIN
+    if places.count(None) == 1 and all("norm" in g.tokens[-1][1] for g in groups if g.tokens):
+        # Beside norms of named parts the one that is just a norm is the block's last but one.
+        nameless = places.index(None)
+        if set(groups[nameless].tokens[-1][1]) <= {"norm", "layer", "group", "batch", "rms"}:
+            places[nameless] = PLAIN
     if None not in places and len(set(places)) == len(groups):
         return [g for _, g in sorted(zip(places, groups, strict=True), key=lambda x: x[0] or 0)]
     if all(numbers) and not any(b[: len(a)] == a for n, a in enumerate(numbers) for b in numbers[n + 1 :] + numbers[:n]):
@@ -465,6 +486,9 @@ def _stage(group: Group, shared: set[str]) -> int | None:
     inside = group.template[last + 1 :]
     for common in (False, True):
         for token, found in group.tokens:
-            if token in inside and (common or token not in shared) and (place := stage(found)) is not None:
-                return place
+            if token in inside and (common or token not in shared):
+                # norm_out may be the outer one: of a norm these words say nothing.
+                found = tuple(c for c in found if c != "out") if "norm" in found else found
+                if (place := stage(found)) is not None:
+                    return place
     return None
