@@ -113,7 +113,7 @@ class Alignment:
             for mine in containers(source.template):
                 if not first and (theirs == target.template or mine == source.template):
                     continue  # a module is no block
-                found = through(self.blocks(mine, theirs), source, target, target.leaf)
+                found = through(self.blocks(mine, theirs), source, target)
                 if len(found) > len(best):
                     best, place = found, (mine, theirs)
                 if first and len(best) == len(target.instances):
@@ -208,13 +208,12 @@ def ranked(source: Group, target: Group) -> dict[Index, Index]:
     return dict(zip(target.indices, source.indices, strict=True))
 
 
-def through(blocks: dict[Index, Index], source: Group, target: Group, leaf: str) -> dict[Index, Index]:
+def through(blocks: dict[Index, Index], source: Group, target: Group) -> dict[Index, Index]:
     """Instances paired through a map of the outer indices, where the shapes agree.
 
     Args:
         blocks: the target's outer indices to the source's.
         source, target: the groups; what follows the outer indices is paired by value, else by rank.
-        leaf: the leaf whose shapes must agree.
     """
     if not blocks:
         return {}
@@ -231,13 +230,16 @@ def through(blocks: dict[Index, Index], source: Group, target: Group, leaf: str)
             continue
         for t, s in inside:
             index, other = (*outer, *t), (*blocks[outer], *s)
-            shapes = (
-                source.instances[other].get(leaf, ("", None))[1],
-                target.instances[index].get(leaf, ("", ()))[1],
-            )
-            if shapes[0] == shapes[1]:
+            if fit(source, other, target, index):
                 pairs[index] = other
     return pairs
+
+
+def fit(source: Group, mine: Index, target: Group, theirs: Index) -> bool:
+    """Whether the telling leaf of two instances has one shape."""
+    one = source.instances[mine].get(source.leaf)
+    other = target.instances[theirs].get(target.leaf)
+    return one is not None and other is not None and one[1] == other[1]
 
 
 def _inner(group: Group, depth: int) -> dict[Index, list[Index]]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 
+from .align import fit
 from .groups import Group, Index, written
 
 Path = tuple[str, ...]
@@ -92,14 +93,11 @@ class Blocks:
     def __bool__(self) -> bool:
         return bool(self._pair)
 
-    def pairs(
-        self, source: Group, target: Group, leaf: str, known: Mapping[Index, Index]
-    ) -> dict[Index, Index]:
+    def pairs(self, source: Group, target: Group, known: Mapping[Index, Index]) -> dict[Index, Index]:
         """Instances paired as far as the blocks around them are, and as is known elsewhere.
 
         Args:
             source, target: two groups.
-            leaf: the leaf whose shapes must agree.
             known: target index to source index, from other evidence.
 
         Returns:
@@ -117,9 +115,7 @@ class Blocks:
             if len(have) != len(wanted):
                 continue
             for t, s in zip(wanted, have, strict=True):
-                one = source.instances[s].get(leaf)
-                other = target.instances[t].get(leaf)
-                if one is not None and other is not None and one[1] == other[1]:
+                if fit(source, s, target, t):
                     found[t] = s
         return found
 

@@ -190,7 +190,7 @@ def _partial(
     """Candidates that share some instances, through the blocks around them or as a run of shapes."""
     shapes = list(dict.fromkeys(s for s in group.shapes if s is not None))[:4]
     for other in {id(g): g for s in shapes for g in rare.first(single.get(s, []), group)}.values():
-        if other in found or other.leaf != group.leaf:
+        if other in found or (other.leaf != group.leaf and not len(other.leaves) == len(group.leaves) == 1):
             continue
         pairs, places = alignment.pairs(other, group)
         pairs = _inside(other, group, blocks, pairs)
@@ -209,7 +209,7 @@ def _inside(
     """The pairs that blocks of the same content leave."""
     if not blocks or isinstance(source, (Fused, Stacked)) or isinstance(target, (Fused, Stacked)):
         return known
-    return blocks.pairs(source, target, target.leaf, known)
+    return blocks.pairs(source, target, known)
 
 
 class Rare:

@@ -47,10 +47,10 @@ class Contents:
     def _agreement(self, c: Candidate, turned: bool) -> float:
         pairs = c.pairs if c.pairs is not None else ranked(c.source, c.target)
         theirs, mine = next(iter(pairs.items()))
-        leaf = c.target.leaf
-        if leaf not in c.source.instances[mine] or leaf not in c.target.instances[theirs]:
+        here = c.source.instances[mine].get(c.source.leaf)
+        want = c.target.instances[theirs].get(c.target.leaf)
+        if here is None or want is None:
             return 0.0
-        here, want = c.source.instances[mine][leaf], c.target.instances[theirs][leaf]
         made = evaluate(from_json(expression(here[0])), self._source.__getitem__)
         wanted = evaluate(from_json(expression(want[0])), self._target.__getitem__)
         if turned or (made.shape != wanted.shape and made.ndim >= 2):

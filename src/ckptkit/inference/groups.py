@@ -34,6 +34,7 @@ _REPARAMETRIZED = {
     "0._v": "_v",
 }
 _ALIAS = {"gamma": "weight", "beta": "bias", "scale": "weight", "g": "weight"}
+_SHORT = {"w": "weight", "b": "bias", "kernel": "weight"}
 
 
 @dataclass(eq=False)
@@ -98,6 +99,13 @@ class Group:
 
     def __repr__(self) -> str:
         return f"{'.'.join(self.template)} x{len(self.instances)}"
+
+
+def leaf_pairs(source: Mapping[str, Any], target: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(target leaf, source leaf) of two modules: those of one name, and the only ones where both have but one."""
+    if len(source) == len(target) == 1:
+        return [(*target, *source)]
+    return [(leaf, leaf) for leaf in target if leaf in source]
 
 
 def written(template: tuple[str, ...], index: Index, places: Collection[int]) -> tuple[str, ...]:
@@ -224,6 +232,8 @@ def _split_leaf(token: str, template: tuple[str, ...], siblings: set[str]) -> tu
         norm = any("norm" in concepts(t) for t in template[-2:])
         if norm or ("beta" in siblings and token in ("gamma", "beta")):
             return template, _ALIAS[token]
+    if token in _SHORT and template and _SHORT[token] not in siblings and (token == "kernel" or siblings >= {"w", "b"}):
+        return template, _SHORT[token]
     match = _FUSED_LEAF.match(token)
     if match is not None and match[1] not in siblings:
         return (*template, match[1]), match[2]

@@ -107,7 +107,6 @@ def leaf_matches(
 ) -> list[Match]:
     """Match single leaves that whole modules left over: a bias that lies beside its module."""
     used, filled = used_leaves(matches)
-    touched = {g for g, _, _ in used} | {g for g, _, _ in filled}
     together = {(s, t) for m in matches for s in members(m.candidate.source) for t in members(m.candidate.target)}
     sources = list(_loose(mine, used))
     targets = list(_loose(theirs, filled))
@@ -121,7 +120,6 @@ def leaf_matches(
             for c in found
             if c.how != "reshape"
             and _leaf_of(c.source) == _leaf_of(target)
-            and (_origin(c.source) in touched or _origin(target) in touched)
             and ((_origin(c.source), _origin(target)) in together or _named_alike(_origin(c.source), _origin(target)))
         ]
     matcher = Matcher(options, names, context)

@@ -11,7 +11,7 @@ from .align import ranked
 from .assign import assignment, components
 from .candidates import Candidate, is_shadow
 from .context import Context, Prefix
-from .groups import Group, Index, written
+from .groups import Group, Index, leaf_pairs, written
 from .lexicon import TWINS
 from .links import Links
 from .similarity import Names
@@ -62,10 +62,9 @@ class Match:
         c = self.candidate
         pairs = c.pairs if c.pairs is not None else ranked(c.source, c.target)
         for theirs, mine in pairs.items():
-            for leaf in c.target.instances[theirs]:
-                if leaf in c.source.instances[mine]:
-                    used.update(real_leaves(c.source, mine, leaf))
-                    filled.update(real_leaves(c.target, theirs, leaf))
+            for leaf, origin in leaf_pairs(c.source.instances[mine], c.target.instances[theirs]):
+                used.update(real_leaves(c.source, mine, origin))
+                filled.update(real_leaves(c.target, theirs, leaf))
 
 
 class Matcher:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .align import ranked
-from .groups import Group, Index, Shape
+from .groups import Group, Index, Shape, leaf_pairs
 from .match import Match
 from .virtual import Fused, Stacked, expression
 from .words import hidden
@@ -60,15 +60,14 @@ def steps(matches: Iterable[Match]) -> Steps:
         c = match.candidate
         pairs = c.pairs if c.pairs is not None else ranked(c.source, c.target)
         for theirs, mine in pairs.items():
-            for leaf in c.target.instances[theirs]:
-                if leaf in c.source.instances[mine]:
-                    _step(result, match, theirs, mine, leaf)
+            for leaf, origin in leaf_pairs(c.source.instances[mine], c.target.instances[theirs]):
+                _step(result, match, theirs, mine, leaf, origin)
     return result
 
 
-def _step(result: Steps, match: Match, theirs: Index, mine: Index, leaf: str) -> None:
+def _step(result: Steps, match: Match, theirs: Index, mine: Index, leaf: str, origin: str) -> None:
     c = match.candidate
-    made, have = c.source.instances[mine][leaf]
+    made, have = c.source.instances[mine][origin]
     key, want = c.target.instances[theirs][leaf]
     expr = expression(made)
     turned = have != want and len(have) >= 2 and (*have[:-2], *have[-2:][::-1]) == want
@@ -101,9 +100,9 @@ def _step(result: Steps, match: Match, theirs: Index, mine: Index, leaf: str) ->
         return
     result.exprs[into], result.match_of[into] = expr, match
     if isinstance(c.source, Fused):
-        result.joins.append((tuple(str(p.instances[mine][leaf][0]) for p in c.source.parts), into, "concat"))
+        result.joins.append((tuple(str(p.instances[mine][origin][0]) for p in c.source.parts), into, "concat"))
     elif isinstance(c.source, Stacked):
-        result.stacks.append((_stacked(c.source, mine, leaf), into))
+        result.stacks.append((_stacked(c.source, mine, origin), into))
     else:
         result.moves.append(
             Move(
