@@ -37,7 +37,7 @@ def judged(match: Match) -> tuple[Confidence, str]:
         )
     if isinstance(source, Fused) or isinstance(getattr(source, "inner", None), Fused):
         order = source if isinstance(source, Fused) else source.inner  # type: ignore[attr-defined]
-        names = ", ".join(p.template[-1] for p in order.parts)
+        names = ", ".join(p.template[-1] for p in order.real_parts)
         return _least(
             match
         ), f"the sizes of {names} add up; verify their order and that heads are not interleaved"
@@ -88,7 +88,7 @@ def judged(match: Match) -> tuple[Confidence, str]:
 def _unspelled(made: Group, whole: Group) -> str:
     fused = made.inner if isinstance(made, Stacked) else made
     if isinstance(fused, Fused) and fused.order and spelled(fused.order, whole) is None:
-        return " and ".join(p.template[-1] for p in fused.parts)
+        return " and ".join(p.template[-1] for p in fused.real_parts)
     return ""
 
 

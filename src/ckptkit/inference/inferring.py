@@ -25,7 +25,17 @@ from .result import Confidence, Inference, Inferred
 from .similarity import Names
 from .steps import steps
 from .synthesis import selection, synthesised
-from .virtual import Fused, Stacked, fusions, members, note_attention, note_gates, stacks, wanted_shapes
+from .virtual import (
+    Fused,
+    Stacked,
+    fusions,
+    note_attention,
+    note_gates,
+    rows,
+    spelled_orders,
+    stacks,
+    wanted_shapes,
+)
 
 
 def infer(source: Any, target: Any, *, drop_unused: bool = False, values: bool = False) -> Inference:
@@ -137,8 +147,8 @@ def matched(
     for side in (mine, theirs):
         note_gates(side)
         note_attention(side)
-    all_mine = _with_virtual(mine, wanted_shapes(theirs))
-    all_theirs = _with_virtual(theirs, wanted_shapes(mine))
+    all_mine = _with_virtual(mine, theirs)
+    all_theirs = _with_virtual(theirs, mine)
     names = Names(mine, theirs)
     alignment = Alignment(Containers(mine), Containers(theirs))
     blocks = Blocks(mine, theirs)
@@ -159,11 +169,14 @@ def matched(
     return matches
 
 
-def _with_virtual(groups: list[Group], wanted: Mapping[Any, int]) -> list[Group]:
-    fused = fusions(groups, wanted)
+def _with_virtual(groups: list[Group], others: list[Group]) -> list[Group]:
+    """The groups of one side, and those that tensor rules could make of them if the other side has such shapes."""
+    wanted = wanted_shapes(others)
+    below = rows(groups, wanted)
+    fused = fusions([*groups, *below], wanted, spelled_orders(others))
     stacked = stacks([*groups, *fused], wanted)
     useful = [f for f in fused if f.shapes[0] in wanted or _reversed(f.shapes[0]) in wanted]
-    return [*groups, *useful, *stacked]
+    return [*groups, *below, *useful, *stacked]
 
 
 def _reversed(shape: Shape | None) -> Any:

@@ -13,7 +13,7 @@ from .groups import Group, Index, written
 from .links import Links
 from .match import Match, Matcher, note_places
 from .similarity import Names, related
-from .virtual import Fused, Part, expression, members
+from .virtual import Fused, Part, fill, members
 
 Used = set[tuple[Group, Index, str]]
 
@@ -249,19 +249,7 @@ def size_joins(mine: list[Group], theirs: list[Group], matches: list[Match]) -> 
         if ordered is None:
             continue
         fused = Fused((*parts[0].template[:-1], "+".join(p.template[-1] for p in ordered)))
-        fused.parts = tuple(ordered)
-        for index in ordered[0].indices:
-            leaves = [p.instances[index] for p in ordered]
-            shapes = [x[ordered[0].leaf][1] for x in leaves]
-            if any(len(s) < 2 or s[1:] != shapes[0][1:] for s in shapes):
-                break
-            fused.instances[index] = {
-                ordered[0].leaf: (
-                    {"op": "concat", "dim": 0, "of": [expression(x[ordered[0].leaf][0]) for x in leaves]},
-                    (sum(s[0] for s in shapes), *shapes[0][1:]),
-                )
-            }
-        else:
+        if fill(fused, list(ordered), ()):
             targets = [t for t in need if t.shapes == fused.shapes]
             if len(targets) == 1:
                 found.append(Match(Candidate(fused, targets[0], "same"), 0.0, 0.1))

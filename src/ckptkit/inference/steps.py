@@ -34,20 +34,22 @@ class Steps:
 
     Args:
         moves: keys that are renamed.
-        turned: target key or source key to the dims to swap; `before` those of sources that are cut up.
-        concats: (source keys, target key or None for a stage before a stack).
+        turned: target key or source key to the dims to swap; `before` those of sources that are cut up or joined.
+        joins: (source keys, target key).
         stacks, unstacks, splits: likewise.
+        spare: names for what a split makes and the target does not have.
         copies: (target key to copy, target key).
     """
 
     moves: list[Move] = field(default_factory=list)
-    joins: list[tuple[tuple[str, ...], str, str]] = field(default_factory=list)
+    joins: list[tuple[tuple[str, ...], str]] = field(default_factory=list)
     stacks: list[tuple[tuple[tuple[str, ...], ...], str]] = field(default_factory=list)
     unstacks: list[tuple[str, tuple[tuple[str, ...], ...], tuple[int, ...]]] = field(default_factory=list)
     splits: list[tuple[str, tuple[str, ...], tuple[int, ...]]] = field(default_factory=list)
     turned_before: dict[str, tuple[int, int]] = field(default_factory=dict)
     turned: dict[str, tuple[int, int]] = field(default_factory=dict)
     reshaped: dict[str, Shape] = field(default_factory=dict)
+    spare: list[str] = field(default_factory=list)
     copies: list[tuple[str, str]] = field(default_factory=list)
     exprs: dict[str, Expr] = field(default_factory=dict)
     match_of: dict[str, Match] = field(default_factory=dict)
@@ -100,7 +102,10 @@ def _step(result: Steps, match: Match, theirs: Index, mine: Index, leaf: str, or
         return
     result.exprs[into], result.match_of[into] = expr, match
     if isinstance(c.source, Fused):
-        result.joins.append((tuple(str(p.instances[mine][origin][0]) for p in c.source.parts), into, "concat"))
+        keys = tuple(str(key) for key, _ in c.source.pieces(mine, origin))
+        result.joins.append((keys, into))
+        if c.source.turned:
+            result.turned_before |= dict.fromkeys(keys, dims)
     elif isinstance(c.source, Stacked):
         result.stacks.append((_stacked(c.source, mine, origin), into))
     else:
@@ -125,7 +130,7 @@ def _stacked(group: Stacked, index: Index, leaf: str) -> tuple[tuple[str, ...], 
     inner = group.inner
     found = group.places[index]
     if isinstance(inner, Fused):
-        return tuple(tuple(str(p.instances[i][leaf][0]) for p in inner.parts) for i in found)
+        return tuple(tuple(str(key) for key, _ in inner.pieces(i, leaf)) for i in found)
     return tuple((str(inner.instances[i][leaf][0]),) for i in found)
 
 
@@ -134,27 +139,40 @@ def _cut(
 ) -> None:
     """The source cut up into the parts of a fused or stacked target."""
     if isinstance(target, Fused):
-        names = tuple(str(p.instances[index][leaf][0]) for p in target.parts)
-        sizes = tuple(p.instances[index][leaf][1][0] for p in target.parts)
+        pieces = target.pieces(index, leaf)
+        first = next(str(key) for key, _ in pieces if key is not None)
+        names = tuple(f"{first}.spare" if key is None else key for key, _ in pieces)
+        sizes = tuple(size for _, size in pieces)
         result.splits.append((source, names, sizes))
+        rank = len(target.real_parts[0].instances[index][leaf][1])
         start = 0
         for name, size in zip(names, sizes, strict=True):
-            result.exprs[name] = _slice(expr, start, start + size)
-            result.match_of[name] = match
+            piece = _slice(expr, start, start + size)
             start += size
+            if name.endswith(".spare"):
+                result.spare.append(name)
+                continue
+            if target.turned:
+                dims = (rank - 2, rank - 1)
+                piece = {"op": "transpose", "dims": list(dims), "of": [piece]}
+                result.turned[name] = dims
+            result.exprs[name], result.match_of[name] = piece, match
         return
     assert isinstance(target, Stacked)
     inner = target.inner
     found = target.places[index]
-    parts = inner.parts if isinstance(inner, Fused) else (inner,)
-    places = tuple(tuple(str(p.instances[i][leaf][0]) for p in parts) for i in found)
-    sizes = tuple(p.instances[found[0]][leaf][1][0] if len(parts) > 1 else 0 for p in parts)
+    if isinstance(inner, Fused):
+        rows = [inner.pieces(i, leaf) for i in found]
+    else:
+        rows = [[(str(inner.instances[i][leaf][0]), 0)] for i in found]
+    places = tuple(tuple(str(key) for key, _ in row) for row in rows)
+    sizes = tuple(size for _, size in rows[0])
     result.unstacks.append((source, places, sizes))
-    for n, row in enumerate(places):
+    for n, names in enumerate(places):
         one = {"op": "select", "dim": 0, "index": n, "of": [expr]}
         start = 0
-        for name, size in zip(row, sizes, strict=True):
-            result.exprs[name] = one if len(row) == 1 else _slice(one, start, start + size)
+        for name, size in zip(names, sizes, strict=True):
+            result.exprs[name] = one if len(names) == 1 else _slice(one, start, start + size)
             result.match_of[name] = match
             start += size
 

@@ -88,12 +88,15 @@ def _rules(source: Signature, target: Mapping[str, Any], steps: Steps, level: in
     rules += moving
     now = [names[key] for key in source if key not in set(unwanted)]
     rules += _turns({names[k]: dims for k, dims in steps.turned_before.items()}, now)
-    rules += _joins([(tuple(names[k] for k in keys), into) for keys, into, _ in steps.joins])
+    rules += _joins([(tuple(names[k] for k in keys), into) for keys, into in steps.joins])
     rules += _stacks(
         [(tuple(tuple(names[k] for k in row) for row in place), into) for place, into in steps.stacks]
     )
     rules += _unstacks([(names[k], rows, sizes) for k, rows, sizes in steps.unstacks])
     rules += _splits([(names[k], into, sizes) for k, into, sizes in steps.splits])
+    if steps.spare:
+        have = [*(k for k in now if k not in {s[0] for s in steps.splits}), *(n for _, into, _ in steps.splits for n in into)]
+        rules.append({"op": "drop", "keys": selection(steps.spare, have)})
     final = _final_keys(names, unwanted, source, steps)
     rules += _turns(steps.turned, final)
     for shape in sorted(set(steps.reshaped.values())):
@@ -142,7 +145,7 @@ def _live(rules: list[RuleData], keys: list[str]) -> list[RuleData]:
 
 
 def _final_keys(names: Mapping[str, str], unwanted: list[str], source: Signature, steps: Steps) -> list[str]:
-    gone = set(unwanted) | {k for keys, _, _ in steps.joins for k in keys}
+    gone = set(unwanted) | {k for keys, _ in steps.joins for k in keys}
     gone |= {k for places, _ in steps.stacks for row in places for k in row}
     gone |= {k for k, _, _ in steps.splits} | {k for k, _, _ in steps.unstacks}
     return [*(names[k] for k in source if k not in gone), *steps.exprs]

@@ -10,25 +10,12 @@ from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any
 
-from .groups import Group, Index, Shape
+from .groups import Group, Index, Shape, written
 from .lexicon import FUSED, UNSPELLED
 
 Atom = tuple[Group, Index, str | None]
+Value = tuple[Any, Shape]
 _PARTS = {part for parts in FUSED for part in parts}
-
-
-class Fused(Group):
-    """Parts concatenated along dim 0, in the order of `parts`."""
-
-    parts: tuple[Group, ...]
-    order: tuple[str, ...] = ()
-
-
-class Stacked(Group):
-    """The instances of the deepest index stacked along a new dim 0."""
-
-    inner: Group
-    places: dict[Index, list[Index]]
 
 
 class Part(Group):
@@ -45,10 +32,50 @@ class Part(Group):
     leaf_name: str | None = None
 
 
+class Fused(Group):
+    """Parts concatenated along dim 0.
+
+    Attributes:
+        parts: in the order in which they lie; None for one that nobody has, as large as the first.
+        order: what the parts are, where their names say it.
+        turned: whether the last two dims of every part are swapped first.
+    """
+
+    parts: tuple[Group | None, ...]
+    order: tuple[str, ...] = ()
+    turned: bool = False
+
+    @property
+    def real_parts(self) -> list[Group]:
+        """The parts that exist."""
+        return [part for part in self.parts if part is not None]
+
+    def pieces(self, index: Index, leaf: str) -> list[tuple[str | None, int]]:
+        """The keys that are concatenated, with how many entries each takes; parts of parts one by one."""
+        found: list[tuple[str | None, int]] = []
+        sizes = [p.instances[index][leaf][1] for p in self.real_parts]
+        for part in self.parts:
+            if part is None:
+                found.append((None, sizes[0][1 if self.turned else 0]))
+            elif isinstance(part, Fused):
+                found += part.pieces(index, leaf)
+            else:
+                key, shape = part.instances[index][leaf]
+                found.append((str(key), shape[1 if self.turned else 0]))
+        return found
+
+
+class Stacked(Group):
+    """The instances of the deepest index stacked along a new dim 0."""
+
+    inner: Group
+    places: dict[Index, list[Index]]
+
+
 def members(group: Group) -> tuple[Group, ...]:
     """The real groups that a group is made of."""
     if isinstance(group, Fused):
-        return tuple(m for part in group.parts for m in members(part))
+        return tuple(dict.fromkeys(m for part in group.real_parts for m in members(part)))
     if isinstance(group, Stacked):
         return members(group.inner)
     if isinstance(group, Part):
@@ -60,7 +87,7 @@ def atoms(group: Group, indices: Iterable[Index]) -> frozenset[Atom]:
     """What instances of a group are made of: the smallest things that only one match may use."""
     if isinstance(group, Fused):
         wanted = list(indices)
-        return frozenset(a for part in group.parts for a in atoms(part, wanted))
+        return frozenset(a for part in group.real_parts for a in atoms(part, wanted))
     if isinstance(group, Stacked):
         return atoms(group.inner, (i for outer in indices for i in group.places[outer]))
     if isinstance(group, Part):
@@ -154,39 +181,66 @@ def _stem(token: str) -> str:
     return "".join(c for c in token if not c.isdigit())
 
 
-def fusions(groups: Iterable[Group], wanted: Mapping[Shape, int]) -> list[Fused]:
-    """The fused groups whose shape, or stacked shape, the other side has."""
-    families: dict[tuple[Any, ...], dict[str, Group]] = {}
+def fusions(
+    groups: Iterable[Group], wanted: Mapping[Any, int], orders: Iterable[tuple[str, ...]] = (), *, gaps: bool = False
+) -> list[Fused]:
+    """The fused groups whose shape, or stacked shape, the other side has.
+
+    Args:
+        groups: of one side.
+        wanted: what shapes the other side has.
+        orders: further orders of parts, as the other side's names spell them.
+        gaps: also where one part of three or more is missing.
+    """
+    families: dict[tuple[Any, ...], dict[tuple[str, ...], Group]] = {}
     for group in groups:
         found = _part_of(group)
         if found is not None:
-            rest, part = found
-            families.setdefault(rest, {}).setdefault(part, group)
+            rest, parts = found
+            families.setdefault(rest, {}).setdefault(parts, group)
     result: list[Fused] = []
-    for rest, parts in sorted(families.items()):
-        for order in FUSED:
-            if all(p in parts for p in order):
-                fused = _fuse([parts[p] for p in order], rest, order)
+    for rest, having in sorted(families.items()):
+        for order in dict.fromkeys((*FUSED, *sorted(orders))):
+            cover = _cover(order, having, gaps=gaps)
+            if cover is not None:
+                fused = _fuse(cover, rest, order)
                 if fused is not None and _useful(fused.shapes[0], wanted):
                     result.append(fused)
     return result
 
 
-def _part_of(group: Group) -> tuple[tuple[Any, ...], str] | None:
-    """The template without the part's name, and the part."""
+def spelled_orders(groups: Iterable[Group]) -> set[tuple[str, ...]]:
+    """Orders of three or more parts that names spell: gqkv."""
+    found = {tuple(c for c in concepts if c in _PARTS) for group in groups for _, concepts in group.tokens[-2:]}
+    return {order for order in found if 2 < len(order) == len(set(order))}
+
+
+def _cover(
+    order: tuple[str, ...], having: Mapping[tuple[str, ...], Group], *, gaps: bool
+) -> list[Group | None] | None:
+    """Groups whose parts, one after the other, are those of an order; None for one that is missing."""
+    found: list[Group | None] = []
+    place = 0
+    while place < len(order):
+        taken = next((n for n in range(len(order) - place, 0, -1) if order[place : place + n] in having), 0)
+        if taken == len(order) or (not taken and not (gaps and len(order) > 2)):
+            return None
+        found.append(having[order[place : place + taken]] if taken else None)
+        place += taken or 1
+    if found.count(None) > 1 or len(found) - found.count(None) < 2:
+        return None
+    return found
+
+
+def _part_of(group: Group) -> tuple[tuple[Any, ...], tuple[str, ...]] | None:
+    """The template without the name of the parts, and these."""
     for n in range(len(group.tokens) - 1, max(-1, len(group.tokens) - 4), -1):
         token, found = group.tokens[n]
-        parts = [c for c in found if c in _PARTS]
-        if len(parts) == 1:
-            where = max(i for i, t in enumerate(group.template) if t == token)
-            rest = tuple(c for c in found if c != parts[0])
-            return (
-                group.template[:where],
-                rest,
-                group.template[where + 1 :],
-            ), parts[0]
+        parts = tuple(c for c in found if c in _PARTS)
         if parts:
-            return None
+            where = max(i for i, t in enumerate(group.template) if t == token)
+            rest = tuple(c for c in found if c not in parts)
+            return (group.template[:where], rest, group.template[where + 1 :]), parts
     return None
 
 
@@ -210,32 +264,81 @@ def wanted_shapes(groups: Iterable[Group]) -> dict[Any, int]:
     return result
 
 
-def _fuse(parts: list[Group], rest: tuple[Any, ...], order: tuple[str, ...]) -> Fused | None:
+def _fuse(parts: list[Group | None], rest: tuple[Any, ...], order: tuple[str, ...]) -> Fused | None:
     before, residue, after = rest
-    common = [i for i in parts[0].indices if all(i in p.instances for p in parts)]
-    fused = Fused((*before, "+".join(p.template[len(before)] for p in parts), *after))
-    fused.parts = tuple(parts)
-    fused.order = order
-    for index in common:
-        leaves = [p.instances[index] for p in parts]
-        made: dict[str, tuple[Any, Shape]] = {}
-        for leaf in leaves[0]:
-            if all(leaf in found for found in leaves):
-                shapes = [found[leaf][1] for found in leaves]
-                if all(s and s[1:] == shapes[0][1:] for s in shapes):
-                    of = [expression(found[leaf][0]) for found in leaves]
-                    made[leaf] = (
-                        {"op": "concat", "dim": 0, "of": of},
-                        (sum(s[0] for s in shapes), *shapes[0][1:]),
-                    )
-        if made:
-            fused.instances[index] = made
-    if not fused.instances:
+    real = [p for p in parts if p is not None]
+    fused = Fused((*before, "+".join(p.template[len(before)] for p in real), *after))
+    if not fill(fused, parts, order):
         return None
     depth = sum(1 for t in before if t != "{}")
-    tokens = parts[0].tokens
+    tokens = real[0].tokens
     fused.__dict__["tokens"] = (*tokens[:depth], ("", (*order, *residue)), *tokens[depth + 1 :])
     return fused
+
+
+def fill(fused: Fused, parts: list[Group | None], order: tuple[str, ...], *, turned: bool = False) -> bool:
+    """Give a fused group its instances: those that all parts have, leaf by leaf; False if there are none."""
+    fused.parts, fused.order, fused.turned = tuple(parts), order, turned
+    real = fused.real_parts
+    for index in real[0].indices:
+        if not all(index in p.instances for p in real):
+            continue
+        made: dict[str, Value] = {}
+        for leaf in real[0].instances[index]:
+            if all(leaf in p.instances[index] for p in real):
+                shapes = [p.instances[index][leaf][1] for p in real]
+                if turned:
+                    shapes = [(*s[:-2], s[-1], s[-2]) if len(s) > 1 else () for s in shapes]
+                uneven = None in parts and len(set(shapes)) > 1
+                if all(s and s[1:] == shapes[0][1:] for s in shapes) and not uneven:
+                    of = [_turned(expression(key), size, turned) for key, size in _pieces(fused, index, leaf)]
+                    rows = sum(s[0] for s in shapes) + shapes[0][0] * parts.count(None)
+                    made[leaf] = ({"op": "concat", "dim": 0, "of": of}, (rows, *shapes[0][1:]))
+        if made:
+            fused.instances[index] = made
+    return bool(fused.instances)
+
+
+def _pieces(fused: Fused, index: Index, leaf: str) -> list[tuple[Any, int]]:
+    return [
+        (key, len(fused.real_parts[0].instances[index][leaf][1])) for key, _ in fused.pieces(index, leaf) if key is not None
+    ]
+
+
+def _turned(expr: dict[str, Any], rank: int, turned: bool) -> dict[str, Any]:
+    return {"op": "transpose", "dims": [rank - 2, rank - 1], "of": [expr]} if turned else expr
+
+
+def rows(groups: Iterable[Group], wanted: Mapping[Any, int]) -> list[Fused]:
+    """The instances of the deepest index put below one another, where the other side has such a shape."""
+    result: list[Fused] = []
+    for group in groups:
+        if not group.depth or not group.shapes[0] or isinstance(group, (Fused, Stacked, Part)):
+            continue
+        last = sorted({index[-1] for index in group.indices})
+        shape = group.shapes[0]
+        for turned in (False, True):
+            if turned and (len(shape) < 2 or shape[-1] == shape[-2]):
+                continue
+            one = (*shape[:-2], shape[-1], shape[-2]) if turned else shape
+            whole = (one[0] * len(last), *one[1:])
+            if len(last) > 1 and last == list(range(len(last))) and whole in wanted:
+                where = max(n for n, t in enumerate(group.template) if "{}" in t)
+                token = group.template[where].replace("{}", "").strip("_")
+                fused = Fused((*group.template[:where], *((token,) if token else ()), *group.template[where + 1 :]))
+                if fill(fused, [_fixed(group, n) for n in last], (), turned=turned):
+                    fused.__dict__["tokens"] = group.tokens
+                    result.append(fused)
+    return result
+
+
+def _fixed(group: Group, last: int) -> Part:
+    """The instances of a group whose deepest index has one value."""
+    part = Part(written(group.template, (*[0] * (group.depth - 1), last), (group.depth - 1,)))
+    part.origin = group
+    part.places = {i[:-1]: i for i in group.indices if i[-1] == last}
+    part.instances = {short: group.instances[i] for short, i in part.places.items()}
+    return part
 
 
 def stacks(groups: Iterable[Group], wanted: Mapping[Shape, int]) -> list[Stacked]:
@@ -276,7 +379,7 @@ def stacks(groups: Iterable[Group], wanted: Mapping[Shape, int]) -> list[Stacked
 def real_leaves(group: Group, index: Index, leaf: str) -> list[tuple[Group, Index, str]]:
     """The leaves of real groups that a leaf of a group is made of."""
     if isinstance(group, Fused):
-        return [found for part in group.parts for found in real_leaves(part, index, leaf)]
+        return [found for part in group.real_parts for found in real_leaves(part, index, leaf)]
     if isinstance(group, Stacked):
         return [found for i in group.places[index] for found in real_leaves(group.inner, i, leaf)]
     if isinstance(group, Part):

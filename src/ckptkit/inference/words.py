@@ -64,12 +64,16 @@ def _meaning(word: str) -> tuple[str, ...]:
     known = WORDS.get(word)
     if known is not None:
         return known
+    if _LETTERS.fullmatch(word):
+        return tuple("gate" if letter == "g" else "out" if letter == "o" else letter for letter in word)
     # qpos, kcontent: a projection letter glued to a word.
     if len(word) > 3 and word[0] in "qkv" and word[1:] in _GLUED:
         return (word[0], *_meaning(word[1:]))
     return (word,)
 
 
+# Projections in one, spelled by their letters: gqkv, qkvz.
+_LETTERS = re.compile(r"(?=.*q)(?=.*[kv])[gqkvoz]{2,5}")
 _GLUED = {"pos", "content", "norm", "proj", "layernorm", "bias", "weight", "embed", "rope", "nope", "lin"}
 
 
