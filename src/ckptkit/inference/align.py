@@ -109,8 +109,8 @@ class Alignment:
         best: dict[Index, Index] = {}
         place = None
         first = True
-        for theirs in containers(target.template):
-            for mine in containers(source.template):
+        for theirs in filter(self._target.count, containers(target.template)):
+            for mine in filter(self._source.count, containers(source.template)):
                 if not first and (theirs == target.template or mine == source.template):
                     continue  # a module is no block
                 found = through(self.blocks(mine, theirs), source, target)

@@ -94,7 +94,7 @@ class Candidate:
             for theirs, mine in pairs.items()
             if used.isdisjoint(atoms(self.source, (mine,))) and filled.isdisjoint(atoms(self.target, (theirs,)))
         }
-        if not left or not plain or isinstance(self.source, (Fused, Stacked)) or isinstance(self.target, (Fused, Stacked)):
+        if not left or not plain:
             self.dead = True
             return
         self.pairs, self.how, self._links = left, "partial" if self.how == "same" else self.how, None
@@ -135,10 +135,9 @@ def candidates(
     for group in source:
         exact.setdefault(group.shapes, []).append(group)
         by_flat.setdefault(flat(group.shapes), []).append(group)
-        if not isinstance(group, (Fused, Stacked)):
-            for shape in set(group.shapes):
-                if shape is not None:
-                    single.setdefault(shape, []).append(group)
+        for shape in set(group.shapes):
+            if shape is not None:
+                single.setdefault(shape, []).append(group)
     rare = Rare(source)
     result: dict[Group, list[Candidate]] = {}
     for group in target:
@@ -166,8 +165,7 @@ def candidates(
         for other in rare.first(by_flat.get(flat(group.shapes), []), group):
             if other not in found:
                 found[other] = Candidate(other, group, "reshape")
-        if not isinstance(group, (Fused, Stacked)):
-            _partial(group, single, alignment, blocks, found, rare)
+        _partial(group, single, alignment, blocks, found, rare)
         result[group] = [
             c
             for c in found.values()

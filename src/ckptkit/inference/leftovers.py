@@ -13,7 +13,7 @@ from .groups import Group, Index, written
 from .links import Links
 from .match import Match, Matcher, note_places
 from .similarity import Names, related
-from .virtual import Fused, Part, fill, members
+from .virtual import Fused, Part, fill, fusions, members, spelled_orders, wanted_shapes
 
 Used = set[tuple[Group, Index, str]]
 
@@ -108,10 +108,12 @@ def leaf_matches(
     """Match single leaves that whole modules left over: a bias that lies beside its module."""
     used, filled = used_leaves(matches)
     together = {(s, t) for m in matches for s in members(m.candidate.source) for t in members(m.candidate.target)}
-    sources = list(_loose(mine, used))
-    targets = list(_loose(theirs, filled))
+    sources: list[Group] = list(_loose(mine, used))
+    targets: list[Group] = list(_loose(theirs, filled))
     if not sources or not targets:
         return []
+    for side, other, gaps in ((sources, targets, False), (targets, sources, True)):
+        side += fusions(list(side), wanted_shapes(other), spelled_orders(other), gaps=gaps)
     alignment = Alignment(Containers(sources), Containers(targets))
     options = candidates(sources, targets, alignment, Blocks((), ()))
     for target, found in options.items():
@@ -120,7 +122,12 @@ def leaf_matches(
             for c in found
             if c.how != "reshape"
             and _leaf_of(c.source) == _leaf_of(target)
-            and ((_origin(c.source), _origin(target)) in together or _named_alike(_origin(c.source), _origin(target)))
+            and (
+                (_origin(c.source), _origin(target)) in together
+                or isinstance(c.source, Fused)
+                or isinstance(target, Fused)
+                or _named_alike(_origin(c.source), _origin(target))
+            )
         ]
     matcher = Matcher(options, names, context)
     return [m for m in matcher.run() if m.score >= 0.4]
@@ -133,6 +140,8 @@ def _named_alike(source: Group, target: Group) -> bool:
 
 
 def _leaf_of(group: Group) -> str | None:
+    if isinstance(group, Fused):
+        return _leaf_of(group.real_parts[0])
     return group.leaf_name if isinstance(group, Part) else None
 
 

@@ -238,7 +238,9 @@ def _part_of(group: Group) -> tuple[tuple[Any, ...], tuple[str, ...]] | None:
         token, found = group.tokens[n]
         parts = tuple(c for c in found if c in _PARTS)
         if parts:
-            where = max(i for i, t in enumerate(group.template) if t == token)
+            where = max((i for i, t in enumerate(group.template) if t == token), default=-1)
+            if where < 0:
+                return None
             rest = tuple(c for c in found if c not in parts)
             return (group.template[:where], rest, group.template[where + 1 :]), parts
     return None
