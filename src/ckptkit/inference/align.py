@@ -8,6 +8,8 @@ from math import prod
 
 from .groups import Group, Index, Shape
 
+AS_MANY = 0.9  # the likeness of two blocks of equal size whose tensors have other shapes
+
 Prefix = tuple[str, ...]
 Blocks = dict[Index, Counter[Shape]]
 
@@ -197,10 +199,12 @@ def _alignment(n: int, m: int, likeness, *, late: bool) -> dict[int, int]:  # ty
 
 
 def _likeness(a: Counter[Shape], b: Counter[Shape]) -> float:
-    """Shared elements over the larger block's elements; the largest tensor must be shared."""
+    """Shared elements over the larger block's elements; high where both hold as many, fused or stacked."""
     shared = sum(prod(s) * k for s, k in (a & b).items())
-    size = max(sum(prod(s) * k for s, k in a.items()), sum(prod(s) * k for s, k in b.items()))
-    return shared / size if size else float(bool(a) == bool(b))
+    one, other = sum(prod(s) * k for s, k in a.items()), sum(prod(s) * k for s, k in b.items())
+    if not one or not other:
+        return float(bool(a) == bool(b))
+    return max(shared / max(one, other), AS_MANY if one == other else 0.0)
 
 
 def ranked(source: Group, target: Group) -> dict[Index, Index]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import groupby, pairwise, permutations
+from itertools import pairwise, permutations
 
-from .align import Alignment, Containers
+from .align import Alignment, Containers, outermost
 from .blocks import Blocks
 from .candidates import Candidate, candidates, flat
 from .context import Context
@@ -14,6 +14,7 @@ from .links import Links
 from .match import Match, Matcher, note_places
 from .similarity import Names, related
 from .virtual import Fused, Part, fill, fusions, members, spelled_orders, wanted_shapes
+from .words import stage
 
 Used = set[tuple[Group, Index, str]]
 
@@ -244,25 +245,48 @@ def _has(group: Group, wanted: set[str]) -> bool:
 
 
 def size_joins(mine: list[Group], theirs: list[Group], matches: list[Match]) -> list[Match]:
-    """Open siblings whose rows add up to an open target, in an order that their names give."""
+    """Open modules of one block whose rows add up to an open one of the other side, in an order that names give."""
     used, filled = used_leaves(matches)
     spare = [g for g in mine if not any((g, i, g.leaf) in used for i in g.instances)]
     need = [g for g in theirs if not any((g, i, g.leaf) in filled for i in g.instances)]
     found: list[Match] = []
-    spare.sort(key=lambda g: g.template)
-    for _, siblings in groupby(spare, key=lambda g: g.template[:-1]):
-        parts = list(siblings)
-        if not 2 <= len(parts) <= 4 or len({(tuple(p.indices), p.leaves) for p in parts}) > 1:
-            continue
-        ordered = _by_names(parts)
-        if ordered is None:
-            continue
-        fused = Fused((*parts[0].template[:-1], "+".join(p.template[-1] for p in ordered)))
-        if fill(fused, list(ordered), ()):
-            targets = [t for t in need if t.shapes == fused.shapes]
-            if len(targets) == 1:
-                found.append(Match(Candidate(fused, targets[0], "same"), 0.0, 0.1))
+    for parts, wholes, cut in ((spare, need, False), (need, spare, True)):
+        for fused in _sums(parts):
+            fitting = [w for w in wholes if w.shapes == fused.shapes]
+            if len(fitting) == 1:
+                pair = (fitting[0], fused) if cut else (fused, fitting[0])
+                found.append(Match(Candidate(*pair, "same"), 0.0, 0.1))
     return found
+
+
+MOST_ADDED = 6
+
+
+def _sums(groups: list[Group]) -> Iterable[Fused]:
+    """Siblings, or all modules of a block, put together if their shapes allow it and their names order them."""
+    families: dict[tuple[object, ...], list[Group]] = {}
+    for group in groups:
+        width = tuple(s[1:] if s and len(s) > 1 else None for s in group.shapes)
+        if None not in width:
+            block = outermost(group.template)
+            for place in {group.template[:-1], block or group.template[:-1]}:
+                families.setdefault((place, width, tuple(group.indices), group.leaves), []).append(group)
+    for (place, *_), parts in families.items():
+        if 2 <= len(parts) <= MOST_ADDED:
+            ordered = _by_names(parts) or _by_stage(parts)
+            if ordered is not None:
+                fused = Fused((*place, "+".join(p.template[-1] for p in ordered)))  # type: ignore[misc]
+                if fill(fused, list(ordered), ()):
+                    yield fused
+
+
+def _by_stage(parts: list[Group]) -> list[Group] | None:
+    """The parts in the order of the stages that their names stand for."""
+    placed = [(next((s for _, found in reversed(p.tokens) if (s := stage(found)) is not None), None), p) for p in parts]
+    stages = [s for s, _ in placed]
+    if None in stages or len(set(stages)) < len(stages):
+        return None
+    return [p for _, p in sorted(placed, key=lambda x: x[0] or 0)]
 
 
 def _by_names(parts: list[Group]) -> list[Group] | None:

@@ -144,6 +144,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "boxes": ("box",),
     "coordinate": ("box",),
     "labels": ("class",),
+    "add": ("added",),
     "mod": (),
     "original": ("orig",),
     "first": ("1",),
@@ -181,6 +182,8 @@ RELATED: dict[frozenset[str], float] = {
         (("token", "embed"), 0.2),
         (("head", "out"), 0.4),
         (("lm", "out"), 0.3),
+        (("added", "text"), 0.7),
+        (("added", "context"), 0.7),
     )
 }
 
