@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # (margin over every rival, least score): from the clearest to what is left.
 ROUNDS = ((0.25, 0.55), (0.15, 0.45), (0.1, 0.35), (0.06, 0.3), (0.03, 0.25), (0.015, 0.2))
-NEAR = (0.012, 0.03, 0.06, 0.1)
+NEAR = (0.012, 0.03, 0.06, 0.1, 0.16)
 LEAST = 0.15
 TIE = 0.015
 MOST_TIED = 24
@@ -99,6 +99,9 @@ class Matcher:
         self.context = Context() if context is None else context
         self._late = late
         self.matches: list[Match] = []
+        self._turned = self._straight = 0
+        fitting = [c for c in self._alive if c.how == "same" and not c.virtual]
+        self._fitting = {c.source for c in fitting} | {c.target for c in fitting}
         self._shadows = shadows(c.source for c in self._alive)
         self._first = _by_member(self._alive)
 
@@ -168,6 +171,9 @@ class Matcher:
         both = len(s.leaves & t.leaves)
         score = c.name + 0.26 * self._support(c)
         score += 0.06 * both / max(1, len(s.leaves | t.leaves))
+        if c.how == "transpose" and self._turned <= self._straight and (s in self._fitting or t in self._fitting):
+            # Something fits as it is.
+            score -= 0.3 if self._straight > 2 and not self._turned else 0.12
         score -= 0.03 * c.virtual + 0.1 * (c.how == "reshape") + 0.2 * (1.0 - c.cover) + 0.1 * c.leaves
         if self._links is not None:
             score += 0.15 * self._links.worth(c)
@@ -240,10 +246,20 @@ class Matcher:
                 self._links.note(c)
             self._names.learn(c.source, c.target)
             self.matches.append(match)
+            self._count_turns(c)
             any_new = True
         if any_new:
             self._names.settle()
         return any_new
+
+    def _count_turns(self, c: Candidate) -> None:
+        """Whether matrices are transposed is a habit of a whole library."""
+        shape = c.target.shapes[0] or ()
+        if len(shape) == 2 and shape[0] != shape[1] and c.how in ("same", "transpose"):
+            if c.how == "transpose":
+                self._turned += 1
+            else:
+                self._straight += 1
 
     def _around(self, c: Candidate) -> Iterable[Candidate]:
         """All candidates ever that touch the real groups of this one."""
