@@ -89,7 +89,7 @@ class Group:
             for token in self.template
             if token != INDEX
             for w in subwords(token.replace("{}", ""))
-            if w.isdigit() or (len(w) == 1 and w in COUNTING)
+            if w.isdigit() or (len(w) == 1 and w in COUNTING and w in token)
         )
 
     @property

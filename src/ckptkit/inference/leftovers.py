@@ -13,7 +13,7 @@ from .groups import Group, Index, written
 from .links import Links
 from .match import Match, Matcher, note_places
 from .similarity import Names, related
-from .virtual import Fused, Part, fill, fusions, members, spelled_orders, wanted_shapes
+from .virtual import Fused, Part, fill, fusions, members, parts_of, spelled_orders, wanted_shapes
 from .words import stage
 
 Used = set[tuple[Group, Index, str]]
@@ -266,6 +266,8 @@ def _sums(groups: list[Group]) -> Iterable[Fused]:
     """Siblings, or all modules of a block, put together if their shapes allow it and their names order them."""
     families: dict[tuple[object, ...], list[Group]] = {}
     for group in groups:
+        if len(parts_of(group)) > 1:
+            continue  # several in one already
         width = tuple(s[1:] if s and len(s) > 1 else None for s in group.shapes)
         if None not in width:
             block = outermost(group.template)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -28,6 +29,8 @@ LEAST = 0.15
 TIE = 0.015
 MOST_TIED = 24
 FAR = 0.35
+LEAST_TOWER = 4
+MOST_TWINS = 8
 NEARLY = 0.3
 PLAIN = 75
 
@@ -118,7 +121,7 @@ class Matcher:
             self._identical()
         for margin, least in ROUNDS:
             self._settle(margin, least)
-        while self._alone():
+        while self._choose_twins() or self._alone():
             for margin, least in ROUNDS:
                 self._settle(margin, least)
         self._reconsider()
@@ -212,6 +215,35 @@ class Matcher:
         # What covers more first: of two that agree the smaller one is then done.
         chosen.sort(key=lambda m: (-len(m.candidate.target.instances), -m.score))
         return self._accept(chosen)
+
+    def _choose_twins(self) -> bool:
+        """Of two equal towers of which the target has one, take the first: ``A`` before ``B``, 0 before 1."""
+        rows: dict[Group, list[Candidate]] = {}
+        for c in self._scored():
+            rows.setdefault(c.target, []).append(c)
+        pairs: dict[tuple[int, str, str], list[Group]] = {}
+        wanted = Counter[frozenset[Group]]()
+        for found in rows.values():
+            top = max(c.score for c in found)
+            best = [c for c in found if c.score >= max(top - TIE, LEAST)]
+            wanted[frozenset(c.source for c in best)] += 1
+            sources = sorted({c.source for c in best}, key=lambda g: g.template)
+            for n, one in enumerate(sources[:MOST_TWINS]):
+                for other in sources[n + 1 : MOST_TWINS]:
+                    place = _only_difference(one, other)
+                    if place is not None:
+                        pairs.setdefault((place, one.template[place], other.template[place]), []).append(other)
+        every = {c.source.template: c.source for found in self._first[1].values() for c in found}
+        losers: set[Group] = set()
+        for (_, first, second), groups in pairs.items():
+            if len(groups) >= LEAST_TOWER:
+                for template, group in every.items():
+                    twin = tuple(first if token == second else token for token in template)
+                    if twin != template and twin in every and group not in self._shadows:
+                        losers.add(group)
+        several = {g for sources, n in wanted.items() if 2 * n > len(sources) for g in sources}
+        self._shadows |= losers - several
+        return bool(losers - several)
 
     def _alone(self) -> bool:
         """Pairs of which neither side fits anything else, with a telling shape, whatever their names."""
@@ -420,6 +452,14 @@ def _leaning(scores: dict[tuple[Group, Group], float], sources: list[Group], tar
         for m, x in enumerate(targets)
         for y in targets[m + 1 :]
     )
+
+
+def _only_difference(one: Group, other: Group) -> int | None:
+    """Which token alone differs, where two groups have the same shapes; never an index."""
+    if len(one.template) != len(other.template) or one.shapes != other.shapes:
+        return None
+    places = [n for n, (a, b) in enumerate(zip(one.template, other.template, strict=True)) if a != b]
+    return places[0] if len(places) == 1 and "{}" not in one.template[places[0]] else None
 
 
 def _twins(one: Group, other: Group, target: Group) -> bool:

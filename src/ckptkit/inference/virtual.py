@@ -232,6 +232,11 @@ def _cover(
     return found
 
 
+def parts_of(group: Group) -> tuple[str, ...]:
+    """The parts that the last words of a name speak of."""
+    return next((parts for _, found in reversed(group.tokens) if (parts := tuple(c for c in found if c in _PARTS))), ())
+
+
 def _part_of(group: Group) -> tuple[tuple[Any, ...], tuple[str, ...]] | None:
     """The template without the name of the parts, and these."""
     for n in range(len(group.tokens) - 1, max(-1, len(group.tokens) - 4), -1):
