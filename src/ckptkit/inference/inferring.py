@@ -18,9 +18,10 @@ from .confidence import judged
 from .contents import ALIKE, Contents
 from .groups import Group, Shape, grouped
 from .links import Links
-from .leftovers import copies, leaf_matches, part_matches, size_joins, towers
+from .leftovers import heads, leaf_matches, part_matches, size_joins
 from .match import Match, Matcher
 from .positions import note_halves, note_positions
+from .repeats import Copy, repeats
 from .result import Confidence, Inference, Inferred
 from .similarity import Names
 from .steps import steps
@@ -63,7 +64,7 @@ def infer(source: Any, target: Any, *, drop_unused: bool = False, values: bool =
 
 
 def _infer(mine: Signature, theirs: Signature, drop_unused: bool, contents: Contents | None) -> Inference:
-    wanted = steps(matched(_shapes(mine), _shapes(theirs), contents))
+    wanted = steps(*matched(_shapes(mine), _shapes(theirs), contents))
     ties = {key: group for group in theirs.tied for key in group}
     for twin, key in list(wanted.copies):
         # A tied target is one tensor: what fills its partner fills it.
@@ -130,7 +131,7 @@ def _shapes(signature: Signature) -> dict[str, Shape]:
 
 def matched(
     source: Mapping[str, Shape], target: Mapping[str, Shape], contents: Contents | None = None
-) -> list[Match]:
+) -> tuple[list[Match], list[Copy]]:
     """Which modules of the source fill which of the target.
 
     Args:
@@ -139,14 +140,15 @@ def matched(
         contents: the data of both, where it may decide.
 
     Returns:
-        The matches; none uses what another uses, but for copies.
+        The matches, and the modules of the target that repeat others.
     """
     mine, theirs = grouped(source), grouped(target)
     if not mine or not theirs:
-        return []
+        return [], []
     for side in (mine, theirs):
         note_gates(side)
         note_attention(side)
+    theirs, repeated = repeats(mine, theirs)
     all_mine = _with_virtual(mine, theirs)
     all_theirs = _with_virtual(theirs, mine)
     names = Names(mine, theirs)
@@ -156,17 +158,14 @@ def matched(
     links = Links(mine, theirs)
     matcher = Matcher(options, names, contents=contents, links=links)
     matches = list(matcher.run())
-    repeats = set(towers(theirs, matches))
-    if repeats:
-        matches = list(matcher.run(without=repeats))
     matches += part_matches(mine, theirs, matches, names, matcher.context, blocks, links)
     matches += leaf_matches(mine, theirs, matches, names, matcher.context)
     matches += size_joins(mine, theirs, matches)
     _turn_squares(matches, contents)
     note_positions(mine, theirs, matches)
     note_halves(mine, theirs, matches)
-    matches += copies(theirs, matches)
-    return matches
+    matches += heads(theirs, matches)
+    return matches, repeated
 
 
 def _with_virtual(groups: list[Group], others: list[Group]) -> list[Group]:

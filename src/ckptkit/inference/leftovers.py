@@ -164,19 +164,16 @@ def _loose(groups: Iterable[Group], taken: Used) -> Iterable[Part]:
                 yield loose
 
 
-def copies(theirs: list[Group], matches: list[Match]) -> list[Match]:
-    """Copies of what is used already: an output head that shares the embedding, and twin towers."""
+def heads(theirs: list[Group], matches: list[Match]) -> list[Match]:
+    """Output heads without a source of their own, which share the embedding."""
     by_target = {m.candidate.target: m for m in matches}
     embeddings: dict[object, list[Group]] = {}
     for target, match in by_target.items():
         if not match.candidate.virtual and _has(target, {"embed", "token", "head"}):
             embeddings.setdefault(target.shapes, []).append(target)
-    twins = _twins(theirs, by_target)
     found: list[Match] = []
     for group in theirs:
-        if group in by_target:
-            continue
-        twin = _embedding(group, embeddings) or twins.get(group)
+        twin = None if group in by_target else _embedding(group, embeddings)
         if twin is not None:
             c = by_target[twin].candidate
             copy = Candidate(c.source, group, c.how, c.pairs)
@@ -193,51 +190,6 @@ def _embedding(group: Group, embeddings: dict[object, list[Group]]) -> Group | N
         return None
     same = embeddings.get(group.shapes, [])
     return same[0] if len(same) == 1 else None
-
-
-def _below(groups: Iterable[Group]) -> dict[tuple[str, ...], list[Group]]:
-    """Prefixes that hold no index, with what lies below each."""
-    found: dict[tuple[str, ...], list[Group]] = {}
-    for group in groups:
-        for depth in range(1, len(group.template)):
-            if "{}" in group.template[depth - 1]:
-                break
-            found.setdefault(group.template[:depth], []).append(group)
-    return found
-
-
-def _twins(theirs: list[Group], by_target: dict[Group, Match]) -> dict[Group, Group]:
-    """Modules of an open tower, each with the same module of a matched tower of equal structure beside it."""
-    below = {p: found for p, found in _below(theirs).items() if len(found) >= 3}
-    beside: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
-    for prefix, found in below.items():
-        if all(g in by_target for g in found):
-            beside.setdefault(prefix[:-1], []).append(prefix)
-    result: dict[Group, Group] = {}
-    for prefix, found in below.items():
-        if any(g in by_target for g in found):
-            continue
-        depth = len(prefix)
-        for other in beside.get(prefix[:-1], ()):
-            known = {(g.template[depth:], g.shapes): g for g in below[other]}
-            if all((g.template[depth:], g.shapes) in known for g in found):
-                for g in found:
-                    result.setdefault(g, known[g.template[depth:], g.shapes])
-                break
-    return result
-
-
-def towers(groups: list[Group], matches: list[Match]) -> list[Group]:
-    """All but the first of several equal towers of which none is matched: one source may serve them all."""
-    done = {m for match in matches for m in members(match.candidate.target)}
-    content: dict[tuple[int, tuple[str, ...], object], list[tuple[str, list[Group]]]] = {}
-    for prefix, members_ in _below(groups).items():
-        if len(members_) >= 3 and not any(g in done for g in members_):
-            structure = frozenset((g.template[len(prefix) :], g.shapes) for g in members_)
-            content.setdefault((len(prefix), prefix[:-1], structure), []).append((prefix[-1], members_))
-    return [
-        g for found in content.values() for _, more in sorted(found, key=lambda f: f[0])[1:] for g in more
-    ]
 
 
 def _has(group: Group, wanted: set[str]) -> bool:

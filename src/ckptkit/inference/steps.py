@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .align import ranked
 from .groups import Group, Index, Shape, leaf_pairs
 from .match import Match
+from .repeats import Copy
 from .virtual import Fused, Stacked, expression
 from .words import hidden
 
@@ -55,8 +56,8 @@ class Steps:
     match_of: dict[str, Match] = field(default_factory=dict)
 
 
-def steps(matches: Iterable[Match]) -> Steps:
-    """Collect the steps of all matches."""
+def steps(matches: Iterable[Match], repeated: Iterable[Copy] = ()) -> Steps:
+    """Collect the steps of all matches, and of the modules that repeat what these fill."""
     result = Steps()
     for match in matches:
         c = match.candidate
@@ -64,6 +65,13 @@ def steps(matches: Iterable[Match]) -> Steps:
         for theirs, mine in pairs.items():
             for leaf, origin in leaf_pairs(c.source.instances[mine], c.target.instances[theirs]):
                 _step(result, match, theirs, mine, leaf, origin)
+    for copy in repeated:
+        for leaf, (key, shape) in copy.group.instances[copy.index].items():
+            twin, like = copy.main.instances[copy.main_index].get(leaf, (None, ()))
+            if twin in result.exprs and shape == like and key not in result.exprs:
+                result.copies.append((twin, key))
+                result.exprs[key] = result.exprs[twin]
+                result.match_of[key] = replace(result.match_of[twin], copy_of=copy.main)
     return result
 
 

@@ -333,17 +333,23 @@ def rows(groups: Iterable[Group], wanted: Mapping[Any, int]) -> list[Fused]:
                 where = max(n for n, t in enumerate(group.template) if "{}" in t)
                 token = group.template[where].replace("{}", "").strip("_")
                 fused = Fused((*group.template[:where], *((token,) if token else ()), *group.template[where + 1 :]))
-                if fill(fused, [_fixed(group, n) for n in last], (), turned=turned):
+                if fill(fused, [fixed(group, n, group.depth - 1) for n in last], (), turned=turned):
                     fused.__dict__["tokens"] = group.tokens
                     result.append(fused)
     return result
 
 
-def _fixed(group: Group, last: int) -> Part:
-    """The instances of a group whose deepest index has one value."""
-    part = Part(written(group.template, (*[0] * (group.depth - 1), last), (group.depth - 1,)))
+def fixed(group: Group, value: int, place: int) -> Part:
+    """The instances of a group of which one index has one value; the value is written into the template.
+
+    Args:
+        group: a real group.
+        value: of the index.
+        place: which index, counted from 0.
+    """
+    part = Part(written(group.template, (*[0] * place, value), (place,)))
     part.origin = group
-    part.places = {i[:-1]: i for i in group.indices if i[-1] == last}
+    part.places = {(*i[:place], *i[place + 1 :]): i for i in group.indices if i[place] == value}
     part.instances = {short: group.instances[i] for short, i in part.places.items()}
     return part
 
