@@ -44,6 +44,11 @@ def lines(
     return [line for members in classes.values() for line in _line(rows, members, index)]
 
 
+def numbers(key: str) -> list[str]:
+    """The numbers of a key that stand by themselves, in order."""
+    return _NUMBER.findall(key)
+
+
 def _mask(key: str) -> str:
     return _NUMBER.sub("#", _LEAF.sub(".@", key))
 

@@ -10,6 +10,7 @@ from ..config import RemapConfig
 from ..errors import CkptkitError
 from ..plans import Plan, make_plan
 from ..signatures import Signature
+from .copying import copy_rules
 from .moving import RuleData, move_rules, renamed
 from .rows import Line, lines
 from .steps import Expr, Move, Steps
@@ -102,13 +103,7 @@ def _rules(source: Signature, target: Mapping[str, Any], steps: Steps, level: in
     for shape in sorted(set(steps.reshaped.values())):
         keys = [k for k, s in steps.reshaped.items() if s == shape]
         rules.append({"op": "reshape", "keys": selection(keys, final), "shape": list(shape)})
-    for line in lines([((a,), (b,)) for a, b in steps.copies], [None] * len(steps.copies)):
-        if len(line.rows) == 1:
-            a, b = steps.copies[line.rows[0]]
-            rules.append({"op": "copy", "key": a, "into": b})
-        else:
-            rules.append({"op": "copy", "pattern": line.patterns[0], "into": line.templates[0]})
-    return rules
+    return rules + copy_rules(steps.copies, final)
 
 
 def _aside(steps: Steps, used: set[str], moving: list[RuleData]) -> list[Move]:
