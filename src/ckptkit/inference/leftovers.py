@@ -109,6 +109,7 @@ def leaf_matches(
     """Match single leaves that whole modules left over: a bias that lies beside its module."""
     used, filled = used_leaves(matches)
     together = {(s, t) for m in matches for s in members(m.candidate.source) for t in members(m.candidate.target)}
+    places = {(s.template, t.template) for s, t in together}
     sources: list[Group] = list(_loose(mine, used))
     targets: list[Group] = list(_loose(theirs, filled))
     if not sources or not targets:
@@ -127,6 +128,8 @@ def leaf_matches(
                 (_origin(c.source), _origin(target)) in together
                 or isinstance(c.source, Fused)
                 or isinstance(target, Fused)
+                or (_origin(c.source).template, _origin(target).template[:-1]) in places
+                or (_origin(c.source).template[:-1], _origin(target).template) in places
                 or _named_alike(_origin(c.source), _origin(target))
             )
         ]
@@ -166,9 +169,9 @@ def _loose(groups: Iterable[Group], taken: Used) -> Iterable[Part]:
 
 def heads(theirs: list[Group], matches: list[Match]) -> list[Match]:
     """Output heads without a source of their own, which share the embedding."""
-    by_target = {m.candidate.target: m for m in matches}
+    by_target = {g: m for m in matches for g in (m.candidate.target, *members(m.candidate.target))}
     embeddings: dict[object, list[Group]] = {}
-    for target, match in by_target.items():
+    for target, match in {m.candidate.target: m for m in matches}.items():
         if not match.candidate.virtual and _has(target, {"embed", "token", "head"}):
             embeddings.setdefault(target.shapes, []).append(target)
     found: list[Match] = []

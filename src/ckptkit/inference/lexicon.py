@@ -193,6 +193,9 @@ FAINT = {"layer", "model", "module", "linear", "proj", "body", "net", "encoder_l
 # Modules that put neighbouring positions side by side before they project them.
 MERGING = {"downsample", "reduction", "merge", "merging", "merger", "unshuffle", "patch_merging"}
 
+# Tokens that wrappers put in, which name nothing.
+WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "model"}
+
 # Copies of the weights that are not the ones a user means unless they say so.
 SHADOWS = {"ema", "momentum", "shadow", "averaged", "swa", "avg"}
 

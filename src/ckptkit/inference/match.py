@@ -13,7 +13,7 @@ from .assign import assignment, components
 from .candidates import Candidate, is_shadow
 from .context import Context, Prefix
 from .groups import Group, Index, leaf_pairs, written
-from .lexicon import TWINS
+from .lexicon import TWINS, WRAPPERS
 from .links import Links
 from .similarity import Names
 from .virtual import Atom, atoms, members, real_leaves
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .contents import Contents
 
 # (margin over every rival, least score): from the clearest to what is left.
-ROUNDS = ((0.25, 0.55), (0.15, 0.45), (0.1, 0.35), (0.06, 0.3), (0.03, 0.25), (0.015, 0.2))
+ROUNDS = ((0.25, 0.55), (0.15, 0.45), (0.1, 0.35), (0.06, 0.3), (0.03, 0.25), (0.03, 0.2))
 NEAR = (0.012, 0.03, 0.06, 0.1, 0.16)
 LEAST = 0.15
 TIE = 0.015
@@ -252,9 +252,9 @@ class Matcher:
         chosen = [
             Match(c, c.score, c.score, alone=True)
             for c in alive
-            if (c.how == "same" or (c.how == "partial" and c.cover == 1.0))
+            if c.cover == 1.0
             and c.source.leaves == c.target.leaves
-            and _telling(c.target)
+            and (_telling(c.target) or (self._late and c.how == "same" and self._support(c) >= 0.5))
             and rivals.best(c) == 0.0
         ]
         return self._accept(chosen)
@@ -319,7 +319,34 @@ class Matcher:
         for c in alive:
             rows.setdefault(c.target, []).append(c)
             columns[c.source] = max(columns.get(c.source, 0.0), c.score)
-        return any(self._tied(rows, columns, near) for near in NEAR)
+        return any(self._tied(rows, columns, near) for near in NEAR) or self._alike(alive)
+
+    def _alike(self, alive: list[Candidate]) -> bool:
+        """Sets of groups that all fit one another, where some are better names but none for one partner."""
+        chosen: list[Match] = []
+        for block in components(alive, NEARLY):
+            pairs = {(c.source, c.target): c for c in block}
+            sources = list(dict.fromkeys(s for s, _ in pairs))
+            targets = list(dict.fromkeys(t for _, t in pairs))
+            if not 2 <= len(sources) == len(targets) or len(pairs) < len(sources) ** 2:
+                continue
+            scores = {pair: c.score for pair, c in pairs.items()}
+            rows = [{s: pairs[s, t] for s in sources} for t in targets]
+            if min(scores.values()) < LEAST or _leaning(scores, sources, targets) > TIE or not _exclusive(rows):
+                continue
+            chosen += self._in_order(sources, targets, pairs)
+        return self._accept(chosen)
+
+    @staticmethod
+    def _in_order(
+        sources: Iterable[Group], targets: Iterable[Group], pairs: Mapping[tuple[Group, Group], Candidate]
+    ) -> list[Match]:
+        mine = _order(sorted(sources, key=lambda g: g.template))
+        theirs = _order(sorted(targets, key=lambda g: g.template))
+        if mine is None or theirs is None:
+            return []
+        found = (pairs[s, t] for s, t in zip(mine, theirs, strict=True))
+        return [Match(c, 0.0, c.score, ordered=True) for c in found]
 
     def _tied(self, rows: dict[Group, list[Candidate]], columns: dict[Group, float], near: float) -> bool:
         best: dict[Group, dict[Group, Candidate]] = {}
@@ -346,12 +373,7 @@ class Matcher:
                 continue
             if _leaning(scores, list(sources), targets) > TIE:
                 continue
-            mine = _order(sorted(sources, key=lambda g: g.template))
-            theirs = _order(sorted(targets, key=lambda g: g.template))
-            if mine is None or theirs is None:
-                continue
-            for s, t in zip(mine, theirs, strict=True):
-                chosen.append(Match(best[t][s], 0.0, scores[s, t], ordered=True))
+            chosen += self._in_order(sources, targets, {(s, t): best[t][s] for t in targets for s in sources})
         return self._accept(chosen)
 
     def _wanted_elsewhere(
@@ -499,9 +521,13 @@ def shadows(groups: Iterable[Group]) -> set[Group]:
 
 def _equal_part(second: set[Group], first: set[Group], depth: int) -> set[Group]:
     """The groups of the second tower, if most of it is in the first one too."""
-    known = {(g.template[depth:], g.shapes) for g in first}
-    same = sum((g.template[depth:], g.shapes) in known for g in second)
+    known = {(_unwrapped(g.template[depth:]), g.shapes) for g in first}
+    same = sum((_unwrapped(g.template[depth:]), g.shapes) in known for g in second)
     return second if same >= 0.8 * max(len(second), len(first)) else set()
+
+
+def _unwrapped(template: Prefix) -> Prefix:
+    return tuple(token for token in template if token not in WRAPPERS)
 
 
 def _by_member(alive: list[Candidate]) -> tuple[dict[Group, list[Candidate]], dict[Group, list[Candidate]]]:

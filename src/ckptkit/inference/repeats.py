@@ -78,7 +78,7 @@ class _Count:
         if self._surplus < 0.5 * sum(prod(s or ()) * n for s, n in less.items()):
             return False  # fused or cut rather than repeated
         fitting = sum(
-            n for s, n in less.items() if self._demand[s] - n <= self._supply[s] < self._demand[s] and self._supply[s]
+            n for s, n in less.items() if 0 < self._demand[s] - n <= self._supply[s] < self._demand[s]
         )
         return fitting >= SHARE * sum(less.values())
 

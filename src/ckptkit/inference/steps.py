@@ -72,6 +72,11 @@ def steps(matches: Iterable[Match], repeated: Iterable[Copy] = ()) -> Steps:
                 result.copies.append((twin, key))
                 result.exprs[key] = result.exprs[twin]
                 result.match_of[key] = replace(result.match_of[twin], copy_of=copy.main)
+    origin = {key: twin for twin, key in result.copies}
+    for n, (twin, key) in enumerate(result.copies):
+        while twin in origin:  # a copy of a copy
+            twin = origin[twin]
+        result.copies[n] = (twin, key)
     return result
 
 
