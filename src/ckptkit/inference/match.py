@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from .contents import Contents
 
 # (margin over every rival, least score): from the clearest to what is left.
-ROUNDS = ((0.25, 0.55), (0.15, 0.45), (0.1, 0.35), (0.06, 0.3), (0.03, 0.25), (0.03, 0.2))
+ROUNDS = ((0.25, 0.55), (0.15, 0.45), (0.1, 0.35), (0.06, 0.3), (0.025, 0.2), (0.015, 0.6))
+LAST = (*ROUNDS, (0.015, 0.2))
 NEAR = (0.012, 0.03, 0.06, 0.1, 0.16)
 LEAST = 0.15
 TIE = 0.015
@@ -119,10 +120,11 @@ class Matcher:
             c.dead = c.dead or not barred.isdisjoint(members(c.target))
         if not self._late:
             self._identical()
-        for margin, least in ROUNDS:
+        rounds = LAST if self._late else ROUNDS
+        for margin, least in rounds:
             self._settle(margin, least)
         while self._choose_twins() or self._alone():
-            for margin, least in ROUNDS:
+            for margin, least in rounds:
                 self._settle(margin, least)
         self._reconsider()
         return self.matches
