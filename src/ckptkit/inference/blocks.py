@@ -93,12 +93,15 @@ class Blocks:
     def __bool__(self) -> bool:
         return bool(self._pair)
 
-    def pairs(self, source: Group, target: Group, known: Mapping[Index, Index]) -> dict[Index, Index]:
+    def pairs(
+        self, source: Group, target: Group, known: Mapping[Index, Index], *, exact: bool = True
+    ) -> dict[Index, Index]:
         """Instances paired as far as the blocks around them are, and as is known elsewhere.
 
         Args:
             source, target: two groups.
             known: target index to source index, from other evidence.
+            exact: whether shapes must agree.
 
         Returns:
             Target index to source index.
@@ -115,7 +118,7 @@ class Blocks:
             if len(have) != len(wanted):
                 continue
             for t, s in zip(wanted, have, strict=True):
-                if fit(source, s, target, t):
+                if not exact or fit(source, s, target, t):
                     found[t] = s
         return found
 

@@ -128,86 +128,105 @@ def candidates(
     Returns:
         Target group to its candidates.
     """
-    source, target = list(source), list(target)
-    exact: dict[object, list[Group]] = {}
-    by_flat: dict[object, list[Group]] = {}
-    single: dict[Shape, list[Group]] = {}
-    for group in source:
-        exact.setdefault(group.shapes, []).append(group)
-        by_flat.setdefault(flat(group.shapes), []).append(group)
-        for shape in set(group.shapes):
-            if shape is not None:
-                single.setdefault(shape, []).append(group)
-    rare = Rare(source)
+    makers = _Makers(list(source), alignment, blocks)
     result: dict[Group, list[Candidate]] = {}
     for group in target:
-        found: dict[Group, Candidate] = {}
-        for other in rare.first(exact.get(group.shapes, []), group):
-            candidate = Candidate(other, group, "same")
-            by_rank = ranked(other, group)
-            pairs = by_rank
-            if _backwards(other, group, alignment):
-                pairs, _ = alignment.pairs(other, group)
-                if len(pairs) < len(group.instances):
-                    continue
-            pairs = _inside(other, group, blocks, pairs)
-            if not pairs:
-                continue
-            if len(pairs) < len(by_rank):
-                candidate = Candidate(other, group, "partial", pairs, len(pairs) / len(by_rank))
-            elif pairs != by_rank:
-                candidate.pairs = pairs
-            found[other] = candidate
-        turned = _turned(group.shapes)
-        if turned is not None:
-            for other in rare.first(exact.get(turned, []), group):
-                found.setdefault(other, Candidate(other, group, "transpose"))
-        for other in rare.first(by_flat.get(flat(group.shapes), []), group):
-            if other not in found:
-                found[other] = Candidate(other, group, "reshape")
-        _partial(group, single, alignment, blocks, found, rare)
+        found = makers.all_for(group)
         result[group] = [
             c
             for c in found.values()
             if not (isinstance(c.source, (Fused, Stacked)) and isinstance(c.target, (Fused, Stacked)))
             and (any_order or (ordered_as(c.source, c.target) and ordered_as(c.target, c.source)))
         ]
-        for c in result[group]:
-            c.leaves = alignment.repeated(c.source, source=True) != alignment.repeated(group, source=False)
     return result
 
 
-def _partial(
-    group: Group,
-    single: dict[Shape, list[Group]],
-    alignment: Alignment,
-    blocks: Blocks,
-    found: dict[Group, Candidate],
-    rare: Rare,
-) -> None:
-    """Candidates that share some instances, through the blocks around them or as a run of shapes."""
-    shapes = list(dict.fromkeys(s for s in group.shapes if s is not None))[:4]
-    for other in {id(g): g for s in shapes for g in rare.first(single.get(s, []), group)}.values():
-        if other in found or (other.leaf != group.leaf and not len(other.leaves) == len(group.leaves) == 1):
-            continue
-        pairs, places = alignment.pairs(other, group)
-        pairs = _inside(other, group, blocks, pairs)
-        spread = places in alignment.spread
-        if not pairs and not blocks and len(other.instances) <= 512:
+class _Makers:
+    """Finds the source groups for a target group by their shapes.
+
+    Args:
+        source: groups of the source.
+        alignment, blocks: as of `candidates`.
+    """
+
+    def __init__(self, source: list[Group], alignment: Alignment, blocks: Blocks) -> None:
+        self._alignment, self._blocks = alignment, blocks
+        self._exact: dict[object, list[Group]] = {}
+        self._flat: dict[object, list[Group]] = {}
+        self._single: dict[Shape, list[Group]] = {}
+        for group in source:
+            self._exact.setdefault(group.shapes, []).append(group)
+            self._flat.setdefault(flat(group.shapes), []).append(group)
+            for shape in set(group.shapes):
+                if shape is not None:
+                    self._single.setdefault(shape, []).append(group)
+        self._rare = Rare(source)
+
+    def all_for(self, group: Group) -> dict[Group, Candidate]:
+        """Source group to candidate."""
+        found: dict[Group, Candidate] = {}
+        turned = _turned(group.shapes)
+        kinds: list[tuple[How, list[Group]]] = [
+            ("same", self._exact.get(group.shapes, [])),
+            ("transpose", self._exact.get(turned, []) if turned is not None else []),
+            ("reshape", [g for g in self._flat.get(flat(group.shapes), []) if g.shapes != group.shapes]),
+        ]
+        for how, groups in kinds:
+            for other in self._rare.first(groups, group):
+                if other not in found:
+                    candidate = self._whole(other, group, how)
+                    if candidate is not None:
+                        found[other] = candidate
+        for other in self._sharing(group):
+            if other not in found and (other.leaf == group.leaf or len(other.leaves) == len(group.leaves) == 1):
+                candidate = self._partial(other, group)
+                if candidate is not None:
+                    found[other] = candidate
+        for candidate in found.values():
+            candidate.leaves = self._alignment.repeated(candidate.source, source=True) != self._alignment.repeated(
+                group, source=False
+            )
+        return found
+
+    def _whole(self, other: Group, group: Group, how: How) -> Candidate | None:
+        """All instances of both, in order, as far as the blocks around them allow it."""
+        by_rank = pairs = ranked(other, group)
+        if how == "same" and _backwards(other, group, self._alignment):
+            pairs, _ = self._alignment.pairs(other, group)
+            if len(pairs) < len(by_rank):
+                return None
+        pairs = self._inside(other, group, pairs, exact=how == "same")
+        if not pairs or (how != "same" and pairs != by_rank):
+            return None
+        if len(pairs) < len(by_rank):
+            return Candidate(other, group, "partial", pairs, len(pairs) / len(by_rank))
+        return Candidate(other, group, how, None if pairs == by_rank else pairs)
+
+    def _sharing(self, group: Group) -> Iterable[Group]:
+        """Groups that share a shape."""
+        shapes = list(dict.fromkeys(s for s in group.shapes if s is not None))[:4]
+        return {id(g): g for s in shapes for g in self._rare.first(self._single.get(s, []), group)}.values()
+
+    def _partial(self, other: Group, group: Group) -> Candidate | None:
+        """Some instances, through the blocks around them or as a run of shapes."""
+        pairs, places = self._alignment.pairs(other, group)
+        pairs = self._inside(other, group, pairs)
+        spread = places in self._alignment.spread
+        if not pairs and not self._blocks and len(other.instances) <= 512:
             pairs, spread = subsequence(other, group), False
-        if pairs:
-            candidate = Candidate(other, group, "partial", pairs, len(pairs) / len(group.instances))
-            candidate.spread = spread
-            found[other] = candidate
+        if not pairs:
+            return None
+        candidate = Candidate(other, group, "partial", pairs, len(pairs) / len(group.instances))
+        candidate.spread = spread
+        return candidate
 
-
-def _inside(
-    source: Group, target: Group, blocks: Blocks, known: dict[Index, Index]
-) -> dict[Index, Index]:
-    """The pairs that blocks of the same content leave."""
-    if not blocks or isinstance(source, (Fused, Stacked)) or isinstance(target, (Fused, Stacked)):
-        return known
-    return blocks.pairs(source, target, known)
+    def _inside(
+        self, source: Group, target: Group, known: dict[Index, Index], *, exact: bool = True
+    ) -> dict[Index, Index]:
+        """The pairs that blocks of the same content leave."""
+        if not self._blocks or isinstance(source, (Fused, Stacked)) or isinstance(target, (Fused, Stacked)):
+            return known
+        return self._blocks.pairs(source, target, known, exact=exact)
 
 
 class Rare:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-from .candidates import Candidate
-from .groups import Group, Index
 from .align import ranked
-from .virtual import Fused, Part, Stacked
+from .candidates import Candidate
+from .groups import Group, Index, Shape, written
+from .virtual import Fused, Stacked, atom
 from .words import subwords
 
 Instance = tuple[Group, Index]
@@ -24,74 +25,78 @@ class Links:
 
     def __init__(self, source: Iterable[Group], target: Iterable[Group]) -> None:
         self._mine, self._theirs = linked(source), linked(target)
-        self._wanted = set(self._mine.values())
         self._went: dict[Instance, Instance] = {}
         self._came: dict[Instance, Instance] = {}
 
     def note(self, c: Candidate) -> None:
-        """Remember where a convolution went."""
-        source, target = _origin(c.source), _origin(c.target)
-        if source in self._wanted and not isinstance(source, (Fused, Stacked)) and not isinstance(target, (Fused, Stacked)):
-            for theirs, mine in (c.pairs if c.pairs is not None else ranked(c.source, c.target)).items():
-                one, other = (source, _place(c.source, mine)), (target, _place(c.target, theirs))
+        """Remember where the modules of a match went."""
+        if self._mine and self._theirs:
+            for one, other in _pairs(c):
                 self._went[one], self._came[other] = other, one
 
     def worth(self, c: Candidate) -> float:
         """1 where the convolutions of two norms are matched, -1 where one of them is matched elsewhere, else 0."""
-        source, target = self._mine.get(_origin(c.source)), self._theirs.get(_origin(c.target))
-        if source is None or target is None:
+        if not self._mine or "running_mean" not in c.target.leaves:
             return 0.0
-        pairs = list((c.pairs if c.pairs is not None else ranked(c.source, c.target)).items())
+        pairs = list(_pairs(c))
         total = seen = 0
-        for theirs, mine in pairs[:: max(1, len(pairs) // SAMPLE)]:
-            one, other = (source, _place(c.source, mine)), (target, _place(c.target, theirs))
-            if one in self._went or other in self._came:
+        for one, other in pairs[:: max(1, len(pairs) // SAMPLE)]:
+            source, target = self._mine.get(one), self._theirs.get(other)
+            if source is not None and target is not None and (source in self._went or target in self._came):
                 seen += 1
-                total += 1 if self._went.get(one) == other else -1
+                total += 1 if self._went.get(source) == target else -1
         return total / seen if seen else 0.0
 
 
-def _origin(group: Group) -> Group:
-    return group.origin if isinstance(group, Part) else group
+def _pairs(c: Candidate) -> Iterable[tuple[Instance, Instance]]:
+    if isinstance(c.source, (Fused, Stacked)) or isinstance(c.target, (Fused, Stacked)):
+        return
+    for theirs, mine in (c.pairs if c.pairs is not None else ranked(c.source, c.target)).items():
+        yield atom(c.source, mine)[:2], atom(c.target, theirs)[:2]
 
 
-def _place(group: Group, index: Index) -> Index:
-    return group.places[index] if isinstance(group, Part) else index
+@dataclass(frozen=True, slots=True)
+class _Module:
+    name: str
+    instance: Instance
+    shape: Shape
 
 
-def linked(groups: Iterable[Group]) -> dict[Group, Group]:
+def linked(groups: Iterable[Group]) -> dict[Instance, Instance]:
     """Each batch norm with the one convolution beside it whose outputs it normalises."""
-    beside: dict[tuple[str, ...], list[Group]] = {}
+    groups = list(groups)
+    if not any("running_mean" in group.leaves for group in groups):
+        return {}
+    beside: dict[tuple[str, ...], tuple[list[_Module], list[_Module]]] = {}
     for group in groups:
-        beside.setdefault(group.template[:-1], []).append(group)
-    found: dict[Group, Group] = {}
-    for siblings in beside.values():
-        for norm in siblings:
-            if "running_mean" in norm.leaves:
-                fitting = [g for g in siblings if g is not norm and _feeds(g, norm)]
-                named = [g for g in fitting if _stem(g) == _stem(norm)]
-                before = [g for g in fitting if _number(g) is not None and (_number(norm) or 0) > (_number(g) or 0)]
-                if len(named) == 1:
-                    found[norm] = named[0]
-                elif _number(norm) is not None and before:
-                    found[norm] = max(before, key=lambda g: _number(g) or 0)
-                elif len(fitting) == 1:
-                    found[norm] = fitting[0]
+        norm = "running_mean" in group.leaves
+        for index, shape in zip(group.indices, group.shapes, strict=True):
+            if shape and (norm or len(shape) > 1):
+                path = written(group.template, index, range(len(index)))
+                if path:
+                    module = _Module(path[-1], (group, index), shape)
+                    beside.setdefault(path[:-1], ([], []))[norm].append(module)
+    found: dict[Instance, Instance] = {}
+    for convs, norms in beside.values():
+        for norm_ in norms:
+            conv = _conv(norm_, [c for c in convs if c.shape[0] == norm_.shape[0]])
+            if conv is not None:
+                found[norm_.instance] = conv.instance
     return found
 
 
-def _feeds(conv: Group, norm: Group) -> bool:
-    return conv.indices == norm.indices and all(
-        a is not None and b is not None and len(a) > 1 and a[0] == b[0]
-        for a, b in zip(conv.shapes, norm.shapes, strict=True)
-    )
+def _conv(norm: _Module, fitting: list[_Module]) -> _Module | None:
+    """Of siblings with as many outputs the one of the same name, the one before it, or the only one."""
+    named = [c for c in fitting if _stem(c.name) == _stem(norm.name)]
+    if norm.name.isdigit():
+        before = [c for c in fitting if c.name.isdigit() and int(c.name) < int(norm.name)]
+        if before:
+            return max(before, key=lambda c: int(c.name))
+    elif len(named) == 1:
+        return named[0]
+    return fitting[0] if len(fitting) == 1 else None
 
 
-def _stem(group: Group) -> tuple[str, ...]:
+def _stem(name: str) -> tuple[str, ...]:
     """A module's own name without the words for its kind: ``1`` of ``bn1`` and ``conv1``."""
-    return tuple(w for w in subwords(group.template[-1]) if w not in _KINDS) if group.template else ()
-
-
-def _number(group: Group) -> int | None:
-    token = group.template[-1] if group.template else ""
-    return int(token) if token.isdigit() else None
+    return tuple(w for w in subwords(name) if w not in _KINDS)
