@@ -26,17 +26,7 @@ from .result import Confidence, Inference, Inferred
 from .similarity import Names
 from .steps import steps
 from .synthesis import selection, synthesised
-from .virtual import (
-    Fused,
-    Stacked,
-    fusions,
-    note_attention,
-    note_gates,
-    rows,
-    spelled_orders,
-    stacks,
-    wanted_shapes,
-)
+from .virtual import Fused, Stacked, note_attention, note_gates, with_virtual
 
 
 def infer(source: Any, target: Any, *, drop_unused: bool = False, values: bool = False) -> Inference:
@@ -149,8 +139,8 @@ def matched(
         note_gates(side)
         note_attention(side)
     theirs, repeated = repeats(mine, theirs)
-    all_mine = _with_virtual(mine, theirs)
-    all_theirs = _with_virtual(theirs, mine)
+    all_mine = with_virtual(mine, theirs)
+    all_theirs = with_virtual(theirs, mine)
     names = Names(mine, theirs)
     alignment = Alignment(Containers(mine), Containers(theirs))
     blocks = Blocks(mine, theirs)
@@ -166,20 +156,6 @@ def matched(
     note_halves(mine, theirs, matches)
     matches += heads(theirs, matches)
     return matches, repeated
-
-
-def _with_virtual(groups: list[Group], others: list[Group]) -> list[Group]:
-    """The groups of one side, and those that tensor rules could make of them if the other side has such shapes."""
-    wanted = wanted_shapes(others)
-    below = rows(groups, wanted)
-    fused = fusions([*groups, *below], wanted, spelled_orders(others))
-    stacked = stacks([*groups, *fused], wanted)
-    useful = [f for f in fused if f.shapes[0] in wanted or _reversed(f.shapes[0]) in wanted]
-    return [*groups, *below, *useful, *stacked]
-
-
-def _reversed(shape: Shape | None) -> Any:
-    return (*shape[:-2], *shape[-2:][::-1]) if shape else None
 
 
 def _turn_squares(matches: Iterable[Match], contents: Contents | None) -> None:

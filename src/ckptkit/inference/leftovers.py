@@ -13,7 +13,7 @@ from .groups import Group, Index, written
 from .links import Links
 from .match import Match, Matcher, note_places
 from .similarity import Names, related
-from .virtual import Fused, Part, fill, fusions, members, parts_of, spelled_orders, wanted_shapes
+from .virtual import Fused, Part, fill, fusions, members, parts_of, spelled_orders, wanted_shapes, with_virtual
 from .words import stage
 
 Used = set[tuple[Group, Index, str]]
@@ -51,6 +51,8 @@ def part_matches(
         sources, targets = _parts(mine, used, split), _parts(theirs, filled, split)
         sources, targets = _fitting(sources, targets), _fitting(targets, sources)
         if sources and targets:
+            if split is _blocks:
+                sources, targets = with_virtual(sources, targets), with_virtual(targets, sources)
             alignment = Alignment(Containers([*mine, *sources]), Containers([*theirs, *targets]))
             options = candidates(sources, targets, alignment, blocks)
             found += Matcher(options, names, context, late=True, places=places, links=links).run()

@@ -49,7 +49,7 @@ def repeats(mine: Sequence[Group], theirs: Sequence[Group]) -> tuple[list[Group]
     copies: list[Copy] = []
     templates = {group.template for group in mine}
     for find in (_indexed, _towers):
-        for main, others in find(kept, templates):
+        for main, others in find(kept, templates, count):
             gone = [copy for pair in others for copy in pair]
             if count.explains(gone):
                 count.remove(gone)
@@ -100,7 +100,7 @@ def _size(groups: Iterable[Group]) -> int:
 Found = Iterable[tuple[list[Group], list[list[Copy]]]]
 
 
-def _indexed(groups: Sequence[Group], templates: set[Prefix]) -> Found:
+def _indexed(groups: Sequence[Group], templates: set[Prefix], count: _Count) -> Found:
     """Blocks whose instances are all alike, of which the source may have one: models.{}, experts.{}."""
     below: dict[Prefix, list[Group]] = {}
     for group in groups:
@@ -137,7 +137,7 @@ def _alike(group: Group, place: int) -> bool:
     )
 
 
-def _towers(groups: Sequence[Group], templates: set[Prefix]) -> Found:
+def _towers(groups: Sequence[Group], templates: set[Prefix], count: _Count) -> Found:
     """Prefixes below which most of the same lies, the largest first."""
     below: dict[Prefix, dict[tuple[Prefix, object], Group]] = {}
     for group in groups:

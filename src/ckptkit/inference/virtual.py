@@ -6,7 +6,7 @@ the target's side means that the source holds what the target wants in parts: a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -133,6 +133,11 @@ def note_gates(groups: Iterable[Group]) -> None:
         if len(group.shapes[0] or ()) == 2:
             by_parent.setdefault(group.template[:-1], []).append(group)
     for siblings in by_parent.values():
+        known = {g.template[-1]: g for g in siblings}
+        if known.keys() >= _GATED.keys():
+            for token, concept in _GATED.items():
+                _call(known[token], concept)
+            continue
         for group in siblings:
             shape = group.shapes[0] or ()
             if shape[0] == shape[1]:
@@ -145,7 +150,14 @@ def note_gates(groups: Iterable[Group]) -> None:
             if len(stems) == 1 and all(g.numbers for g in same):
                 low, high = sorted(same, key=lambda g: g.numbers)
                 for g, concept in ((low, "gate"), (high, "up"), (back[0], "down")):
-                    g.__dict__["tokens"] = (*g.tokens[:-1], (g.tokens[-1][0], (concept,)))
+                    _call(g, concept)
+
+
+_GATED = {"w1": "gate", "w2": "down", "w3": "up"}
+
+
+def _call(group: Group, concept: str) -> None:
+    group.__dict__["tokens"] = (*group.tokens[:-1], (group.tokens[-1][0], (concept,)))
 
 
 def note_attention(groups: Iterable[Group]) -> None:
@@ -387,6 +399,20 @@ def stacks(groups: Iterable[Group], wanted: Mapping[Shape, int]) -> list[Stacked
             stacked.__dict__["tokens"] = group.tokens
             result.append(stacked)
     return result
+
+
+def with_virtual(groups: Sequence[Group], others: Sequence[Group]) -> list[Group]:
+    """The groups of one side, and those that tensor rules could make of them if the other side has such shapes."""
+    wanted = wanted_shapes(others)
+    below = rows(groups, wanted)
+    fused = fusions([*groups, *below], wanted, spelled_orders(others))
+    stacked = stacks([*groups, *fused], wanted)
+    useful = [f for f in fused if f.shapes[0] in wanted or _reversed(f.shapes[0]) in wanted]
+    return [*groups, *below, *useful, *stacked]
+
+
+def _reversed(shape: Shape | None) -> Any:
+    return (*shape[:-2], *shape[-2:][::-1]) if shape else None
 
 
 def real_leaves(group: Group, index: Index, leaf: str) -> list[tuple[Group, Index, str]]:
