@@ -87,6 +87,10 @@ class Alignment:
         side = self._source if source else self._target
         return prefix is not None and side.count(prefix) > 2
 
+    def knows(self, source: Prefix, target: Prefix) -> bool:
+        """Whether both are blocks."""
+        return self._source.count(source) > 0 and self._target.count(target) > 0
+
     def blocks(self, source: Prefix, target: Prefix) -> dict[Index, Index]:
         """Target index to source index, only where one alignment is best; the blocks keep their order."""
         key = (source, target)

@@ -266,7 +266,7 @@ def is_shadow(group: Group) -> bool:
 
 def _backwards(source: Group, target: Group, alignment: Alignment) -> bool:
     mine, theirs = outermost(source.template), outermost(target.template)
-    if mine is None or theirs is None:
+    if mine is None or theirs is None or not alignment.knows(mine, theirs):
         return False
     alignment.blocks(mine, theirs)
     return (mine, theirs) in alignment.reversed

@@ -13,7 +13,7 @@ from .groups import Group, Index, written
 from .links import Links
 from .match import Match, Matcher, note_places
 from .similarity import Names, related
-from .virtual import Fused, Part, fill, fusions, members, parts_of, spelled_orders, wanted_shapes, with_virtual
+from .virtual import Fused, Part, fill, fusions, members, note_attention, parts_of, spelled_orders, wanted_shapes, with_virtual
 from .words import stage
 
 Used = set[tuple[Group, Index, str]]
@@ -52,6 +52,8 @@ def part_matches(
         sources, targets = _fitting(sources, targets), _fitting(targets, sources)
         if sources and targets:
             if split is _blocks:
+                note_attention(sources)
+                note_attention(targets)
                 sources, targets = with_virtual(sources, targets), with_virtual(targets, sources)
             alignment = Alignment(Containers([*mine, *sources]), Containers([*theirs, *targets]))
             options = candidates(sources, targets, alignment, blocks)

@@ -13,7 +13,7 @@ from .assign import assignment, components
 from .candidates import Candidate, is_shadow
 from .context import Context, Prefix
 from .groups import Group, Index, leaf_pairs, written
-from .lexicon import TWINS, WRAPPERS
+from .lexicon import STAGES, TWINS, WRAPPERS
 from .links import Links
 from .similarity import Names
 from .virtual import Atom, atoms, members, real_leaves
@@ -558,6 +558,13 @@ def _order(groups: list[Group]) -> list[Group] | None:
             places[nameless] = PLAIN
     if None not in places and len(set(places)) == len(groups):
         return [g for _, g in sorted(zip(places, groups, strict=True), key=lambda x: x[0] or 0)]
+    staged = [g for g, place in zip(groups, places, strict=True) if place is not None]
+    counted = [g for g, place in zip(groups, places, strict=True) if place is None]
+    if staged and len({tuple(found for _, found in g.tokens) for g in counted}) == 1:
+        late = sorted(staged, key=lambda g: _stage(g, shared) or 0)
+        apart = len({_stage(g, shared) for g in staged}) == len(staged)
+        if apart and (_stage(late[0], shared) or 0) >= STAGES["gate"] and len({g.numbers for g in counted}) == len(counted):
+            return [*sorted(counted, key=lambda g: g.numbers), *late]  # those that are counted stand before the MLP
     if all(numbers) and not any(b[: len(a)] == a for n, a in enumerate(numbers) for b in numbers[n + 1 :] + numbers[:n]):
         return sorted(groups, key=lambda g: g.numbers)
     return None

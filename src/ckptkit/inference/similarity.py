@@ -9,7 +9,8 @@ from functools import lru_cache
 from math import log
 
 from .groups import INDEX, Group, written
-from .lexicon import FAINT, RELATED
+from .lexicon import FAINT, RELATED, WORDS
+from .words import subwords
 
 Weights = dict[str, float]
 
@@ -33,6 +34,8 @@ class Names:
             for c, n in counts.items()
         }
         self._sides = sides
+        mine, theirs = (acronyms(side) for side in sides)
+        self._acronyms = (mine[0] & theirs[1]) | (theirs[0] & mine[1])
         self._single: dict[int, Families] = {}
         self._families = (families(sides[0]), families(sides[1]))
         self._numbers: dict[Group, tuple[tuple[str, int, float, frozenset[int]], ...]] = {}
@@ -147,6 +150,9 @@ class Names:
                     rarity = self._rarity.get(c, 0.5)
                     path[c] = max(path[c], rarity)
                     local[c] = max(local[c], rarity * decay)
+                if self._acronyms:
+                    for letters in self._acronyms & (short_words(token) | initials(token)):
+                        path[letters] = local[letters] = 1.0
                 if not NUMBER.search(token):
                     tokens[token] += decay
                 elif not token.isdigit():
@@ -202,6 +208,27 @@ def _abbreviates(x: str, y: str) -> float:
     if len(short) >= 3:
         return 0.7
     return 0.3 if len(short) == 1 and short not in "qkvgh" else 0.2
+
+
+def acronyms(groups: Iterable[Group]) -> tuple[set[str], set[str]]:
+    """The short words of names, and the initials of their longer words that stand side by side."""
+    words: set[str] = set()
+    letters: set[str] = set()
+    for token in {token for group in groups for token, _ in group.tokens}:
+        words |= short_words(token)
+        letters |= initials(token)
+    return words, letters
+
+
+def short_words(token: str) -> set[str]:
+    """Words of two or three letters that the vocabulary does not have: ``ar`` of ``ar_embedder``."""
+    return {w for w in subwords(token) if 2 <= len(w) <= 3 and w.isalpha() and w not in WORDS}
+
+
+def initials(token: str) -> set[str]:
+    """The first letters of words side by side: ``ar`` of ``aspect_ratio_embedder``."""
+    words = [w for w in subwords(token) if len(w) > 2 and w.isalpha()]
+    return {"".join(w[0] for w in words[n : n + size]) for size in (2, 3) for n in range(len(words) - size + 1)}
 
 
 def families(groups: Iterable[Group], *, single: bool = False) -> Families:

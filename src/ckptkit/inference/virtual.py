@@ -7,7 +7,6 @@ the target's side means that the source holds what the target wants in parts: a 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
 from typing import Any
 
 from .groups import Group, Index, Shape, written
@@ -66,7 +65,7 @@ class Fused(Group):
 
 
 class Stacked(Group):
-    """The instances of the deepest index stacked along a new dim 0."""
+    """The instances of one index stacked along a new dim 0."""
 
     inner: Group
     places: dict[Index, list[Index]]
@@ -178,12 +177,19 @@ def note_attention(groups: Iterable[Group]) -> None:
             next((c for c in places[0][0].tokens[places[0][1]][1] if c in _SIDES), None)
             for places in tokens.values()
         ]
-        for side, other, places in zip(sides, sides[::-1], tokens.values(), strict=True):
-            if side is None and other is not None:
-                for group, n in places:
-                    token, found = group.tokens[n]
-                    named = (token, (_SIDES[other], *found))
-                    group.__dict__["tokens"] = (*group.tokens[:n], named, *group.tokens[n + 1 :])
+        if sides == [None, None] and len({_stem(token) for token in tokens}) == 1:
+            # attn1 and attn2: a block attends to itself first.
+            named = dict(zip(sorted(tokens, key=lambda t: (len(t), t)), ("self", "cross"), strict=True))
+        else:
+            named = {
+                token: _SIDES[other]
+                for token, side, other in zip(tokens, sides, sides[::-1], strict=True)
+                if side is None and other is not None
+            }
+        for token, side in named.items():
+            for group, n in tokens[token]:
+                called = (token, (side, *group.tokens[n][1]))
+                group.__dict__["tokens"] = (*group.tokens[:n], called, *group.tokens[n + 1 :])
 
 
 _SIDES = {"self": "cross", "cross": "self"}
@@ -367,38 +373,43 @@ def fixed(group: Group, value: int, place: int) -> Part:
 
 
 def stacks(groups: Iterable[Group], wanted: Mapping[Shape, int]) -> list[Stacked]:
-    """The stacked groups whose shape the other side has."""
+    """The stacked groups whose shape the other side has, over any of their indices."""
     result: list[Stacked] = []
     for group in groups:
-        if not group.depth or not group.shapes[0]:
+        shape = group.shapes[0]
+        if not group.depth or not shape:
             continue
-        size = len(list(next(groupby(group.indices, key=lambda i: i[:-1]))[1]))
-        shape = (size, *group.shapes[0])
-        if size < 2 or not (shape in wanted or (*shape[:-2], *shape[-2:][::-1]) in wanted):
-            continue
-        where = max(n for n, t in enumerate(group.template) if "{}" in t)
-        token = group.template[where].replace("{}", "").strip("_")
-        stacked = Stacked(
-            (*group.template[:where], *((token,) if token else ()), *group.template[where + 1 :])
-        )
-        stacked.inner = group
-        stacked.places = {}
-        for outer, found in groupby(group.indices, key=lambda i: i[:-1]):
-            indices = stacked.places[outer] = list(found)
-            if [i[-1] for i in indices] != list(range(len(indices))):
-                continue
-            first = group.instances[indices[0]]
-            made: dict[str, tuple[Any, Shape]] = {}
-            for leaf, (_, shape) in first.items():
-                if all(group.instances[i].get(leaf, ("", None))[1] == shape for i in indices):
-                    of = [expression(group.instances[i][leaf][0]) for i in indices]
-                    made[leaf] = ({"op": "stack", "dim": 0, "of": of}, (len(of), *shape))
-            if made:
-                stacked.instances[outer] = made
-        if stacked.instances:
-            stacked.__dict__["tokens"] = group.tokens
-            result.append(stacked)
+        for place in range(group.depth - 1, -1, -1):
+            size = len({index[place] for index in group.indices})
+            whole = (size, *shape)
+            if size > 1 and (whole in wanted or (*whole[:-2], *whole[-2:][::-1]) in wanted):
+                stacked = _stacked(group, place)
+                if stacked.instances:
+                    result.append(stacked)
     return result
+
+
+def _stacked(group: Group, place: int) -> Stacked:
+    """A group whose instances along one index are stacked, where that index runs from 0 without a gap."""
+    where = [n for n, t in enumerate(group.template) if "{}" in t][place]
+    token = group.template[where].replace("{}", "").strip("_")
+    stacked = Stacked((*group.template[:where], *((token,) if token else ()), *group.template[where + 1 :]))
+    stacked.inner = group
+    stacked.places = {}
+    for index in group.indices:
+        stacked.places.setdefault((*index[:place], *index[place + 1 :]), []).append(index)
+    for outer, indices in stacked.places.items():
+        if [i[place] for i in indices] != list(range(len(indices))) or len(indices) < 2:
+            continue
+        made: dict[str, Value] = {}
+        for leaf, (_, shape) in group.instances[indices[0]].items():
+            if all(group.instances[i].get(leaf, ("", None))[1] == shape for i in indices):
+                of = [expression(group.instances[i][leaf][0]) for i in indices]
+                made[leaf] = ({"op": "stack", "dim": 0, "of": of}, (len(of), *shape))
+        if made:
+            stacked.instances[outer] = made
+    stacked.__dict__["tokens"] = group.tokens
+    return stacked
 
 
 def with_virtual(groups: Sequence[Group], others: Sequence[Group]) -> list[Group]:
