@@ -10,6 +10,7 @@ from .blocks import Blocks
 from .candidates import Candidate, candidates, flat
 from .context import Context
 from .groups import Group, Index, written
+from .lexicon import KINDS
 from .links import Links
 from .match import Match, Matcher, note_places
 from .similarity import Names, related
@@ -143,8 +144,8 @@ def leaf_matches(
 
 def _named_alike(source: Group, target: Group) -> bool:
     """Whether the last words of two modules share a meaning."""
-    mine, theirs = source.tokens[-1:], target.tokens[-1:]
-    return any(related(a, b) >= 0.3 for _, x in mine for a in x for _, y in theirs for b in y)
+    mine, theirs = ([c for _, found in g.tokens[-1:] for c in found if c not in KINDS] for g in (source, target))
+    return any(related(a, b) >= 0.3 for a in mine for b in theirs)
 
 
 def _leaf_of(group: Group) -> str | None:
