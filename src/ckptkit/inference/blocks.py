@@ -107,9 +107,9 @@ class Blocks:
             Target index to source index.
         """
         homes = self._home(target, self._back, back=True)
-        if not homes:
-            return dict(known)
         mine = self._home(source, self._pair, back=False)
+        if not homes and not mine:
+            return dict(known)
         inside = {index for place in homes.values() for index in place}
         taken = {index for place in mine.values() for index in place}
         found = {t: s for t, s in known.items() if t not in inside and s not in taken}

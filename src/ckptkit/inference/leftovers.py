@@ -144,6 +144,8 @@ def leaf_matches(
 
 def _named_alike(source: Group, target: Group) -> bool:
     """Whether the last words of two modules share a meaning."""
+    if source.template == target.template:
+        return True
     mine, theirs = ([c for _, found in g.tokens[-1:] for c in found if c not in KINDS] for g in (source, target))
     return any(related(a, b) >= 0.3 for a in mine for b in theirs)
 

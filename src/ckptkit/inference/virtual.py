@@ -164,7 +164,7 @@ def note_attention(groups: Iterable[Group]) -> None:
     families: dict[tuple[object, ...], dict[str, list[tuple[Group, int]]]] = {}
     for group in groups:
         for n, (token, found) in enumerate(group.tokens):
-            if "attn" in found:
+            if "attn" in found and "{}" not in token:
                 where = group.template.index(token)
                 kind = tuple(c for c in found if c not in ("attn", "self", "cross"))
                 families.setdefault((group.template[:where], kind), {}).setdefault(token, []).append(
