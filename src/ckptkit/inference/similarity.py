@@ -37,6 +37,8 @@ class Names:
         mine, theirs = (acronyms(side) for side in sides)
         self._acronyms = (mine[0] & theirs[1]) | (theirs[0] & mine[1])
         self._single: dict[int, Families] = {}
+        self._kin: dict[int, dict[Kin, frozenset[int]]] = {}
+        self._places: dict[tuple[int, Prefix], tuple[int, int] | None] = {}
         self._families = (families(sides[0]), families(sides[1]))
         self._numbers: dict[Group, tuple[tuple[str, int, float, frozenset[int]], ...]] = {}
         self._path: dict[Group, Weights] = {}
@@ -79,14 +81,26 @@ class Names:
         return shared / whole if whole else 0.0
 
     def numbered(self, source: Group, target: Group) -> float:
-        """1 where both names hold the same place among as many numbered siblings, -1 where they differ, else 0."""
-        mine, theirs = self._numbered(source, 0), self._numbered(target, 1)
-        if not mine or not theirs:
+        """1 where both names hold the same place among as many siblings of their kind, -1 where they differ, else 0."""
+        a, b = self._place(source, 0), self._place(target, 1)
+        if a is None or b is None or a[1] != b[1] or a[1] < 2:
             return 0.0
-        (_, a, _, ours), (_, b, _, others) = mine[0], theirs[0]
-        if len(ours) != len(others) or len(ours) < 2:
-            return 0.0
-        return 1.0 if sorted(ours).index(a) == sorted(others).index(b) else -1.0
+        return 1.0 if a[0] == b[0] else -1.0
+
+    def _place(self, group: Group, side: int) -> tuple[int, int] | None:
+        """The rank of the last number in a name among siblings that differ in it alone, and how many these are."""
+        key = (side, group.template)
+        if key not in self._places:
+            if side not in self._kin:
+                self._kin[side] = kin(self._sides[side])
+            found = None
+            for value, family in numbers_of(group):
+                among = self._kin[side].get(family, frozenset())
+                if value in among:
+                    found = sorted(among).index(value), len(among)
+                break
+            self._places[key] = found
+        return self._places[key]
 
     def _numbered(self, group: Group, side: int) -> tuple[tuple[str, int, float, frozenset[int]], ...]:
         """(what is numbered, number, weight, the numbers of its siblings), the last one first."""
@@ -255,6 +269,29 @@ def families(groups: Iterable[Group], *, single: bool = False) -> Families:
     return {key: frozenset(numbers) for key, numbers in found.items()}
 
 
+def numbers_of(group: Group) -> Iterable[tuple[int, Kin]]:
+    """Each number below the last index, the last one first, with what a sibling shares that differs in it alone."""
+    template = group.template
+    dims = len(group.shapes[0] or ())
+    for n in range(len(template) - 1, -1, -1):
+        token = template[n]
+        if "{}" in token:
+            return
+        number = NUMBER.search(token)
+        if number is not None:
+            yield int(number[0]), (template[:n], NUMBER.sub("#", token, count=1), template[n + 1 :], dims)
+
+
+def kin(groups: Iterable[Group]) -> dict[Kin, frozenset[int]]:
+    """The numbers of siblings that differ in one number alone."""
+    found: dict[Kin, set[int]] = {}
+    for group in groups:
+        for value, family in numbers_of(group):
+            found.setdefault(family, set()).add(value)
+    return {family: frozenset(values) for family, values in found.items()}
+
+
 Prefix = tuple[str, ...]
+Kin = tuple[Prefix, str, Prefix, int]
 Families = dict[tuple[Prefix, str], frozenset[int]]
 NUMBER = re.compile(r"[0-9]{1,9}")
