@@ -33,7 +33,7 @@ def judged(match: Match) -> tuple[Confidence, str]:
     unsure = _unspelled(source, target) or _unspelled(target, source)
     if unsure:
         return "guess", (
-            f"no name says in which order {unsure} lie; the gate is taken to be second: " + COMPARE
+            f"no name says in which order {unsure} lie: " + COMPARE
         )
     if isinstance(source, Fused) or isinstance(getattr(source, "inner", None), Fused):
         order = source if isinstance(source, Fused) else source.inner  # type: ignore[attr-defined]

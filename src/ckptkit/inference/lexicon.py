@@ -228,8 +228,8 @@ STAGES: dict[str, int] = {
 }
 
 # Parts that are stored fused: in the order in which the parts lie.
-# Gated units have no one order: where the name of the whole does not spell it, the gate is taken to lie second, as in
-# torch.nn.functional.glu.
+# Gated units have no one order. Where the name of the whole does not spell it, the gate is taken to lie first; but
+# last where the name speaks of ff, as code does that follows torch.nn.functional.glu.
 FUSED: tuple[tuple[str, ...], ...] = (
     ("q", "k", "v"),
     ("k", "v"),
@@ -237,4 +237,6 @@ FUSED: tuple[tuple[str, ...], ...] = (
     ("gate", "up"),
     ("up", "gate"),
 )
-UNSPELLED = {frozenset(("gate", "up")): ("up", "gate")}
+UNSPELLED = frozenset(("gate", "up"))
+GATE_FIRST, GATE_LAST = ("gate", "up"), ("up", "gate")
+GLU_WORDS = {"ff", "geglu", "swiglu", "glu"}

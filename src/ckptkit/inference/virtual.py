@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .groups import Group, Index, Shape, written
-from .lexicon import FUSED, UNSPELLED
+from .lexicon import FUSED, GATE_FIRST, GATE_LAST, GLU_WORDS, UNSPELLED
+from .words import subwords
 
 Atom = tuple[Group, Index, str | None]
 Value = tuple[Any, Shape]
@@ -106,7 +107,12 @@ def ordered_as(made: Group, whole: Group) -> bool:
     fused = made.inner if isinstance(made, Stacked) else made
     if not isinstance(fused, Fused) or not fused.order:
         return True
-    return fused.order == (spelled(fused.order, whole) or UNSPELLED.get(frozenset(fused.order), fused.order))
+    return fused.order == (spelled(fused.order, whole) or _usual_gate(whole))
+
+
+def _usual_gate(whole: Group) -> tuple[str, ...]:
+    words = {word for token, _ in whole.tokens for word in subwords(token)}
+    return GATE_LAST if words & GLU_WORDS else GATE_FIRST
 
 
 def spelled(parts: tuple[str, ...], whole: Group) -> tuple[str, ...] | None:
@@ -114,7 +120,7 @@ def spelled(parts: tuple[str, ...], whole: Group) -> tuple[str, ...] | None:
     for _, found in reversed(whole.tokens):
         if all(p in found for p in parts):
             return tuple(sorted(parts, key=found.index))
-    return None if frozenset(parts) in UNSPELLED else parts
+    return None if frozenset(parts) == UNSPELLED else parts
 
 
 def expression(value: Any) -> dict[str, Any]:
