@@ -74,9 +74,14 @@ def judged(match: Match) -> tuple[Confidence, str]:
             f"the number in {_label(target)} tells it from others of its shape, and the modules around are not the same "
             "on both sides, so the count may differ: " + COMPARE
         )
+    if match.absorbing:
+        return "likely", (
+            "the position embeddings of the two sides differ in length, so one side may have added the position of this "
+            "token to it: " + COMPARE
+        )
     if match.silent:
         return "likely", "square beside transposed matrices, so its shape is silent: " + COMPARE
-    if _bare(source) != _bare(target):
+    if _bare(source) != _bare(target) or _kernel(source) != _kernel(target):
         return "likely", "a parameter of its own on one side, a module's on the other, which may use it transposed: " + COMPARE
     if source.template == target.template:
         if c.how == "partial":
@@ -149,6 +154,12 @@ def _bare(group: Group) -> bool:
         return False
     key = next(iter(group.instances[group.indices[0]].values()))[0]
     return isinstance(key, str) and not key.endswith((".weight", "_weight"))
+
+
+def _kernel(group: Group) -> bool:
+    """Whether a matrix goes by the name of libraries that put inputs before outputs."""
+    key = next(iter(group.instances[group.indices[0]].values()))[0]
+    return isinstance(key, str) and key.endswith("kernel")
 
 
 def _kin(source: Group, target: Group) -> bool:

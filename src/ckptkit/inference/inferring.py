@@ -20,7 +20,7 @@ from .groups import Group, Shape, grouped
 from .links import Links
 from .leftovers import heads, leaf_matches, part_matches, size_joins
 from .match import Match, Matcher
-from .positions import note_halves, note_positions
+from .positions import note_halves, note_positions, note_tokens
 from .repeats import Copy, repeats
 from .result import Confidence, Inference, Inferred
 from .similarity import Names
@@ -154,6 +154,7 @@ def matched(
     _turn_squares(matches, contents)
     note_positions(mine, theirs, matches)
     note_halves(mine, theirs, matches)
+    note_tokens(mine, theirs, matches)
     matches += heads(theirs, matches)
     return matches, repeated
 

@@ -60,6 +60,7 @@ class Match:
     late: bool = False
     positional: bool = False
     halves: bool = False
+    absorbing: bool = False
 
     def leaves(self, used: set[tuple[Group, Index, str]], filled: set[tuple[Group, Index, str]]) -> None:
         """Add the (group, index, leaf) that the match uses and fills; those of the real groups."""

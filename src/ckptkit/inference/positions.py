@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from math import prod
 
 from .groups import Group
 from .match import Match
+from .virtual import members
 
 Prefix = tuple[str, ...]
 _NUMBER = re.compile(r"[0-9]+")
@@ -48,6 +50,25 @@ def note_halves(mine: Iterable[Group], theirs: Iterable[Group], matches: Iterabl
             near = [*groups.get(group.template[:-1], ()), *groups.get(group.template[:-2], ())]
             if any(back in (o.shapes[0], (o.shapes[0] or ())[::-1]) for o in near if o is not group):
                 match.halves = True
+
+
+def note_tokens(mine: Iterable[Group], theirs: Iterable[Group], matches: Iterable[Match]) -> None:
+    """Mark class tokens where both sides have position embeddings that do not fit: one may hold the token's position."""
+    matches = list(matches)
+    done = {g for m in matches for g in (*members(m.candidate.source), *members(m.candidate.target))}
+    left = [{_width(g) for g in side if g not in done and _speaks(g, "pos")} for side in (mine, theirs)]
+    for match in matches:
+        target = match.candidate.target
+        if _speaks(target, "token") and prod(target.shapes[0] or ()) == _width(target) in left[0] & left[1]:
+            match.absorbing = True
+
+
+def _speaks(group: Group, concept: str) -> bool:
+    return bool(group.tokens) and concept in group.tokens[-1][1]
+
+
+def _width(group: Group) -> int:
+    return (group.shapes[0] or (0,))[-1]
 
 
 class _Tree:
