@@ -61,9 +61,7 @@ def containers(template: Prefix) -> list[Prefix]:
     """The blocks that hold a module: up to each index, and the part of a block below it; the outermost first."""
     places = [n for n, token in enumerate(template) if "{}" in token]
     found = [template[: n + 1] for n in places]
-    found += [
-        template[: n + 2] for n in places if n + 2 < len(template) and "{}" not in template[n + 1]
-    ]
+    found += [template[: n + 2] for n in places if n + 2 < len(template) and "{}" not in template[n + 1]]
     return found
 
 

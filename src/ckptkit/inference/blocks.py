@@ -117,9 +117,8 @@ class Blocks:
             have = mine.get(self._back[place], [])
             if len(have) != len(wanted):
                 continue
-            for t, s in zip(wanted, have, strict=True):
-                if not exact or fit(source, s, target, t):
-                    found[t] = s
+            pairs = zip(wanted, have, strict=True)
+            found.update((t, s) for t, s in pairs if not exact or fit(source, s, target, t))
         return found
 
     def _home(self, group: Group, known: Mapping[Path, Path], *, back: bool) -> dict[Path, list[Index]]:
@@ -141,7 +140,9 @@ def _places(groups: Iterable[Group]) -> dict[Path, _Place]:
     for group in groups:
         for index, leaves in group.instances.items():
             path = written(group.template, index, range(len(index)))
-            content = sum(hash((leaf == "bias", shape)) * 0x9E3779B97F4A7C15 for leaf, (_, shape) in leaves.items())
+            content = sum(
+                hash((leaf == "bias", shape)) * 0x9E3779B97F4A7C15 for leaf, (_, shape) in leaves.items()
+            )
             size = sum(prod(shape) for _, shape in leaves.values())
             for n in range(len(path)):
                 place = places.get(path[:n])
@@ -207,7 +208,11 @@ def _ordered(
     if min(len({_skeleton(path) for path in side}) for side in (mine, theirs)) > 1:
         return [], []
     ours = _up_to(_skeleton(mine[0]))
-    turned = {n for n, where in enumerate(_up_to(_skeleton(theirs[0]))) if any((o, where) in backwards for o in ours)}
+    turned = {
+        n
+        for n, where in enumerate(_up_to(_skeleton(theirs[0])))
+        if any((o, where) in backwards for o in ours)
+    }
     sides = []
     for side, signs in ((mine, set()), (theirs, turned)):
         numbered = sorted(

@@ -12,7 +12,8 @@ from .align import Alignment, outermost, ranked, subsequence
 from .blocks import Blocks
 from .groups import Group, Index, Shape
 from .lexicon import SHADOWS
-from .virtual import Atom, Fused, Part, Stacked, atom, atoms, members, ordered_as
+from .spelling import ordered_as
+from .virtual import Atom, Fused, Part, Stacked, atom, atoms, members
 from .words import subwords
 
 Links = tuple[frozenset[Atom], frozenset[Atom], frozenset[object]]
@@ -44,15 +45,20 @@ class Candidate:
     _links: Links | None = None
 
     @property
+    def instance_pairs(self) -> dict[Index, Index]:
+        """Target index to source index."""
+        return self.pairs if self.pairs is not None else ranked(self.source, self.target)
+
+    @property
     def links(self) -> Links:
         """What it uses of the source, what it fills of the target, and which fills which where no rule is needed."""
         if self._links is None:
-            pairs = self.pairs
-            if pairs is None:
-                pairs = dict(zip(self.target.indices, self.source.indices, strict=True))
+            pairs = self.instance_pairs
             used, filled = atoms(self.source, pairs.values()), atoms(self.target, pairs)
             plain: frozenset[object] = frozenset()
-            if not isinstance(self.source, (Fused, Stacked)) and not isinstance(self.target, (Fused, Stacked)):
+            if not isinstance(self.source, (Fused, Stacked)) and not isinstance(
+                self.target, (Fused, Stacked)
+            ):
                 plain = frozenset(
                     (atom(self.target, theirs), atom(self.source, mine)) for theirs, mine in pairs.items()
                 )
@@ -88,11 +94,12 @@ class Candidate:
             self.dead = True
             return
         used, filled, plain = match.links
-        pairs = self.pairs or dict(zip(self.target.indices, self.source.indices, strict=True))
+        pairs = self.instance_pairs
         left = {
             theirs: mine
             for theirs, mine in pairs.items()
-            if used.isdisjoint(atoms(self.source, (mine,))) and filled.isdisjoint(atoms(self.target, (theirs,)))
+            if used.isdisjoint(atoms(self.source, (mine,)))
+            and filled.isdisjoint(atoms(self.target, (theirs,)))
         }
         if not left or not plain:
             self.dead = True
@@ -178,14 +185,16 @@ class _Makers:
                     if candidate is not None:
                         found[other] = candidate
         for other in self._sharing(group):
-            if other not in found and (other.leaf == group.leaf or len(other.leaves) == len(group.leaves) == 1):
+            if other not in found and (
+                other.leaf == group.leaf or len(other.leaves) == len(group.leaves) == 1
+            ):
                 candidate = self._partial(other, group)
                 if candidate is not None:
                     found[other] = candidate
         for candidate in found.values():
-            candidate.leaves = self._alignment.repeated(candidate.source, source=True) != self._alignment.repeated(
-                group, source=False
-            )
+            candidate.leaves = self._alignment.repeated(
+                candidate.source, source=True
+            ) != self._alignment.repeated(group, source=False)
         return found
 
     def _whole(self, other: Group, group: Group, how: How) -> Candidate | None:

@@ -7,40 +7,53 @@ from .lexicon import FAINT, MERGING
 from .match import Match
 from .result import Confidence
 from .similarity import related
-from .virtual import Fused, Stacked, spelled
+from .spelling import spelled
+from .virtual import Fused, Stacked
 from .words import concepts, shown
 
+ORDERED_LIKELY = 0.35
 COMPARE = "compare the outputs of both models on one input"
 
 
-def judged(match: Match) -> tuple[Confidence, str]:
+Verdict = tuple[Confidence, str]
+
+
+def judged(match: Match) -> Verdict:
     """Confidence of a match and why, in one line.
 
     Only what needs no reordering can be certain: a plain move to the same name, or between modules
     of which no other has such a name or such a shape.
     """
-    c = match.candidate
-    source, target = c.source, c.target
+    return _copied(match) or _made(match) or _chosen(match) or _kept(match) or _moved(match)
+
+
+def _copied(match: Match) -> Verdict | None:
+    """What stands in another place too."""
     if match.copy_of is not None:
         return "likely", (
             f"a copy of what {_label(match.copy_of)} takes, which has its shape; verify that the two share their values"
         )
-    if c.spread:
+    if match.candidate.spread:
         return "guess", (
             "the target has fewer equal blocks than the source, and nothing says which to take: these are spread "
             "evenly from the first to the last; check which blocks the target was made of"
         )
+    return None
+
+
+def _made(match: Match) -> Verdict | None:
+    """What a tensor rule makes."""
+    c = match.candidate
+    source, target = c.source, c.target
     unsure = _unspelled(source, target) or _unspelled(target, source)
     if unsure:
-        return "guess", (
-            f"no name says in which order {unsure} lie: " + COMPARE
+        return "guess", f"no name says in which order {unsure} lie: {COMPARE}"
+    fused = source.inner if isinstance(source, Stacked) else source
+    if isinstance(fused, Fused):
+        names = ", ".join(p.template[-1] for p in fused.real_parts)
+        return _least(match), (
+            f"the sizes of {names} add up; verify their order and that heads are not interleaved"
         )
-    if isinstance(source, Fused) or isinstance(getattr(source, "inner", None), Fused):
-        order = source if isinstance(source, Fused) else source.inner  # type: ignore[attr-defined]
-        names = ", ".join(p.template[-1] for p in order.real_parts)
-        return _least(
-            match
-        ), f"the sizes of {names} add up; verify their order and that heads are not interleaved"
     if isinstance(target, (Fused, Stacked)):
         return _least(match), (
             f"cut from {_label(source)}, whose size is the sum of the parts; verify their order and that heads "
@@ -48,23 +61,28 @@ def judged(match: Match) -> tuple[Confidence, str]:
         )
     if match.turn:
         return "likely", (
-            "square, so its shape is silent; transposed because the other matrices of the block are: "
-            + COMPARE
+            f"square, so its shape is silent; transposed because the other matrices of the block are: {COMPARE}"
         )
     if c.how == "transpose":
         return "likely", "the shape is the source's transposed"
     if c.how == "reshape":
         return "likely", "as many elements in another shape; verify the order of the flattened dimensions"
+    if isinstance(source, Stacked):
+        return "likely", f"the blocks of {_label(source.inner)} stacked in the order of their numbers"
+    return None
+
+
+def _chosen(match: Match) -> Verdict | None:
+    """What was chosen among equals, or because nothing else was left."""
+    source, target = match.candidate.source, match.candidate.target
     if match.late:
         return _least(match), (
             f"{_label(source)} and {_label(target)} are what was left on both sides, and fit by name, shape and place"
         )
     if match.ordered:
-        return "likely" if match.score >= 0.35 else "guess", (
+        return "likely" if match.score >= ORDERED_LIKELY else "guess", (
             "several modules have this shape; numbers, or the stages that the names stand for, pair them in order"
         )
-    if isinstance(source, Stacked):
-        return "likely", f"the blocks of {_label(source.inner)} stacked in the order of their numbers"
     if match.rival_copy is not None:
         return "likely", (
             f"{_label(match.rival_copy)} has the same names and shapes; verify which of the two copies is wanted"
@@ -72,22 +90,31 @@ def judged(match: Match) -> tuple[Confidence, str]:
     if match.positional:
         return _least(match), (
             f"the number in {_label(target)} tells it from others of its shape, and the modules around are not the same "
-            "on both sides, so the count may differ: " + COMPARE
+            f"on both sides, so the count may differ: {COMPARE}"
         )
+    return None
+
+
+def _kept(match: Match) -> Verdict | None:
+    """What may be used in another way, and what keeps its name."""
+    source, target = match.candidate.source, match.candidate.target
     if match.absorbing:
         return "likely", (
             "the position embeddings of the two sides differ in length, so one side may have added the position of this "
-            "token to it: " + COMPARE
+            f"token to it: {COMPARE}"
         )
     if match.silent:
-        return "likely", "square beside transposed matrices, so its shape is silent: " + COMPARE
+        return "likely", f"square beside transposed matrices, so its shape is silent: {COMPARE}"
     if _bare(source) != _bare(target) or _kernel(source) != _kernel(target):
-        return "likely", "a parameter of its own on one side, a module's on the other, which may use it transposed: " + COMPARE
-    if source.template == target.template:
-        if c.how == "partial":
-            return "likely", "same name and shape; the other side has more or fewer of these blocks"
-        return "certain", "same name, same shape"
-    return _moved(match)
+        return "likely", (
+            "a parameter of its own on one side, a module's on the other, which may use it transposed: "
+            f"{COMPARE}"
+        )
+    if source.template != target.template:
+        return None
+    if match.candidate.how == "partial":
+        return "likely", "same name and shape; the other side has more or fewer of these blocks"
+    return "certain", "same name, same shape"
 
 
 def _unspelled(made: Group, whole: Group) -> str:
@@ -97,7 +124,8 @@ def _unspelled(made: Group, whole: Group) -> str:
     return ""
 
 
-def _moved(match: Match) -> tuple[Confidence, str]:
+def _moved(match: Match) -> Verdict:
+    """What has another name."""
     c = match.candidate
     source, target = c.source, c.target
     where = f"{_label(source)} and {_label(target)}"
@@ -124,9 +152,22 @@ def _moved(match: Match) -> tuple[Confidence, str]:
             f"{where} have equal blocks under other names, paired in the order of their numbers; verify that both sides "
             "count in the same direction"
         )
-    if same_end and source.numbers == target.numbers and match.margin >= 0.12 and match.support >= 0.5 and not c.leaves:
+    if (
+        same_end
+        and source.numbers == target.numbers
+        and match.margin >= 0.12
+        and match.support >= 0.5
+        and not c.leaves
+    ):
         return "certain", "same module name, same shape, and its surroundings move along"
-    if match.alone and c.name >= 0.3 and match.score >= 0.45 and match.telling and not c.leaves and _kin(source, target):
+    if (
+        match.alone
+        and c.name >= 0.3
+        and match.score >= 0.45
+        and match.telling
+        and not c.leaves
+        and _kin(source, target)
+    ):
         return "certain", "no other module of either side has this shape, and the names agree"
     if match.alone:
         return _least(match), "no other module of either side has this shape; the names say little"
@@ -164,7 +205,10 @@ def _kernel(group: Group) -> bool:
 
 def _kin(source: Group, target: Group) -> bool:
     """Whether what stands above the two modules does not speak of different things."""
-    above = [[c for _, found in group.tokens[:-1] for c in found if c not in FAINT][-2:] for group in (source, target)]
+    above = [
+        [c for _, found in group.tokens[:-1] for c in found if c not in FAINT][-2:]
+        for group in (source, target)
+    ]
     return not above[0] or not above[1] or any(related(a, b) >= 0.3 for a in above[0] for b in above[1])
 
 

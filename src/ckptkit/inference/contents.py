@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..expr import evaluate, from_json
-from .align import ranked
 from .candidates import Candidate
 from .virtual import expression
 
@@ -45,8 +44,7 @@ class Contents:
         return self._known[key]
 
     def _agreement(self, c: Candidate, turned: bool) -> float:
-        pairs = c.pairs if c.pairs is not None else ranked(c.source, c.target)
-        theirs, mine = next(iter(pairs.items()))
+        theirs, mine = next(iter(c.instance_pairs.items()))
         here = c.source.instances[mine].get(c.source.leaf)
         want = c.target.instances[theirs].get(c.target.leaf)
         if here is None or want is None:

@@ -49,7 +49,9 @@ def copy_rules(copies: Sequence[Pair], keys: Iterable[str]) -> list[RuleData]:
 
 
 def _lines(pairs: Sequence[Pair]) -> list[Line]:
-    marks = [tuple(b for a, b in zip(numbers(key), numbers(twin), strict=False) if a != b) for key, twin in pairs]
+    marks = [
+        tuple(b for a, b in zip(numbers(key), numbers(twin), strict=False) if a != b) for key, twin in pairs
+    ]
     return lines([((key,), (twin,)) for key, twin in pairs], marks)
 
 

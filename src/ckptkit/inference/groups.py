@@ -35,6 +35,7 @@ _REPARAMETRIZED = {
 }
 _ALIAS = {"gamma": "weight", "beta": "bias", "scale": "weight", "g": "weight"}
 _SHORT = {"w": "weight", "b": "bias", "kernel": "weight"}
+_ONLY_WITH_BIAS = {"w", "b"}
 
 
 @dataclass(eq=False)
@@ -104,7 +105,7 @@ class Group:
 def leaf_pairs(source: Mapping[str, Any], target: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(target leaf, source leaf) of two modules: those of one name, and the only ones where both have but one."""
     if len(source) == len(target) == 1:
-        return [(*target, *source)]
+        return [(next(iter(target)), next(iter(source)))]
     return [(leaf, leaf) for leaf in target if leaf in source]
 
 
@@ -232,7 +233,12 @@ def _split_leaf(token: str, template: tuple[str, ...], siblings: set[str]) -> tu
         norm = any("norm" in concepts(t) for t in template[-2:])
         if norm or ("beta" in siblings and token in ("gamma", "beta")):
             return template, _ALIAS[token]
-    if token in _SHORT and template and _SHORT[token] not in siblings and (token == "kernel" or siblings >= {"w", "b"}):
+    if (
+        token in _SHORT
+        and template
+        and _SHORT[token] not in siblings
+        and (token not in _ONLY_WITH_BIAS or siblings >= _ONLY_WITH_BIAS)
+    ):
         return template, _SHORT[token]
     match = _FUSED_LEAF.match(token)
     if match is not None and match[1] not in siblings:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..checkpoint import open as open_checkpoint
@@ -11,22 +10,13 @@ from ..collector import gc_paused
 from ..config import RemapConfig
 from ..plans import make_plan
 from ..signatures import Signature
-from .align import Alignment, Containers, outermost
-from .blocks import Blocks
-from .candidates import candidates
 from .confidence import judged
 from .contents import ALIKE, Contents
-from .groups import Group, Shape, grouped
-from .links import Links
-from .leftovers import heads, leaf_matches, part_matches, size_joins
-from .match import Match, Matcher
-from .positions import note_halves, note_positions, note_tokens
-from .repeats import Copy, repeats
+from .groups import Shape
+from .matching import matched
 from .result import Confidence, Inference, Inferred
-from .similarity import Names
 from .steps import steps
 from .synthesis import selection, synthesised
-from .virtual import Fused, Stacked, note_attention, note_gates, with_virtual
 
 
 def infer(source: Any, target: Any, *, drop_unused: bool = False, values: bool = False) -> Inference:
@@ -117,68 +107,3 @@ def _seen(alike: float, verdict: tuple[Confidence, str]) -> tuple[Confidence, st
 def _shapes(signature: Signature) -> dict[str, Shape]:
     """Key to shape; entries that are no tensors get one that no tensor has."""
     return {k: t.shape if t.kind == "tensor" else (-1,) for k, t in signature.tensors.items()}
-
-
-def matched(
-    source: Mapping[str, Shape], target: Mapping[str, Shape], contents: Contents | None = None
-) -> tuple[list[Match], list[Copy]]:
-    """Which modules of the source fill which of the target.
-
-    Args:
-        source: key to shape.
-        target: key to shape.
-        contents: the data of both, where it may decide.
-
-    Returns:
-        The matches, and the modules of the target that repeat others.
-    """
-    mine, theirs = grouped(source), grouped(target)
-    if not mine or not theirs:
-        return [], []
-    for side in (mine, theirs):
-        note_gates(side)
-        note_attention(side)
-    theirs, repeated = repeats(mine, theirs)
-    all_mine = with_virtual(mine, theirs)
-    all_theirs = with_virtual(theirs, mine)
-    names = Names(mine, theirs)
-    alignment = Alignment(Containers(mine), Containers(theirs))
-    blocks = Blocks(mine, theirs)
-    options = candidates(all_mine, all_theirs, alignment, blocks, any_order=contents is not None)
-    links = Links(mine, theirs)
-    matcher = Matcher(options, names, contents=contents, links=links)
-    matches = list(matcher.run())
-    matches += part_matches(mine, theirs, matches, names, matcher.context, blocks, links)
-    matches += leaf_matches(mine, theirs, matches, names, matcher.context)
-    matches += size_joins(mine, theirs, matches)
-    _turn_squares(matches, contents)
-    note_positions(mine, theirs, matches)
-    note_halves(mine, theirs, matches)
-    note_tokens(mine, theirs, matches)
-    matches += heads(theirs, matches)
-    return matches, repeated
-
-
-def _turn_squares(matches: Iterable[Match], contents: Contents | None) -> None:
-    """A square matrix beside transposed ones is transposed too; beside both kinds its shape is silent."""
-    beside: dict[object, set[bool]] = {}
-    squares: list[tuple[object, Match]] = []
-    for match in matches:
-        c = match.candidate
-        shape = c.target.shapes[0] or ()
-        if len(shape) < 2 or len(shape) > 3 or isinstance(c.target, (Fused, Stacked)) or c.how == "reshape":
-            continue
-        place: object = outermost(c.target.template)
-        if shape[-1] == shape[-2]:
-            squares.append((place, match))
-        else:
-            beside.setdefault(place, set()).add(c.how == "transpose")
-    for where, match in squares:
-        kinds = beside.get(where, set())
-        if contents is not None:
-            c = match.candidate
-            match.turn = contents.agreement(c, turned=True) > contents.agreement(c)
-        elif kinds == {True}:
-            match.turn = True
-        elif True in kinds:
-            match.silent = True

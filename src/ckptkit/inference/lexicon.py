@@ -197,6 +197,7 @@ MERGING = {"downsample", "reduction", "merge", "merging", "merger", "unshuffle",
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "model"}
 
 # Words for what kind of module it is, which say nothing of which one.
+JUST_NORM = {"norm", "layer", "group", "batch", "rms"}
 KINDS = FAINT | {"norm", "conv", "linear", "batch", "group", "rms", "weight", "bias", "scale"}
 
 # Copies of the weights that are not the ones a user means unless they say so.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .align import ranked
 from .candidates import Candidate
 from .groups import Group, Index, Shape, written
 from .virtual import Fused, Stacked, atom
@@ -51,7 +50,7 @@ class Links:
 def _pairs(c: Candidate) -> Iterable[tuple[Instance, Instance]]:
     if isinstance(c.source, (Fused, Stacked)) or isinstance(c.target, (Fused, Stacked)):
         return
-    for theirs, mine in (c.pairs if c.pairs is not None else ranked(c.source, c.target)).items():
+    for theirs, mine in c.instance_pairs.items():
         yield atom(c.source, mine)[:2], atom(c.target, theirs)[:2]
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from math import prod
 
 from .align import containers
+from .fusing import fixed
 from .groups import Group, Index, Shape
-from .virtual import fixed
 
 Prefix = tuple[str, ...]
 LEAST_GROUPS = 4
@@ -90,7 +90,11 @@ class _Count:
 
     @staticmethod
     def _shapes(copies: Sequence[Copy]) -> Counter[Shape | None]:
-        return Counter(c.group.instances[c.index][c.group.leaf][1] for c in copies if c.group.leaf in c.group.instances[c.index])
+        return Counter(
+            c.group.instances[c.index][c.group.leaf][1]
+            for c in copies
+            if c.group.leaf in c.group.instances[c.index]
+        )
 
 
 def _size(groups: Iterable[Group]) -> int:
@@ -145,7 +149,9 @@ def _towers(groups: Sequence[Group], templates: set[Prefix], count: _Count) -> F
             if "{}" in group.template[depth - 1]:
                 break
             below.setdefault(group.template[:depth], {})[group.template[depth:], group.shapes] = group
-    large = sorted((p for p, found in below.items() if len(found) >= LEAST_GROUPS), key=lambda p: (-len(below[p]), p))
+    large = sorted(
+        (p for p, found in below.items() if len(found) >= LEAST_GROUPS), key=lambda p: (-len(below[p]), p)
+    )
     done: list[Prefix] = []
     for n, one in enumerate(large[:MOST_PREFIXES]):
         for other in large[n + 1 : MOST_PREFIXES]:
@@ -154,10 +160,16 @@ def _towers(groups: Sequence[Group], templates: set[Prefix], count: _Count) -> F
             common = below[one].keys() & below[other].keys()
             if len(common) >= max(LEAST_GROUPS, SHARE * len(below[other])):
                 done.append(other)
-                yield [], [
-                    [Copy(below[other][key], index, below[one][key], index) for index in below[other][key].indices]
-                    for key in sorted(common, key=lambda k: k[0])
-                ]
+                yield (
+                    [],
+                    [
+                        [
+                            Copy(below[other][key], index, below[one][key], index)
+                            for index in below[other][key].indices
+                        ]
+                        for key in sorted(common, key=lambda k: k[0])
+                    ],
+                )
 
 
 def _within(prefix: Prefix, other: Prefix) -> bool:

@@ -242,7 +242,9 @@ def short_words(token: str) -> set[str]:
 def initials(token: str) -> set[str]:
     """The first letters of words side by side: ``ar`` of ``aspect_ratio_embedder``."""
     words = [w for w in subwords(token) if len(w) > 2 and w.isalpha()]
-    return {"".join(w[0] for w in words[n : n + size]) for size in (2, 3) for n in range(len(words) - size + 1)}
+    return {
+        "".join(w[0] for w in words[n : n + size]) for size in (2, 3) for n in range(len(words) - size + 1)
+    }
 
 
 def families(groups: Iterable[Group], *, single: bool = False) -> Families:

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .align import ranked
 from .groups import Group, Index, Shape, leaf_pairs
 from .match import Match
 from .repeats import Copy
@@ -61,39 +60,41 @@ def steps(matches: Iterable[Match], repeated: Iterable[Copy] = ()) -> Steps:
     result = Steps()
     for match in matches:
         c = match.candidate
-        pairs = c.pairs if c.pairs is not None else ranked(c.source, c.target)
-        for theirs, mine in pairs.items():
+        for theirs, mine in c.instance_pairs.items():
             for leaf, origin in leaf_pairs(c.source.instances[mine], c.target.instances[theirs]):
                 _step(result, match, theirs, mine, leaf, origin)
     for copy in repeated:
-        for leaf, (key, shape) in copy.group.instances[copy.index].items():
-            twin, like = copy.main.instances[copy.main_index].get(leaf, (None, ()))
-            if twin in result.exprs and shape == like and key not in result.exprs:
-                result.copies.append((twin, key))
-                result.exprs[key] = result.exprs[twin]
-                result.match_of[key] = replace(result.match_of[twin], copy_of=copy.main)
-    origin = {key: twin for twin, key in result.copies}
+        _repeat(result, copy)
+    first = {key: twin for twin, key in result.copies}
     for n, (twin, key) in enumerate(result.copies):
-        while twin in origin:  # a copy of a copy
-            twin = origin[twin]
+        while twin in first:  # a copy of a copy
+            twin = first[twin]
         result.copies[n] = (twin, key)
     return result
+
+
+def _repeat(result: Steps, copy: Copy) -> None:
+    """What fills a module fills those that repeat it."""
+    for leaf, (key, shape) in copy.group.instances[copy.index].items():
+        twin, like = copy.main.instances[copy.main_index].get(leaf, (None, ()))
+        if twin in result.exprs and shape == like and key not in result.exprs:
+            result.copies.append((twin, key))
+            result.exprs[key] = result.exprs[twin]
+            result.match_of[key] = replace(result.match_of[twin], copy_of=copy.main)
 
 
 def _step(result: Steps, match: Match, theirs: Index, mine: Index, leaf: str, origin: str) -> None:
     c = match.candidate
     made, have = c.source.instances[mine][origin]
     key, want = c.target.instances[theirs][leaf]
-    expr = expression(made)
-    turned = have != want and len(have) >= 2 and (*have[:-2], *have[-2:][::-1]) == want
-    if match.turn and len(have) >= 2 and have == want and have[-1] == have[-2]:
-        turned = True
+    turned = _turned(match, have, want)
+    if have != want and not turned and c.how != "reshape":
+        return
     dims = (len(have) - 2, len(have) - 1)
+    expr = expression(made)
     if turned:
         expr = {"op": "transpose", "dims": list(dims), "of": [expr]}
     elif have != want:
-        if c.how != "reshape":
-            return
         expr = {"op": "reshape", "shape": list(want), "of": [expr]}
     if match.copy_of is not None:
         twin = match.copy_of.instances.get(theirs, {}).get(leaf)
@@ -103,12 +104,10 @@ def _step(result: Steps, match: Match, theirs: Index, mine: Index, leaf: str, or
         result.exprs[key], result.match_of[key] = expr, match
         return
     if isinstance(c.target, (Fused, Stacked)):
-        if have != want and not turned:
-            return
-        source = str(made)
-        if turned:
-            result.turned_before[source] = dims
-        _cut(result, match, source, c.target, theirs, leaf, expr)
+        if have == want or turned:
+            if turned:
+                result.turned_before[str(made)] = dims
+            _cut(result, match, str(made), c.target, theirs, leaf, expr)
         return
     into = str(key)
     if into in result.exprs:
@@ -136,6 +135,14 @@ def _step(result: Steps, match: Match, theirs: Index, mine: Index, leaf: str, or
         result.turned[into] = dims
     elif have != want:
         result.reshaped[into] = want
+
+
+def _turned(match: Match, have: Shape, want: Shape) -> bool:
+    """Whether the last two dims are swapped: the shapes say so, or it is square beside others that are."""
+    if len(have) < 2:
+        return False
+    swapped = (*have[:-2], *have[-2:][::-1]) == want
+    return swapped and (have != want or match.turn)
 
 
 def _stacked(group: Stacked, index: Index, leaf: str) -> tuple[tuple[str, ...], ...]:

@@ -96,7 +96,10 @@ def _rules(source: Signature, target: Mapping[str, Any], steps: Steps, level: in
     rules += _unstacks([(names[k], rows, sizes) for k, rows, sizes in steps.unstacks])
     rules += _splits([(names[k], into, sizes) for k, into, sizes in steps.splits])
     if steps.spare:
-        have = [*(k for k in now if k not in {s[0] for s in steps.splits}), *(n for _, into, _ in steps.splits for n in into)]
+        have = [
+            *(k for k in now if k not in {s[0] for s in steps.splits}),
+            *(n for _, into, _ in steps.splits for n in into),
+        ]
         rules.append({"op": "drop", "keys": selection(steps.spare, have)})
     final = _final_keys(names, unwanted, source, steps)
     rules += _turns(steps.turned, final)

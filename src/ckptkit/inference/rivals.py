@@ -1,0 +1,47 @@
+"""Candidates by what they are made of, and the best that competes with a given one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .candidates import Candidate
+from .groups import Group
+from .virtual import members
+
+Index = dict[Group, list[Candidate]]
+
+
+def by_member(candidates: Iterable[Candidate]) -> tuple[Index, Index]:
+    """Candidates by the real groups of their source, and of their target."""
+    by_source: Index = {}
+    by_target: Index = {}
+    for c in candidates:
+        for m in members(c.source):
+            by_source.setdefault(m, []).append(c)
+        for m in members(c.target):
+            by_target.setdefault(m, []).append(c)
+    return by_source, by_target
+
+
+class Rivals:
+    """The best candidate that competes with a given one.
+
+    Args:
+        candidates: scored.
+    """
+
+    def __init__(self, candidates: Iterable[Candidate]) -> None:
+        self._by_source, self._by_target = by_member(sorted(candidates, key=lambda c: -c.score))
+
+    def best(self, c: Candidate) -> float:
+        """The score of the best rival; 0 without one."""
+        best = 0.0
+        for index, group in ((self._by_source, c.source), (self._by_target, c.target)):
+            for m in members(group):
+                for o in index[m]:
+                    if o.score <= best:
+                        break
+                    if o is not c and c.competes(o):
+                        best = o.score
+                        break
+        return best
