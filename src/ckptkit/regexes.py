@@ -118,6 +118,22 @@ def required_literal(pattern: str) -> str:
     return best
 
 
+def literal_start(pattern: str) -> str:
+    """The text that every match of a regular expression starts a key with; "" when none is known."""
+    tree = _p.parse(pattern)
+    if tree.state.flags & (re.IGNORECASE | re.VERBOSE | re.LOCALE | re.MULTILINE):
+        return ""
+    items = _flatten(list(tree))
+    if not items or items[0] != (_c.AT, _c.AT_BEGINNING):
+        return ""
+    start = ""
+    for op, arg in items[1:]:
+        if op is not _c.LITERAL:
+            break
+        start += chr(arg)
+    return start
+
+
 def _flatten(items: list[Any]) -> list[Any]:
     """The top-level sequence with plain groups opened up; a group with own flags breaks a run."""
     flat: list[Any] = []

@@ -11,13 +11,15 @@ from typing import Literal
 from .align import Alignment, outermost, ranked, subsequence
 from .blocks import Blocks
 from .groups import Group, Index, Shape
-from .lexicon import SHADOWS
 from .spelling import ordered_as
-from .virtual import Atom, Fused, Part, Stacked, atom, atoms, members
+from .virtual import Atom, Fused, Part, Stacked, atom, atoms
 from .words import subwords
 
 Links = tuple[frozenset[Atom], frozenset[Atom], frozenset[object]]
 How = Literal["same", "transpose", "reshape", "partial"]
+
+# How many candidates a group has at the most and, where very many have one shape, how many all have together.
+MANY, FEW, MOST = 64, 4, 16384
 
 
 @dataclass(eq=False, slots=True)
@@ -30,6 +32,9 @@ class Candidate:
         cover: the share of the target's instances that find a partner.
         spread: whether blocks were spread evenly.
         leaves: whether it leaves the repeated blocks, or goes into them.
+        fixed: the part of the name's score that no match changes; None until it is known.
+        leafy: the part of the score for the same kinds of leaves.
+        paths: of some of the single modules that it pairs; None until they are wanted.
     """
 
     source: Group
@@ -42,6 +47,9 @@ class Candidate:
     spread: bool = False
     leaves: bool = False
     dead: bool = False
+    fixed: float | None = None
+    leafy: float = 0.0
+    paths: list[tuple[tuple[str, ...], tuple[str, ...]]] | None = None
     _links: Links | None = None
 
     @property
@@ -73,9 +81,9 @@ class Candidate:
     def touches(self, other: Candidate) -> bool:
         """Whether they use or fill the same thing."""
         if self.whole and other.whole:
-            return not set(members(self.source)).isdisjoint(members(other.source)) or not set(
-                members(self.target)
-            ).isdisjoint(members(other.target))
+            return not set(self.source.members).isdisjoint(other.source.members) or not set(
+                self.target.members
+            ).isdisjoint(other.target.members)
         (a, x, _), (b, y, _) = self.links, other.links
         return not (a.isdisjoint(b) and x.isdisjoint(y))
 
@@ -105,6 +113,7 @@ class Candidate:
             self.dead = True
             return
         self.pairs, self.how, self._links = left, "partial" if self.how == "same" else self.how, None
+        self.paths = None
         self.cover = len(left) / len(self.target.instances)
 
     @property
@@ -135,9 +144,10 @@ def candidates(
     Returns:
         Target group to its candidates.
     """
-    makers = _Makers(list(source), alignment, blocks)
+    wanted = list(target)
+    makers = _Makers(list(source), len(wanted), alignment, blocks)
     result: dict[Group, list[Candidate]] = {}
-    for group in target:
+    for group in wanted:
         found = makers.all_for(group)
         result[group] = [
             c
@@ -153,21 +163,23 @@ class _Makers:
 
     Args:
         source: groups of the source.
+        targets: how many groups are to be filled.
         alignment, blocks: as of `candidates`.
     """
 
-    def __init__(self, source: list[Group], alignment: Alignment, blocks: Blocks) -> None:
+    def __init__(self, source: list[Group], targets: int, alignment: Alignment, blocks: Blocks) -> None:
         self._alignment, self._blocks = alignment, blocks
         self._exact: dict[object, list[Group]] = {}
         self._flat: dict[object, list[Group]] = {}
         self._single: dict[Shape, list[Group]] = {}
+        self._others: dict[object, list[Group]] = {}
         for group in source:
             self._exact.setdefault(group.shapes, []).append(group)
             self._flat.setdefault(flat(group.shapes), []).append(group)
             for shape in set(group.shapes):
                 if shape is not None:
                     self._single.setdefault(shape, []).append(group)
-        self._rare = Rare(source)
+        self._rare = Rare(source, targets)
 
     def all_for(self, group: Group) -> dict[Group, Candidate]:
         """Source group to candidate."""
@@ -176,7 +188,7 @@ class _Makers:
         kinds: list[tuple[How, list[Group]]] = [
             ("same", self._exact.get(group.shapes, [])),
             ("transpose", self._exact.get(turned, []) if turned is not None else []),
-            ("reshape", [g for g in self._flat.get(flat(group.shapes), []) if g.shapes != group.shapes]),
+            ("reshape", self._reshaped(group)),
         ]
         for how, groups in kinds:
             for other in self._rare.first(groups, group):
@@ -195,6 +207,14 @@ class _Makers:
             candidate.leaves = self._alignment.repeated(
                 candidate.source, source=True
             ) != self._alignment.repeated(group, source=False)
+        return found
+
+    def _reshaped(self, group: Group) -> list[Group]:
+        """Groups of other shapes that a reshape makes these."""
+        found = self._others.get(group.shapes)
+        if found is None:
+            found = [g for g in self._flat.get(flat(group.shapes), []) if g.shapes != group.shapes]
+            self._others[group.shapes] = found
         return found
 
     def _whole(self, other: Group, group: Group, how: How) -> Candidate | None:
@@ -243,34 +263,44 @@ class Rare:
 
     Args:
         groups: of the source.
+        targets: how many groups are to find candidates.
     """
 
-    most = 64
-
-    def __init__(self, groups: Iterable[Group]) -> None:
+    def __init__(self, groups: Iterable[Group], targets: int) -> None:
+        self._most = max(FEW, min(MANY, MOST // max(1, targets)))
         self._having: dict[str, list[Group]] = {}
+        self._order: dict[int, tuple[list[Group], set[Group], list[Group], list[Group]]] = {}
         for group in groups:
-            for word in {w for token, _ in group.tokens for w in (token, *subwords(token))}:
+            for word in _words(group):
                 self._having.setdefault(word, []).append(group)
 
     def first(self, groups: list[Group], target: Group) -> list[Group]:
-        """The groups if they are few, else those that share the most rare words with the target."""
-        if len(groups) <= self.most:
+        """The groups if they are few, else those that share the most rare words with the target.
+
+        Args:
+            groups: always the same list for the same groups.
+        """
+        if len(groups) <= self._most:
             return groups
-        inside = set(groups)
+        if id(groups) not in self._order:
+            ordered = sorted(groups, key=lambda g: g.template)
+            trained = [g for g in ordered if not g.shadow] or ordered
+            self._order[id(groups)] = groups, set(groups), ordered, trained
+        _, inside, ordered, trained = self._order[id(groups)]
+        wanted = ordered if target.shadow else trained
         shared: Counter[Group] = Counter()
-        for word in {w for token, _ in target.tokens for w in (token, *subwords(token))}:
+        for word in _words(target):
             having = self._having.get(word, [])
-            if len(having) <= self.most:
+            if len(having) <= MANY:
                 shared.update(g for g in having if g in inside)
-        if not is_shadow(target):
-            inside = {g for g in inside if not is_shadow(g)} or inside
-        return sorted(inside, key=lambda g: (-shared[g], g.template))[: self.most]
+        named = sorted(shared, key=lambda g: (-shared[g], g.template))
+        if wanted is trained is not ordered:
+            named = [g for g in named if not g.shadow]
+        return list(dict.fromkeys((*named[: self._most], *wanted[: self._most])))[: self._most]
 
 
-def is_shadow(group: Group) -> bool:
-    """Whether a name says that these are copies of the weights that were not trained."""
-    return any(c in SHADOWS for _, found in group.tokens for c in found)
+def _words(group: Group) -> set[str]:
+    return {w for token, _ in group.tokens for w in (token, *subwords(token))}
 
 
 def _backwards(source: Group, target: Group, alignment: Alignment) -> bool:
@@ -302,4 +332,4 @@ def flat(shapes: tuple[Shape | None, ...]) -> object:
 
 def real(groups: Iterable[Group]) -> set[Group]:
     """The real groups under these."""
-    return {m for g in groups for m in members(g)}
+    return {m for g in groups for m in g.members}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from .candidates import Candidate, is_shadow
+from .candidates import Candidate
 from .context import Context, Prefix
 from .groups import Group, written
 from .links import Links
@@ -25,6 +25,23 @@ RULE, RESHAPED, UNCOVERED, SPARE, OTHER_SHAPES, CROSSING, SHADED = 0.03, 0.1, 0.
 TURNED, NEVER_TURNED = 0.12, 0.3
 
 
+class Work:
+    """An end to the search where everything fits everything, as among thousands of unrelated keys.
+
+    Args:
+        groups: how many there are on both sides.
+    """
+
+    def __init__(self, groups: int) -> None:
+        self.done = 0
+        self._most = 100_000 + 20 * groups
+
+    @property
+    def over(self) -> bool:
+        """Whether to leave open what is open."""
+        return self.done > self._most
+
+
 class Evidence:
     """Scores candidates, and learns from those that were chosen.
 
@@ -34,6 +51,7 @@ class Evidence:
         links: norms and their convolutions.
         contents: the data of both sides, where it may decide.
         places: which single module went where so far, where that matters.
+        work: how much may still be scored; shared by all that share the names.
     """
 
     def __init__(
@@ -43,20 +61,22 @@ class Evidence:
         links: Links | None = None,
         contents: Contents | None = None,
         places: Context | None = None,
+        work: Work | None = None,
     ) -> None:
         self.names, self.context = names, context
         self._links, self._contents, self._places = links, contents, places
+        self.work = work or Work(names.groups)
         self._turned = self._straight = 0
         self._fitting: set[Group] = set()
         self.shaded: set[Group] = set()
 
     def beside(self, places: Context) -> Evidence:
         """The same evidence, and where single modules went."""
-        return Evidence(self.names, self.context, self._links, None, places)
+        return Evidence(self.names, self.context, self._links, None, places, self.work)
 
     def alone(self) -> Evidence:
         """Names and templates only."""
-        return Evidence(self.names, self.context)
+        return Evidence(self.names, self.context, work=self.work)
 
     def consider(self, candidates: Iterable[Candidate]) -> None:
         """Note which groups fit something without any rule."""
@@ -66,16 +86,15 @@ class Evidence:
 
     def score(self, c: Candidate) -> None:
         """Give a candidate its score and the part of it that comes from names."""
+        self.work.done += 1
         s, t = c.source, c.target
         names = self.names
-        c.name = (
-            PATH * names.path(s, t)
-            + LOCAL * names.local(s, t)
-            + LITERAL * names.literal(s, t)
-            + NUMBERED * names.numbered(s, t)
-        )
-        both = len(s.leaves & t.leaves)
-        score = c.name + SURROUNDINGS * self.support(c) + LEAVES * both / max(1, len(s.leaves | t.leaves))
+        if c.fixed is None:
+            c.fixed = LITERAL * names.literal(s, t) + NUMBERED * names.numbered(s, t)
+            c.leafy = LEAVES * len(s.leaves & t.leaves) / max(1, len(s.leaves | t.leaves))
+        path, local = names.both(s, t)
+        c.name = PATH * path + LOCAL * local + c.fixed
+        score = c.name + SURROUNDINGS * self.support(c) + c.leafy
         if self._links is not None:
             score += LINKED * self._links.worth(c)
         if self._contents is not None:
@@ -94,7 +113,7 @@ class Evidence:
             costs += SPARE * (1.0 - len(c.pairs) / len(c.source.instances))
         if c.cover < 1.0 and len(c.source.instances) == len(c.target.instances):
             costs += OTHER_SHAPES  # as many blocks, but their shapes differ
-        if self.is_shaded(c.source) and not is_shadow(c.target):
+        if not c.target.shadow and self.is_shaded(c.source):
             costs += SHADED
         fitting = c.source in self._fitting or c.target in self._fitting
         if c.how == "transpose" and fitting and self._turned <= self._straight:
@@ -103,15 +122,16 @@ class Evidence:
 
     def is_shaded(self, source: Group) -> bool:
         """Whether a group is in a copy of the weights that people rarely mean."""
-        return source in self.shaded or is_shadow(source)
+        return source in self.shaded or source.shadow
 
     def support(self, c: Candidate) -> float:
         """How well a candidate agrees with the matches around it, in [0, 1]."""
         around = self.context.support(c.source.template, c.target.template)
         if self._places is None:
             return around
-        pairs = list(single_paths(c, SAMPLE))
-        return (around + sum(self._places.support(s, t) for s, t in pairs) / len(pairs)) / 2
+        if c.paths is None:
+            c.paths = list(single_paths(c, SAMPLE))
+        return (around + sum(self._places.support(s, t) for s, t in c.paths) / len(c.paths)) / 2
 
     def note(self, c: Candidate) -> None:
         """Learn from a match."""

@@ -14,6 +14,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
+from .lexicon import SHADOWS
 from .words import concepts, hidden, subwords
 
 Index = tuple[int, ...]
@@ -51,6 +52,11 @@ class Group:
     instances: dict[Index, dict[str, tuple[Any, Shape]]] = field(default_factory=dict)
 
     @cached_property
+    def members(self) -> tuple[Group, ...]:
+        """The real groups that a group is made of."""
+        return (self,)
+
+    @cached_property
     def indices(self) -> list[Index]:
         """The index tuples in order."""
         return sorted(self.instances)
@@ -81,6 +87,11 @@ class Group:
             for token in self.template
             if token != INDEX
         )
+
+    @cached_property
+    def shadow(self) -> bool:
+        """Whether a name says that these are copies of the weights that were not trained."""
+        return any(c in SHADOWS for _, found in self.tokens for c in found)
 
     @cached_property
     def numbers(self) -> tuple[int, ...]:

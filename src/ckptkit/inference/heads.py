@@ -5,12 +5,11 @@ from __future__ import annotations
 from .candidates import Candidate
 from .groups import Group
 from .match import Match
-from .virtual import members
 
 
 def heads(theirs: list[Group], matches: list[Match]) -> list[Match]:
     """Output heads without a source of their own, which share the embedding."""
-    by_target = {g: m for m in matches for g in (m.candidate.target, *members(m.candidate.target))}
+    by_target = {g: m for m in matches for g in (m.candidate.target, *m.candidate.target.members)}
     embeddings: dict[object, list[Group]] = {}
     for target, match in {m.candidate.target: m for m in matches}.items():
         if not match.candidate.virtual and _has(target, {"embed", "token", "head"}):

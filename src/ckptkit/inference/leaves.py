@@ -14,7 +14,7 @@ from .lexicon import KINDS
 from .match import Leaves, Match, used_leaves
 from .matcher import Matcher
 from .similarity import related
-from .virtual import Fused, Part, members
+from .virtual import Fused, Part
 
 LEAST_SCORE = 0.4
 
@@ -23,9 +23,11 @@ def leaf_matches(
     mine: list[Group], theirs: list[Group], matches: list[Match], evidence: Evidence
 ) -> list[Match]:
     """Match single leaves that whole modules left over."""
+    if evidence.work.over:
+        return []
     used, filled = used_leaves(matches)
     together = {
-        (s, t) for m in matches for s in members(m.candidate.source) for t in members(m.candidate.target)
+        (s, t) for m in matches for s in m.candidate.source.members for t in m.candidate.target.members
     }
     places = {(s.template, t.template) for s, t in together}
     sources: list[Group] = list(_loose(mine, used))

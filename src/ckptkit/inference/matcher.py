@@ -12,13 +12,14 @@ from .match import Match, telling
 from .ordering import in_order
 from .rivals import Rivals, by_member
 from .twins import copies_of_one, second_towers, shadows
-from .virtual import Atom, atoms, members
+from .virtual import Atom, atoms
 
 # (margin over every rival, least score): from the clearest to what is left.
 ROUNDS = ((0.25, 0.55), (0.15, 0.45), (0.1, 0.35), (0.06, 0.3), (0.025, 0.2), (0.015, 0.6))
 LAST = (*ROUNDS, (0.015, 0.2))
 ORDERED_FROM = 0.06  # the margin below which order and whole pairings are asked
 LEAST = 0.15
+CLEAR = 0.6
 # How far below the best partner of a target, or of a source, a candidate may score and still be its equal.
 NEAR = (0.012, 0.03, 0.06, 0.1, 0.16)
 FAR = 0.35
@@ -46,6 +47,7 @@ class Matcher:
         self._of_source, self._of_target = by_member(self._every)
         self._evidence = evidence
         self._late = late
+        self._stale = True
         self.matches: list[Match] = []
         evidence.consider(self._every)
         evidence.shaded |= shadows(c.source for c in self._every)
@@ -60,20 +62,27 @@ class Matcher:
             for margin, least in rounds:
                 while self._step(margin, least):
                     pass
-            again = self._choose_towers() or self._alone()
+            again = not self._evidence.work.over and (self._choose_towers() or self._alone())
+        if self._evidence.work.over:
+            # Where everything fits everything, the best of many is none yet.
+            self.matches = [m for m in self.matches if m.score >= CLEAR]
         self._reconsider()
         return self.matches
 
     def _step(self, margin: float, least: float) -> bool:
+        if self._evidence.work.over:
+            return False
         if self._round(margin, least):
             return True
         return margin <= ORDERED_FROM and (self._ties() or self._alike() or self._assigned(margin, least))
 
     def _scored(self) -> list[Candidate]:
-        """The candidates that are still possible, scored anew."""
-        self._alive = [c for c in self._alive if not c.dead]
-        for c in self._alive:
-            self._evidence.score(c)
+        """The candidates that are still possible, scored anew if anything was matched since."""
+        if self._stale:
+            self._alive = [c for c in self._alive if not c.dead]
+            for c in self._alive:
+                self._evidence.score(c)
+            self._stale = False
         return self._alive
 
     def _identical(self) -> None:
@@ -113,6 +122,7 @@ class Matcher:
         """Of equal towers of the source of which the target has one, go on with the first."""
         later = second_towers(_rows(self._scored()), {c.source for c in self._every}) - self._evidence.shaded
         self._evidence.shaded |= later
+        self._stale = True
         return bool(later)
 
     def _ties(self) -> bool:
@@ -176,13 +186,14 @@ class Matcher:
                 self._evidence.note(c)
                 self.matches.append(match)
         if any_new:
+            self._stale = True
             self._evidence.names.settle()
         return any_new
 
     def _around(self, c: Candidate) -> Iterable[Candidate]:
         """All candidates ever that touch the real groups of this one."""
-        mine = {id(o): o for m in members(c.source) for o in self._of_source.get(m, ())}
-        theirs = {id(o): o for m in members(c.target) for o in self._of_target.get(m, ())}
+        mine = {id(o): o for m in c.source.members for o in self._of_source.get(m, ())}
+        theirs = {id(o): o for m in c.target.members for o in self._of_target.get(m, ())}
         return {**mine, **theirs}.values()
 
     def _remark(self, match: Match) -> None:
@@ -215,7 +226,7 @@ class Matcher:
 
     def _first_rival(self, c: Candidate, wanted: Callable[[Candidate], bool]) -> Group | None:
         """The source of another candidate for the same target."""
-        for m in members(c.target):
+        for m in c.target.members:
             for o in self._of_target.get(m, ()):
                 if o.target is c.target and o.source is not c.source and wanted(o):
                     return o.source
@@ -236,13 +247,13 @@ def _wanted_elsewhere(
     least: float,
 ) -> bool:
     """Whether something else wants what these sources are made of about as much."""
-    real = {m for s in sources for m in members(s)}
+    real = {m for s in sources for m in s.members}
     used: frozenset[Atom] | None = None
     for t, found in best.items():
         if t in targets:
             continue
         for s, c in found.items():
-            if c.score > least and not real.isdisjoint(members(s)):
+            if c.score > least and not real.isdisjoint(s.members):
                 if used is None:
                     used = frozenset(a for g in sources for a in atoms(g, g.indices))
                 if not used.isdisjoint(c.links[0]):

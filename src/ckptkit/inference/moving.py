@@ -6,9 +6,10 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
+from ..regexes import required_literal
+from ..rewriting import rewrite
 from .groups import written
 from .renames import numbered, regex, rewrites
 from .steps import Move
@@ -51,28 +52,24 @@ def move_rules(moves: list[Move], level: int) -> list[RuleData]:
     return rules
 
 
-def renamed(key: str, rules: Iterable[RuleData]) -> str:
-    """What these rename and renumber rules make of a key."""
+def renamed(keys: Iterable[str], rules: Iterable[RuleData]) -> dict[str, str]:
+    """What these rename and renumber rules make of keys, which are unlike each other."""
+    names = {key: key for key in keys}
     for rule in rules:
         if rule["op"] == "rename":
-            for pattern, replacement in rule.get("pairs") or [(rule["pattern"], rule["replacement"])]:
-                new, count = _compiled(pattern).subn(replacement, key)
-                if count:
-                    key = new
-                    break
+            pairs = rule.get("pairs") or [(rule["pattern"], rule["replacement"])]
+            moved, _ = rewrite(dict.fromkeys(names.values()), pairs)
+            names = {key: moved.get(name, name) for key, name in names.items()}
         else:
-            match = _compiled(rule["pattern"]).search(key)
-            if match is not None:
-                old = int(match["index"])
-                new_number = rule["map"].get(old, old) if "map" in rule else old + rule["offset"]
-                start, end = match.span("index")
-                key = f"{key[:start]}{new_number}{key[end:]}"
-    return key
-
-
-@lru_cache(maxsize=4096)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern)
+            literal, search = required_literal(rule["pattern"]), re.compile(rule["pattern"]).search
+            for key, name in names.items():
+                match = search(name) if literal in name else None
+                if match is not None:
+                    old = int(match["index"])
+                    number = rule["map"].get(old, old) if "map" in rule else old + rule["offset"]
+                    start, end = match.span("index")
+                    names[key] = f"{name[:start]}{number}{name[end:]}"
+    return names
 
 
 def _literal(move: Move, mine: Iterable[int], theirs: Iterable[int]) -> Move:

@@ -40,6 +40,8 @@ def part_matches(
         note_places(places, match.candidate)
     close = evidence.beside(places)
     for split in (_blocks, _singles):
+        if evidence.work.over:
+            break
         used, filled = used_leaves([*matches, *found])
         sources, targets = _parts(mine, used, split), _parts(theirs, filled, split)
         open_here, open_there = _fitting(sources, targets), _fitting(targets, sources)

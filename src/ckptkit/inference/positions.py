@@ -8,7 +8,6 @@ from math import prod
 
 from .groups import Group
 from .match import Match
-from .virtual import members
 
 Prefix = tuple[str, ...]
 _NUMBER = re.compile(r"[0-9]+")
@@ -55,7 +54,7 @@ def note_halves(mine: Iterable[Group], theirs: Iterable[Group], matches: Iterabl
 def note_tokens(mine: Iterable[Group], theirs: Iterable[Group], matches: Iterable[Match]) -> None:
     """Mark class tokens where both sides have position embeddings that do not fit: one may hold the token's position."""
     matches = list(matches)
-    done = {g for m in matches for g in (*members(m.candidate.source), *members(m.candidate.target))}
+    done = {g for m in matches for g in (*m.candidate.source.members, *m.candidate.target.members)}
     left = [{_width(g) for g in side if g not in done and _speaks(g, "pos")} for side in (mine, theirs)]
     for match in matches:
         target = match.candidate.target
@@ -74,11 +73,12 @@ def _width(group: Group) -> int:
 class _Tree:
     def __init__(self, groups: Iterable[Group]) -> None:
         self._below: dict[Prefix, set[Prefix]] = {}
-        self._shapes: dict[Prefix, object] = {}
+        self._alike: dict[object, set[str]] = {}
         for group in groups:
-            self._shapes[group.template] = group.shapes
             for n in range(len(group.template)):
                 self._below.setdefault(group.template[:n], set()).add(group.template[n:])
+            for n, kind in _counting(group):
+                self._alike.setdefault(kind, set()).add(group.template[n])
 
     def below(self, prefix: Prefix) -> set[Prefix]:
         """The templates below a prefix, relative to it."""
@@ -86,14 +86,16 @@ class _Tree:
 
     def counted(self, group: Group) -> int | None:
         """Which token of a group's template holds a number that alone tells it from a sibling of its shape."""
-        template = group.template
-        for n in range(len(template) - 1, -1, -1):
-            token = template[n]
-            if "{}" in token or not _NUMBER.search(token):
-                continue
-            stem, rest = _NUMBER.sub("#", token), template[n + 1 :]
-            for below in self._below.get(template[:n], ()):
-                if below[0] != token and below[1:] == rest and _NUMBER.sub("#", below[0]) == stem:
-                    if self._shapes.get((*template[:n], *below)) == group.shapes:
-                        return n
+        for n, kind in _counting(group):
+            if self._alike.get(kind, set()) - {group.template[n]}:
+                return n
         return None
+
+
+def _counting(group: Group) -> Iterable[tuple[int, object]]:
+    """Each token with a number, the last one first, and what siblings share that differ in that number."""
+    template = group.template
+    for n in range(len(template) - 1, -1, -1):
+        token = template[n]
+        if "{}" not in token and _NUMBER.search(token):
+            yield n, (template[:n], _NUMBER.sub("#", token), template[n + 1 :], group.shapes)

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from .candidates import Candidate
 from .groups import Group
-from .virtual import members
 
 Index = dict[Group, list[Candidate]]
 
@@ -16,9 +15,9 @@ def by_member(candidates: Iterable[Candidate]) -> tuple[Index, Index]:
     by_source: Index = {}
     by_target: Index = {}
     for c in candidates:
-        for m in members(c.source):
+        for m in c.source.members:
             by_source.setdefault(m, []).append(c)
-        for m in members(c.target):
+        for m in c.target.members:
             by_target.setdefault(m, []).append(c)
     return by_source, by_target
 
@@ -37,7 +36,7 @@ class Rivals:
         """The score of the best rival; 0 without one."""
         best = 0.0
         for index, group in ((self._by_source, c.source), (self._by_target, c.target)):
-            for m in members(group):
+            for m in group.members:
                 for o in index[m]:
                     if o.score <= best:
                         break

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from math import log
 
@@ -13,6 +14,9 @@ from .lexicon import FAINT, RELATED, WORDS
 from .words import subwords
 
 Weights = dict[str, float]
+
+LEAST_RELATED = 0.05
+LEARNED = 0.85  # what a translation is worth that the matches taught
 
 
 class Names:
@@ -45,23 +49,24 @@ class Names:
         self._local: dict[Group, Weights] = {}
         self._tokens: dict[Group, Weights] = {}
         self._cache: dict[tuple[Group, Group], tuple[float, float]] = {}
-        self._learned: dict[tuple[str, str], float] = {}
+        self._compared: dict[tuple[Group, Group], _Compared] = {}
+        self._learned: dict[str, dict[str, float]] = {}
         self._pairs: Counter[tuple[str, str]] = Counter()
         self._seen: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
 
-    def path(self, source: Group, target: Group) -> float:
-        """Similarity of the whole paths, in [0, 1]."""
-        return self._both(source, target)[0]
+    @property
+    def groups(self) -> int:
+        """How many groups both sides have."""
+        return sum(map(len, self._sides))
 
-    def local(self, source: Group, target: Group) -> float:
-        """Similarity of the paths' ends, in [0, 1]."""
-        return self._both(source, target)[1]
-
-    def _both(self, source: Group, target: Group) -> tuple[float, float]:
+    def both(self, source: Group, target: Group) -> tuple[float, float]:
+        """Similarity of the whole paths, and of the paths' ends, in [0, 1]."""
         found = self._cache.get((source, target))
         if found is None:
-            a, b = self._weights(source), self._weights(target)
-            found = self._cache[source, target] = self._dice(a[0], b[0]), self._dice(a[1], b[1])
+            compared = self._compared.get((source, target))
+            if compared is None:
+                compared = self._compared[source, target] = self._compare(source, target)
+            found = self._cache[source, target] = self._alike(compared)
         return found
 
     def literal(self, source: Group, target: Group) -> float:
@@ -147,9 +152,9 @@ class Names:
 
     def settle(self) -> None:
         """Turn what was noted into translations."""
-        self._learned = {
-            (x, y): n / max(self._seen[0][x], self._seen[1][y]) for (x, y), n in self._pairs.items()
-        }
+        self._learned = {}
+        for (x, y), n in self._pairs.items():
+            self._learned.setdefault(x, {})[y] = n / max(self._seen[0][x], self._seen[1][y])
         self._cache.clear()
 
     def _weights(self, group: Group) -> tuple[Weights, Weights, Weights]:
@@ -175,29 +180,56 @@ class Names:
             self._path[key], self._local[key], self._tokens[key] = dict(path), dict(local), dict(tokens)
         return self._path[key], self._local[key], self._tokens[key]
 
-    def _dice(self, a: Weights, b: Weights) -> float:
-        shared = 0.0
-        rest_a, rest_b = [], dict(b)
-        for c, w in a.items():
-            if c in b:
-                shared += w + b[c]
-                del rest_b[c]
-            else:
-                rest_a.append((c, w))
-        whole = sum(a.values()) + sum(b.values())
-        if rest_a and rest_b:
-            pairs = sorted(
-                ((worth, x, y) for x, _ in rest_a for y in rest_b if (worth := self._related(x, y)) > 0.05),
-                key=lambda p: (-p[0], p[1], p[2]),
-            )
-            left = dict(rest_a)
-            for worth, x, y in pairs:
-                if x in left and y in rest_b:
-                    shared += worth * (left.pop(x) + rest_b.pop(y))
-        return shared / whole if whole else 0.0
+    def _compare(self, source: Group, target: Group) -> _Compared:
+        (path, local, _), (their_path, their_local, _) = self._weights(source), self._weights(target)
+        both = [c for c in path if c in their_path]
+        mine = [c for c in path if c not in their_path]
+        theirs = [c for c in their_path if c not in path]
+        known = {(x, y): worth for x in mine for y in theirs if (worth := _known(x, y)) > LEAST_RELATED}
+        views = tuple(
+            (a, b, sum(a[c] + b[c] for c in both), sum(a.values()) + sum(b.values()))
+            for a, b in ((path, their_path), (local, their_local))
+        )
+        return _Compared(views, mine, theirs, known)
 
-    def _related(self, x: str, y: str) -> float:
-        return max(_known(x, y), 0.85 * self._learned.get((x, y), 0.0))
+    def _alike(self, compared: _Compared) -> tuple[float, float]:
+        worths = compared.known
+        if compared.theirs:
+            for x in compared.mine:
+                row = self._learned.get(x)
+                if row:
+                    for y in compared.theirs:
+                        worth = LEARNED * row.get(y, 0.0)
+                        if worth > max(LEAST_RELATED, worths.get((x, y), 0.0)):
+                            worths = {**worths, (x, y): worth}
+        pairs = []
+        mine, theirs = set(compared.mine), set(compared.theirs)
+        for (x, y), worth in sorted(worths.items(), key=lambda p: (-p[1], p[0])):
+            if x in mine and y in theirs:
+                mine.remove(x)
+                theirs.remove(y)
+                pairs.append((x, y, worth))
+        path, local = (
+            (shared + sum(worth * (a[x] + b[y]) for x, y, worth in pairs)) / whole if whole else 0.0
+            for a, b, shared, whole in compared.views
+        )
+        return path, local
+
+
+@dataclass(slots=True)
+class _Compared:
+    """Two names side by side.
+
+    Args:
+        views: the weights of the concepts of both, of the path and of its end, with what they share and all of it.
+        mine, theirs: concepts that only one of them has.
+        known: pairs of these that are known to be related.
+    """
+
+    views: tuple[tuple[Weights, Weights, float, float], ...]
+    mine: list[str]
+    theirs: list[str]
+    known: dict[tuple[str, str], float]
 
 
 def related(x: str, y: str) -> float:

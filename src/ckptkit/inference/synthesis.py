@@ -9,6 +9,7 @@ from typing import Any
 from ..config import RemapConfig
 from ..errors import CkptkitError
 from ..plans import Plan, make_plan
+from ..rewriting import rewrite
 from ..signatures import Signature
 from .copying import copy_rules
 from .moving import RuleData, move_rules, renamed
@@ -73,7 +74,7 @@ def reads(expr: Expr) -> Iterable[str]:
 def _rules(source: Signature, target: Mapping[str, Any], steps: Steps, level: int) -> list[RuleData]:
     used = {key for expr in steps.exprs.values() for key in reads(expr)}
     moving = move_rules([*steps.moves, *_aside(steps, used, move_rules(steps.moves, level))], level)
-    names = {key: renamed(key, moving) for key in source}
+    names = renamed(source, moving)
     taken = {names[key] for key in used}
     unwanted = []
     for key in source:
@@ -113,7 +114,7 @@ def _aside(steps: Steps, used: set[str], moving: list[RuleData]) -> list[Move]:
     """Moves that put parts aside whose names other keys are about to take."""
     taken = {m.into for m in steps.moves}
     parts = used - {m.key for m in steps.moves}
-    away = sorted(key for key in parts if renamed(key, moving) in taken)
+    away = sorted(key for key, name in renamed(parts, moving).items() if name in taken)
     return [
         Move(tuple(hidden(key).split(".")), ("part", *hidden(key).split(".")), (), (), key, f"part.{key}")
         for key in away
@@ -125,20 +126,13 @@ def _live(rules: list[RuleData], keys: list[str]) -> list[RuleData]:
     result = []
     for rule in rules:
         if rule["op"] == "rename" and "pairs" in rule:
-            left = list(keys)
-            pairs = []
-            for pattern, replacement in rule["pairs"]:
-                search = re.compile(pattern).search
-                hit = [k for k in left if search(k)]
-                if hit:
-                    pairs.append([pattern, replacement])
-                    gone = set(hit)
-                    left = [k for k in left if k not in gone]
+            _, hits = rewrite(keys, rule["pairs"])
+            pairs = [pair for pair, n in zip(rule["pairs"], hits, strict=True) if n]
             if pairs:
                 result.append({"op": "rename", "pairs": pairs})
         else:
             result.append(rule)
-        keys = [renamed(k, result[-1:]) for k in keys]
+        keys = list(renamed(keys, result[-1:]).values())
     return result
 
 

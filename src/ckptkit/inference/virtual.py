@@ -7,6 +7,7 @@ the target's side means that the source holds what the target wants in parts: a 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 from .groups import Group, Index, Shape
@@ -28,6 +29,11 @@ class Part(Group):
     places: dict[Index, Index]
     leaf_name: str | None = None
 
+    @cached_property
+    def members(self) -> tuple[Group, ...]:
+        """The real group."""
+        return (self.origin,)
+
 
 class Fused(Group):
     """Parts concatenated along dim 0.
@@ -41,6 +47,11 @@ class Fused(Group):
     parts: tuple[Group | None, ...]
     order: tuple[str, ...] = ()
     turned: bool = False
+
+    @cached_property
+    def members(self) -> tuple[Group, ...]:
+        """The real groups of all parts."""
+        return tuple(dict.fromkeys(m for part in self.real_parts for m in part.members))
 
     @property
     def real_parts(self) -> list[Group]:
@@ -68,16 +79,10 @@ class Stacked(Group):
     inner: Group
     places: dict[Index, list[Index]]
 
-
-def members(group: Group) -> tuple[Group, ...]:
-    """The real groups that a group is made of."""
-    if isinstance(group, Fused):
-        return tuple(dict.fromkeys(m for part in group.real_parts for m in members(part)))
-    if isinstance(group, Stacked):
-        return members(group.inner)
-    if isinstance(group, Part):
-        return (group.origin,)
-    return (group,)
+    @cached_property
+    def members(self) -> tuple[Group, ...]:
+        """The real groups of what is stacked."""
+        return self.inner.members
 
 
 def atoms(group: Group, indices: Iterable[Index]) -> frozenset[Atom]:

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from ..errors import ConfigError, PlanError
 from ..regexes import check_replacement, compile_regex, required_literal
+from ..rewriting import rewrite
 from .base import Pattern, Regex, Rule, State, Text, no_match
 
 
@@ -111,18 +112,9 @@ class Rename(Rule):
 
     def apply(self, state: State) -> int:
         candidates = self.selected(self.keys, state.keys)
-        renames: dict[str, str] = {}
-        for pattern, replacement in self.rewrites:
-            literal, subn = required_literal(pattern), compile_regex(pattern).subn
-            hits = 0
-            for key in candidates:
-                if literal in key and key not in renames:
-                    new, count = subn(replacement, key)
-                    if count:
-                        renames[key] = new
-                        hits += 1
-            if not hits and self.required and self.pairs is not None:
-                raise PlanError(no_match(pattern, "pair's pattern", candidates))
+        renames, hits = rewrite(candidates, self.rewrites)
+        if self.required and self.pairs is not None and 0 in hits:
+            raise PlanError(no_match(self.rewrites[hits.index(0)][0], "pair's pattern", candidates))
         if renames:
             state.move(renames)
         return len(renames)
