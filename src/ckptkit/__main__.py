@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         # Hundreds of thousands of small objects are made and hardly one dies: fewer collections start a tenth faster.
         gc.set_threshold(100_000, 50, 50)
+        # Plugins of pydantic serve applications, and looking for some reads the metadata of every installed package.
+        os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         from .cli.app import run
 

@@ -18,6 +18,8 @@ from .result import Confidence, Inference, Inferred
 from .steps import steps
 from .synthesis import selection, synthesised
 
+CHANCE = 20  # one guess in so many keys is no mapping
+
 
 def infer(source: Any, target: Any, *, drop_unused: bool = False, values: bool = False) -> Inference:
     """Find the rules that turn one checkpoint's keys into another's, from names and shapes alone.
@@ -78,6 +80,8 @@ def _infer(mine: Signature, theirs: Signature, drop_unused: bool, contents: Cont
         if contents is not None:
             verdict = _seen(contents.verdict(made[key], key), verdict)
         outputs.append(Inferred(key, made[key], *verdict))
+    if _by_chance(outputs, min(len(mine), len(theirs))):
+        rules, outputs, made, used = [], [], {}, set()
     tied = []
     for key, partner in owner.items():
         if partner is not None and partner != key:
@@ -90,6 +94,11 @@ def _infer(mine: Signature, theirs: Signature, drop_unused: bool, contents: Cont
         tuple(key for key in mine if key not in used),
         tuple(tied),
     )
+
+
+def _by_chance(outputs: list[Inferred], keys: int) -> bool:
+    """Whether all that was found is what two unrelated models of so many keys would show as well."""
+    return len(outputs) * CHANCE <= keys and all(o.confidence == "guess" for o in outputs)
 
 
 def _seen(alike: float, verdict: tuple[Confidence, str]) -> tuple[Confidence, str]:
