@@ -171,11 +171,13 @@ def _moved(match: Match) -> Verdict:
         return "certain", "no other module of either side has this shape, and the names agree"
     if match.alone:
         return _least(match), "no other module of either side has this shape; the names say little"
+    if match.margin < 0:
+        return "guess", f"{where} are what is left; another match was nearer by name, shape and place"
     return _least(match), f"{where} are the best match by name, shape and place (margin {match.margin:.2f})"
 
 
 def _least(match: Match) -> Confidence:
-    return "likely" if match.score >= 0.3 else "guess"
+    return "likely" if match.score >= 0.3 and match.margin >= 0 else "guess"
 
 
 def _inside(group: Group) -> tuple[str, ...]:
@@ -214,7 +216,7 @@ def _kin(source: Group, target: Group) -> bool:
 
 def _counted_alike(source: Group, target: Group) -> bool:
     """Whether equal blocks go by one name on both sides, or no two blocks are equal."""
-    if len(set(target.shapes)) == len(target.shapes):
+    if target.unequal:
         return True
     mine, theirs = _owners(source), _owners(target)
     return any(related(a, b) >= 0.3 for a in mine for b in theirs)

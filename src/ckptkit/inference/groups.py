@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -73,6 +74,11 @@ class Group:
         """The shape of that leaf in every instance, in order."""
         leaf = self.leaf
         return tuple(self.instances[i][leaf][1] if leaf in self.instances[i] else None for i in self.indices)
+
+    @cached_property
+    def unequal(self) -> bool:
+        """Whether no two instances have one shape."""
+        return len(set(self.shapes)) == len(self.shapes)
 
     @cached_property
     def leaves(self) -> frozenset[str]:
@@ -221,11 +227,11 @@ def _below(
     nodes: list[tuple[Index, _Node]],
     template: tuple[str, ...],
     groups: dict[tuple[str, ...], Group],
-    siblings: Iterable[str] = (),
+    siblings: AbstractSet[str] = frozenset(),
 ) -> None:
     tensors = [(index, node) for index, node in nodes if node.key is not None]
     if tensors:
-        module, leaf = _split_leaf(token, template, set(siblings))
+        module, leaf = _split_leaf(token, template, siblings)
         group = groups.setdefault(module, Group(module))
         for index, node in tensors:
             group.instances.setdefault(index, {})[leaf] = (str(node.key), node.shape)
@@ -234,7 +240,9 @@ def _below(
         _walk(deeper, (*template, token), groups)
 
 
-def _split_leaf(token: str, template: tuple[str, ...], siblings: set[str]) -> tuple[tuple[str, ...], str]:
+def _split_leaf(
+    token: str, template: tuple[str, ...], siblings: AbstractSet[str]
+) -> tuple[tuple[str, ...], str]:
     """The module and the leaf of a tensor: a parameter with a name of its own is a module with one weight."""
     if token in LEAVES and template:
         return template, token

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..checkpoint import open as open_checkpoint
 from ..checkpoint import signature as signature_of
 from ..collector import gc_paused
 from ..config import RemapConfig
+from ..expr import Read
 from ..plans import make_plan
 from ..signatures import Signature
 from .confidence import judged
@@ -15,8 +17,9 @@ from .contents import ALIKE, Contents
 from .groups import Shape
 from .matching import matched
 from .result import Confidence, Inference, Inferred
-from .steps import steps
+from .steps import Steps, steps
 from .synthesis import selection, synthesised
+from .words import ordinary
 
 CHANCE = 20  # one guess in so many keys is no mapping
 
@@ -46,13 +49,8 @@ def infer(source: Any, target: Any, *, drop_unused: bool = False, values: bool =
 
 
 def _infer(mine: Signature, theirs: Signature, drop_unused: bool, contents: Contents | None) -> Inference:
-    wanted = steps(*matched(_shapes(mine), _shapes(theirs), contents))
     ties = {key: group for group in theirs.tied for key in group}
-    for twin, key in list(wanted.copies):
-        # A tied target is one tensor: what fills its partner fills it.
-        if key in ties and twin in ties[key]:
-            wanted.copies.remove((twin, key))
-            del wanted.exprs[key]
+    wanted = _wanted(mine, theirs, ties, contents)
     rules, plan = synthesised(mine, theirs, wanted)
     if drop_unused:
         surplus = [o.key for o in plan.outputs if o.key not in theirs]
@@ -73,7 +71,9 @@ def _infer(mine: Signature, theirs: Signature, drop_unused: bool, contents: Cont
         if owner.get(key, key) != key:
             continue  # one tensor with a key that is filled already
         match = wanted.match_of.get(key)
-        if match is None:
+        if match is None and not ordinary(key) and made[key] == Read(key) and mine[key] == theirs[key]:
+            verdict = ("certain", "same name, same shape")
+        elif match is None:
             verdict = ("guess", "the rules leave this key as it is; nothing else speaks for it")
         else:
             verdict = verdicts.setdefault(id(match), judged(match))
@@ -96,6 +96,21 @@ def _infer(mine: Signature, theirs: Signature, drop_unused: bool, contents: Cont
     )
 
 
+def _wanted(
+    mine: Signature, theirs: Signature, ties: Mapping[str, Sequence[str]], contents: Contents | None
+) -> Steps:
+    wanted = steps(*matched(_shapes(mine), _shapes(theirs), contents))
+    for key, info in theirs.tensors.items():
+        if not ordinary(key) and mine.tensors.get(key) == info:
+            wanted.exprs[key] = {"read": key}
+    for twin, key in list(wanted.copies):
+        # A tied target is one tensor: what fills its partner fills it.
+        if key in ties and twin in ties[key]:
+            wanted.copies.remove((twin, key))
+            del wanted.exprs[key]
+    return wanted
+
+
 def _by_chance(outputs: list[Inferred], keys: int) -> bool:
     """Whether all that was found is what two unrelated models of so many keys would show as well."""
     return len(outputs) * CHANCE <= keys and all(o.confidence == "guess" for o in outputs)
@@ -115,4 +130,4 @@ def _seen(alike: float, verdict: tuple[Confidence, str]) -> tuple[Confidence, st
 
 def _shapes(signature: Signature) -> dict[str, Shape]:
     """Key to shape; entries that are no tensors get one that no tensor has."""
-    return {k: t.shape if t.kind == "tensor" else (-1,) for k, t in signature.tensors.items()}
+    return {k: t.shape if t.kind == "tensor" else (-1,) for k, t in signature.tensors.items() if ordinary(k)}

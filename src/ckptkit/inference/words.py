@@ -11,10 +11,18 @@ from .lexicon import STAGES, TOKENS, WORDS
 _KERNEL = re.compile(r"(?<![A-Za-z0-9])(?:[0-9]+x[0-9]+|kxk)(?![A-Za-z0-9])")
 _WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 
+# What no module's path goes beyond, so that a hostile key costs neither time nor the stack.
+LONGEST, DEEPEST = 1000, 32
+_HUGE = re.compile(r"[0-9]{10}")
 
 # Braces mark indices in templates; those of a key itself stand as characters that no key has.
 _BRACES = str.maketrans({"{": "\ue000", "}": "\ue001"})
 _BACK = str.maketrans({"\ue000": "{", "\ue001": "}"})
+
+
+def ordinary(key: str) -> bool:
+    """Whether a key can be the path of a module: neither deeper, longer nor with larger numbers than any model's."""
+    return len(key) <= LONGEST and key.count(".") < DEEPEST and _HUGE.search(key) is None
 
 
 def hidden(key: str) -> str:
