@@ -48,13 +48,14 @@ def repeats(mine: Sequence[Group], theirs: Sequence[Group]) -> tuple[list[Group]
     kept = list(theirs)
     copies: list[Copy] = []
     templates = {group.template for group in mine}
+    barred: set[Group] = set()
     for find in (_indexed, _towers):
         for main, others in find(kept, templates, count):
-            gone = [copy for pair in others for copy in pair]
-            if count.explains(gone):
+            gone = [copy for pair in others for copy in pair if copy.group not in barred]
+            if gone and count.explains(gone):
                 count.remove(gone)
                 copies += gone
-                barred = {copy.group for copy in gone}
+                barred |= {copy.group for copy in gone}
                 kept = [g for g in kept if g not in barred] + [g for g in main if g not in kept]
     return sorted(kept, key=lambda g: g.template), copies
 
@@ -154,22 +155,24 @@ def _towers(groups: Sequence[Group], templates: set[Prefix], count: _Count) -> F
     )
     done: list[Prefix] = []
     for n, one in enumerate(large[:MOST_PREFIXES]):
+        others: list[list[Copy]] = []
         for other in large[n + 1 : MOST_PREFIXES]:
             if _nested(one, other) or any(_within(p, d) for p in (one, other) for d in done):
                 continue
             common = below[one].keys() & below[other].keys()
             if len(common) >= max(LEAST_GROUPS, SHARE * len(below[other])):
                 done.append(other)
-                yield (
-                    [],
+                others.append(
                     [
-                        [
-                            Copy(below[other][key], index, below[one][key], index)
-                            for index in below[other][key].indices
-                        ]
+                        Copy(below[other][key], index, below[one][key], index)
                         for key in sorted(common, key=lambda k: k[0])
-                    ],
+                        for index in below[other][key].indices
+                    ]
                 )
+        if len(others) > 1:
+            yield [], others  # all of them, where the source has one; else those that it is short of
+        for copied in others:
+            yield [], [copied]
 
 
 def _within(prefix: Prefix, other: Prefix) -> bool:

@@ -1,0 +1,138 @@
+"""What structure decides: parts, towers, orders and places that no single name tells."""
+
+from __future__ import annotations
+
+import random
+
+import ckptkit
+
+from . import generated as g
+from .test_answers import by_key, infer
+
+
+def origins(found: ckptkit.Inference) -> dict[str, tuple[str, ...]]:
+    return {o.key: o.expr.reads() for o in found.outputs}
+
+
+def test_parametrized_weights_and_their_older_hooks_are_one_thing() -> None:
+    old: g.Shapes = {}
+    new: g.Shapes = {}
+    for n, width in enumerate((8, 16)):
+        old |= {
+            f"conv.{n}.weight_g": (width, 1, 1),
+            f"conv.{n}.weight_v": (width, 4, 3),
+            f"conv.{n}.bias": (width,),
+        }
+        at = f"body.conv.{n}.parametrizations.weight"
+        new |= {
+            f"{at}.original0": (width, 1, 1),
+            f"{at}.original1": (width, 4, 3),
+            f"body.conv.{n}.bias": (width,),
+        }
+    for source, target in ((old, new), (new, old)):
+        found = infer(source, target)
+        assert found.complete
+        pairs = {key: reads for key, (reads,) in origins(found).items()}
+        assert all(shape == source[pairs[key]] for key, shape in target.items())
+        assert len(found.config.rules) <= 3
+
+
+def test_a_stack_runs_over_any_number_of_its_keys() -> None:
+    source: g.Shapes = {"norm.weight": (8,)}
+    target: g.Shapes = {"norm.weight": (8,)}
+    for n in range(4):
+        for e in range(5):
+            source[f"experts.{e}.layer.{n}.up.weight"] = (12, 8)
+        target[f"layer.{n}.experts.up.weight"] = (5, 12, 8)
+    found = infer(source, target)
+    assert origins(found)["layer.1.experts.up.weight"] == tuple(
+        f"experts.{e}.layer.1.up.weight" for e in range(5)
+    )
+    assert any(rule.op == "stack" for rule in found.config.rules)
+
+
+def test_parts_are_joined_in_the_order_that_the_name_of_the_whole_spells() -> None:
+    source: g.Shapes = {}
+    target: g.Shapes = {}
+    for n in range(2):
+        source |= {f"layer.{n}.{part}.weight": (8, 8) for part in ("key", "value", "query")}
+        source[f"layer.{n}.out.weight"] = (8, 24)
+        target |= {f"layer.{n}.kqv.weight": (24, 8), f"layer.{n}.out.weight": (8, 24)}
+    found = infer(source, target)
+    assert origins(found)["layer.0.kqv.weight"] == tuple(
+        f"layer.0.{part}.weight" for part in ("key", "query", "value")
+    )
+    assert by_key(found)["layer.0.kqv.weight"][1] != "certain"
+
+
+def test_the_copy_for_a_moving_average_stays_aside_even_where_it_comes_first() -> None:
+    tower = g.residual()
+    source = {f"{name}.{key}": shape for name in ("encoder_k", "encoder_q") for key, shape in tower.items()}
+    found = infer(source, tower)
+    assert found.complete
+    assert {reads[0].split(".")[0] for reads in origins(found).values()} == {"encoder_q"}
+
+
+def test_two_towers_that_one_source_fills_are_a_few_rules_not_one_per_key() -> None:
+    base = g.transformer(6)
+    target = {f"{tower}.{key}": shape for tower in ("left", "right", "third") for key, shape in base.items()}
+    found = infer(base, target)
+    assert found.complete
+    assert len(found.config.rules) <= 4
+
+
+def test_a_norm_follows_its_convolution() -> None:
+    source: g.Shapes = {}
+    target: g.Shapes = {}
+    mapping: dict[str, str] = {}
+    for n, width in enumerate((8, 16, 16, 32)):
+        before = (4, 8, 16, 16)[n]
+        source |= {f"c{n}.weight": (width, before, 3, 3)} | g.norm(f"b{n}", width)
+        target |= {f"stage.{n}.0.weight": (width, before, 3, 3)} | g.norm(f"stage.{n}.1", width)
+        mapping |= {f"stage.{n}.1.weight": f"b{n}.weight"}
+    found = origins(infer(source, target))
+    for key, origin in mapping.items():
+        assert found.get(key, (origin,)) == (origin,)
+
+
+def test_what_only_its_place_tells_apart_is_never_certain() -> None:
+    """Equal shapes under unrelated names: one order fits both, but nothing proves it."""
+    rng = random.Random(5)
+    words = ["".join(rng.choices("bdfgklmnprstvz", k=6)) for _ in range(12)]
+    source = {f"{word}.weight": (8, 8) for word in words[:6]}
+    target = {f"{word}.weight": (8, 8) for word in words[6:]}
+    assert all(o.confidence != "certain" for o in infer(source, target).outputs)
+
+
+def test_a_few_guesses_among_hundreds_of_keys_are_no_mapping() -> None:
+    source = {f"s{n}.weight": (7 + n, 3) for n in range(150)} | {"final.norm5.weight": (500,)}
+    target = {f"t{n}.weight": (5, 300 + n) for n in range(150)} | {"neck.post_norm.weight": (500,)}
+    found = infer(source, target)
+    if not found.outputs:
+        assert found.config.rules == ()
+    assert all(o.confidence != "guess" for o in found.outputs)
+
+
+def test_no_mapping_has_no_rules() -> None:
+    source = {"head.weight": (3, 5), "body.weight": (9, 2)}
+    target = {"head.weight": (7, 5), "other.conv.weight": (4, 4, 3, 3)}
+    found = infer(source, target)
+    assert found.outputs == ()
+    assert not found.config.rules
+
+
+def test_keys_that_no_module_has_are_matched_by_their_name_alone() -> None:
+    """Thousands of parts, numbers of thousands of digits: neither an error nor a wait."""
+    odd: g.Shapes = {
+        ".".join(["0"] * 1500): (3,),
+        ".".join(["a"] * 20_000): (3,),
+        ".".join(f"l{i % 7}.{i % 2}" for i in range(1000)) + ".weight": (3,),
+        "layer" + "9" * 5000 + ".weight": (3,),
+        "x" * 100_000: (3,),
+    }
+    base = g.transformer(2)
+    found = infer({f"module.{k}": s for k, s in base.items()} | odd, base | odd)
+    assert found.complete
+    assert all(by_key(found)[key] == ({"read": key}, "certain") for key in odd)
+    other = {key + "1": shape for key, shape in odd.items()}
+    assert set(infer(odd, other).missing) == set(other)
