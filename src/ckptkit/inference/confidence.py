@@ -172,12 +172,14 @@ def _moved(match: Match) -> Verdict:
     if match.alone:
         return _least(match), "no other module of either side has this shape; the names say little"
     if match.margin < 0:
-        return "guess", f"{where} are what is left; another match was nearer by name, shape and place"
+        return _least(
+            match
+        ), f"{where} fit best by name, shape and place once other matches were made; compare them"
     return _least(match), f"{where} are the best match by name, shape and place (margin {match.margin:.2f})"
 
 
 def _least(match: Match) -> Confidence:
-    return "likely" if match.score >= 0.3 and match.margin >= 0 else "guess"
+    return "likely" if match.score >= 0.3 else "guess"
 
 
 def _inside(group: Group) -> tuple[str, ...]:
