@@ -130,6 +130,7 @@ def write_source(
         WriteRequest(
             target=name,
             items=described(source) if name.lower().endswith(".json") else items(source),
+            source=source,
             metadata={**source.signature.metadata, **(metadata or {})},
             state_metadata=source.state_metadata,
             around=_base(source) if keeps_around else None,

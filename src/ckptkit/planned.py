@@ -70,6 +70,9 @@ class PlannedSource(Source):
         (source_key,) = self._outputs[key].expr.reads()
         return self.base.value(source_key)
 
+    def check_unchanged(self) -> None:
+        self.base.check_unchanged()
+
     def close(self) -> None:
         self.base.close()
 

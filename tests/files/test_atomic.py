@@ -149,14 +149,16 @@ def test_copies_are_exact_and_a_source_that_ends_early_is_told(tmp_path: Path, c
 
     data = os.urandom(size)
     (tmp_path / "in").write_bytes(b"??" + data)
+    source = os.open(tmp_path / "in", os.O_RDONLY)
     fd = os.open(tmp_path / "out", os.O_RDWR | os.O_CREAT)
     steps: list[int] = []
-    found = copy_bytes(str(tmp_path / "in"), 2, size, fd, 3, progress=steps.append, crc=crc)
+    found = copy_bytes(source, 2, size, fd, 3, name="in", progress=steps.append, crc=crc)
     os.close(fd)
     assert (tmp_path / "out").read_bytes()[3:] == data
     assert sum(steps) == size
     assert found == (zlib.crc32(data) if crc else None)
     fd = os.open(tmp_path / "out", os.O_RDWR)
-    with pytest.raises(FormatError, match="bytes early; it was cut while it was read"):
-        copy_bytes(str(tmp_path / "in"), 2, size + 1, fd, 0, crc=crc)
+    with pytest.raises(FormatError, match=r"^in: .* bytes early; it was cut while it was read"):
+        copy_bytes(source, 2, size + 1, fd, 0, name="in", crc=crc)
     os.close(fd)
+    os.close(source)

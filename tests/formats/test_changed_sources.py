@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 import torch
 
 import ckptkit
-from ckptkit.files import copy
+from ckptkit.execute import write_source
+from ckptkit.formats.base import WriteOptions
 
 
 def replace(path: Path) -> None:
@@ -41,29 +43,60 @@ def test_a_source_that_changed_since_it_was_opened_is_never_copied(
     ckptkit.save({"a": torch.ones(4), "b": torch.zeros(4)}, path)
     checkpoint = ckptkit.open(path)
     change(path)
-    with pytest.raises(
-        ckptkit.FormatError, match=r"was replaced or changed since it was opened|changed while"
-    ):
+    with pytest.raises(ckptkit.FormatError, match=r"it changed while it was open \("):
         ckptkit.save(checkpoint, tmp_path / target)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.safetensors"]
 
 
-def test_a_source_that_changes_during_the_copy_is_told_afterwards(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def by_dcp(state: dict[str, torch.Tensor], path: Path) -> None:
+    from torch.distributed.checkpoint import save
+
+    save(dict(state), checkpoint_id=str(path))
+
+
+SOURCES: dict[str, tuple[str, Callable[[dict[str, torch.Tensor], Path], object]]] = {
+    "in.safetensors": ("in.safetensors", ckptkit.save),
+    "in": ("in/model.safetensors", ckptkit.save),
+    "zip.pt": ("zip.pt", torch.save),
+    "legacy.pt": ("legacy.pt", lambda s, p: torch.save(s, p, _use_new_zipfile_serialization=False)),
+    "nested.pt": ("nested.pt", lambda s, p: torch.save({"state_dict": s, "epoch": 3}, p)),
+    "dcp": ("dcp/__0_0.distcp", by_dcp),
+}
+NUMBERS = {"few": 4, "many": 200_000}  # what is read in one go, and what is copied beside its checksum
+WAYS: dict[str, list[dict[str, object]]] = {
+    "copied": [],
+    "computed": [{"op": "cast", "dtype": "float64", "keys": ["*"]}],
+}
+
+
+@pytest.mark.parametrize("target", ["out.safetensors", "folder/", "out.pt"])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("numbers", NUMBERS)
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_source_that_changes_during_the_copy_gives_no_output(
+    source: str, numbers: str, way: str, target: str, tmp_path: Path
 ) -> None:
+    """G26: exit 0 only for one state of the source; here it is written to after the last byte was read."""
+    holder, save = SOURCES[source]
+    save({"a": torch.ones(NUMBERS[numbers])}, tmp_path / source)
+    before = sorted(p.name for p in tmp_path.iterdir())
+    with ckptkit.open(tmp_path / source) as checkpoint:
+        planned = ckptkit.remap(checkpoint, WAYS[way])
+        options = WriteOptions(fsync=False, progress=lambda _: rewrite(tmp_path / holder))
+        with pytest.raises(ckptkit.FormatError, match=rf"{re.escape(holder)}: .*changed"):
+            write_source(planned.source, f"{tmp_path}/{target}", options=options)
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+def test_a_source_that_is_cut_during_the_copy_is_named(tmp_path: Path) -> None:
+    """G3: the message names the file, whichever thread met its end."""
     path = tmp_path / "in.safetensors"
-    ckptkit.save({"a": torch.ones(4)}, path)
-    checkpoint, real = ckptkit.open(path), copy._kernel_copy
-
-    def copy_then_change(*args: object) -> int:
-        done = real(*args)  # type: ignore[arg-type]
-        rewrite(path)
-        return done
-
-    monkeypatch.setattr(copy, "_kernel_copy", copy_then_change)
-    with pytest.raises(ckptkit.FormatError, match=r"in.safetensors: was replaced or changed"):
-        ckptkit.save(checkpoint, tmp_path / "out.safetensors")
-    assert [p.name for p in tmp_path.iterdir()] == ["in.safetensors"]
+    ckptkit.save({"a": torch.ones(200_000), "b": torch.ones(200_000)}, path)
+    with ckptkit.open(path) as checkpoint:
+        options = WriteOptions(fsync=False, progress=lambda _: os.truncate(path, 4096))
+        with pytest.raises(ckptkit.FormatError, match=r"^\S*in.safetensors: "):
+            write_source(checkpoint.source, tmp_path / "out.pt", options=options)
+    assert os.listdir(tmp_path) == ["in.safetensors"]
 
 
 def test_renames_that_shuffle_the_data_open_the_source_once(

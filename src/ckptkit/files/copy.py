@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ..errors import FormatError
 from .positions import pread, pwrite
-from .regular import open_fd, read_exactly
+from .regular import read_exactly
 
 STEP = 1 << 20
 Progress = Callable[[int], None] | None
@@ -29,27 +29,27 @@ _NO_KERNEL_COPY = {
 
 
 def copy_bytes(
-    source: str | int,
+    source: int,
     source_offset: int,
     count: int,
     target: int,
     target_offset: int,
     *,
+    name: str,
     progress: Progress = None,
     crc: bool = False,
-    name: str | None = None,
 ) -> int | None:
     """Copy a run of bytes.
 
     Args:
-        source: path of a regular file, or a descriptor open for reading.
+        source: descriptor open for reading.
         source_offset: first byte.
         count: how many bytes.
         target: descriptor open for writing.
         target_offset: where the first byte goes.
+        name: what messages call the source.
         progress: called with the number of bytes of each step.
         crc: also compute the zlib CRC-32 of what was copied.
-        name: what messages call a source given as a descriptor.
 
     Returns:
         The CRC-32 with `crc`, else None.
@@ -58,16 +58,10 @@ def copy_bytes(
         FormatError: the source ends before (it was cut meanwhile), or cannot be read.
         OSError: the target refuses (no space, a quota).
     """
-    name = source if isinstance(source, str) else name or f"descriptor {source}"
-    fd = open_fd(source) if isinstance(source, str) else source
-    try:
-        if crc and count >= _PARALLEL:
-            return _copy_beside_crc(fd, name, source_offset, count, target, target_offset, progress)
-        done = 0 if crc else _kernel_copy(fd, source_offset, count, target, target_offset, progress)
-        return _step_copy(fd, name, source_offset, count, done, target, target_offset, progress, crc)
-    finally:
-        if isinstance(source, str):
-            os.close(fd)
+    if crc and count >= _PARALLEL:
+        return _copy_beside_crc(source, name, source_offset, count, target, target_offset, progress)
+    done = 0 if crc else _kernel_copy(source, source_offset, count, target, target_offset, progress)
+    return _step_copy(source, name, source_offset, count, done, target, target_offset, progress, crc)
 
 
 def _copy_beside_crc(

@@ -9,7 +9,7 @@ from typing import Self
 
 from ..errors import FormatError
 from .copy import STEP
-from .regular import open_fd, read_exactly, stamp
+from .regular import check_stamp, open_fd, read_exactly, stamp
 
 
 class MappedFile:
@@ -44,13 +44,7 @@ class MappedFile:
         """
         if self.fd < 0:
             raise FormatError(f"{self.path}: it was closed; open it again", file=self.path)
-        status = os.fstat(self.fd)
-        if stamp(status) != self.stamp:
-            raise FormatError(
-                f"{self.path}: it changed while it was open ({self.size} bytes then, {status.st_size} now); "
-                "open it again",
-                file=self.path,
-            )
+        check_stamp(self.fd, self.path, self.stamp)
 
     def read(self, offset: int, count: int) -> bytes:
         """Bytes at a place that lies inside the file."""

@@ -90,13 +90,18 @@ def check_stamp(fd: int, path: str, expected: tuple[int, ...] | None) -> None:
     """Compare an open file with the `stamp` that was taken before; None stands for any.
 
     Raises:
-        FormatError: another file took its place, or it was written to.
+        FormatError: another file took its place, or it was written to or cut.
     """
-    if expected is not None and stamp(os.fstat(fd)) != expected:
-        raise FormatError(
-            f"{path}: was replaced or changed since it was opened; nothing of it is used, open it again",
-            file=path,
-        )
+    found = stamp(os.fstat(fd))
+    if expected is None or found == expected:
+        return
+    if found[:2] != expected[:2]:
+        how = "another file took its place"
+    elif found[2] != expected[2]:
+        how = f"{expected[2]} bytes then, {found[2]} now"
+    else:
+        how = "it was written to"
+    raise FormatError(f"{path}: it changed while it was open ({how}); open it again", file=path)
 
 
 def open_regular(path: str) -> io.FileIO:

@@ -154,6 +154,13 @@ class Source(ABC):
         """The value of a key of kind ``object``: plain Python data."""
         raise KeyError(key)
 
+    def check_unchanged(self) -> None:  # noqa: B027 - memory has no files
+        """Ask whether every file still holds the bytes that it held when it was opened.
+
+        Raises:
+            FormatError: one was written to, cut, replaced or closed since.
+        """
+
     def close(self) -> None:  # noqa: B027 - a source that holds nothing open has nothing to do
         """Let go of open files. Tensors that were handed out stay valid."""
 
@@ -215,6 +222,7 @@ class WriteRequest:
     Args:
         target: the final path.
         items: the entries in state_dict order; keys are unique.
+        source: what the items are read from; it must not have changed when all is written.
         metadata: string metadata for the file.
         state_metadata: the state_dict's ``_metadata``, already renamed; for torch files.
         around: the source whose surroundings of the root are to be kept, for torch files.
@@ -224,11 +232,21 @@ class WriteRequest:
 
     target: str
     items: Sequence[Item]
+    source: Source | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     state_metadata: dict[str, Any] | None = None
     around: Source | None = None
     companions: tuple[str, ...] = ()
     options: WriteOptions = field(default_factory=WriteOptions)
+
+    def check_source(self) -> None:
+        """Ask, once all is written and before it gets its name, whether all of it was one state of the source.
+
+        Raises:
+            FormatError: the source changed meanwhile, so that what was copied is nobody's checkpoint.
+        """
+        if self.source is not None:
+            self.source.check_unchanged()
 
 
 @dataclass(frozen=True, slots=True)

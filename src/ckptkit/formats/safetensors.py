@@ -101,6 +101,9 @@ class SafetensorsSource(Source):
                 key=key,
             ) from None
 
+    def check_unchanged(self) -> None:
+        self.file.check_unchanged()
+
     def close(self) -> None:
         self.file.close()
 

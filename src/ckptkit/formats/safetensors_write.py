@@ -35,6 +35,7 @@ def write_safetensors(request: WriteRequest) -> Written:
     with AtomicFile(request.target, overwrite=options.overwrite, fsync=options.fsync) as file:
         size = write_shard(file.fd, kept, file_metadata(request.metadata, aliases), options.progress)
         check_written(file.fd, request.target, kept)
+        request.check_source()
     return Written((WrittenFile(request.target, size, len(kept)),))
 
 
@@ -231,7 +232,6 @@ class _Run:
         try:
             if kind is None:
                 self.flush()
-                self._check()
         finally:
             self._close()
 
@@ -239,16 +239,10 @@ class _Run:
         """Make the file of a region the open one."""
         if self.region is not None and (self.region.path, self.region.stamp) == (region.path, region.stamp):
             return
-        self._check()
         self._close()
         self.file = open_fd(region.path)
         self.region = region
-        self._check()
-
-    def _check(self) -> None:
-        # Before and after copying: bytes of a file that somebody rewrites meanwhile are nobody's checkpoint.
-        if self.region is not None:
-            check_stamp(self.file, self.region.path, self.region.stamp)
+        check_stamp(self.file, region.path, region.stamp)
 
     def _close(self) -> None:
         self.region = None

@@ -116,6 +116,10 @@ class ShardedSource(Source):
     def value(self, key: str) -> Any:
         return self._shard(key).value(key)
 
+    def check_unchanged(self) -> None:
+        for shard in self.shards.values():
+            shard.check_unchanged()
+
     def close(self) -> None:
         for shard in self.shards.values():
             shard.close()

@@ -46,6 +46,7 @@ def write_sharded(request: WriteRequest) -> Written:
             name = os.path.basename(path)
             if name not in weight_map.values():
                 bring(path, os.path.join(folder.path, name))
+        request.check_source()
     notes = []
     if beside:
         notes.append(f"came along: {', '.join(os.path.basename(p) for p in beside)}")

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import FormatError
+from ..files.regular import check_stamp, stamp
 from .base import CHUNK, Buffer, Region, Storage
 
 if TYPE_CHECKING:
@@ -32,8 +33,7 @@ class Bytes(ABC):
         self.path = path
         self.fd = fd
         self.swapped = swapped
-        status = os.fstat(fd)
-        self._state = (status.st_size, status.st_mtime_ns)
+        self._stamp = stamp(os.fstat(fd))
         self._map: mmap.mmap | None = None
         self._verified: set[str] = set()
         self._last: tuple[str, torch.Tensor] | None = None
@@ -65,14 +65,7 @@ class Bytes(ABC):
         """
         if self.fd < 0:
             raise FormatError(f"{self.path}: it was closed; open it again", file=self.path)
-        status = os.fstat(self.fd)
-        now = (status.st_size, status.st_mtime_ns)
-        if now != self._state:
-            raise FormatError(
-                f"{self.path}: it changed while it was open ({self._state[0]} bytes then, {now[0]} now); "
-                "open it again",
-                file=self.path,
-            )
+        check_stamp(self.fd, self.path, self._stamp)
 
     def read(self, storage: Storage, start: int, stop: int) -> Iterator[Buffer]:
         """Little-endian bytes ``start:stop`` of a storage, in chunks of at most `CHUNK`."""

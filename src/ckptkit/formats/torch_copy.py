@@ -114,7 +114,7 @@ class Copier:
         return crc
 
     def _copy(self, fd: int, part: Region, offset: int) -> None:
-        copy_bytes(fd, part.offset, part.nbytes, self.target, offset, progress=self._progress)
+        copy_bytes(fd, part.offset, part.nbytes, self.target, offset, progress=self._progress, name=part.path)
 
     def _progress(self, count: int) -> None:
         if self._stop.is_set():

@@ -292,6 +292,9 @@ class TorchSource(Source):
             raise KeyError(key)
         return plain_value(value, self.node_tensor)
 
+    def check_unchanged(self) -> None:
+        self.data.check_unchanged()
+
     def close(self) -> None:
         self.data.close()
 

@@ -53,6 +53,7 @@ def write_torch_zip(request: WriteRequest) -> Written:
     options = request.options
     with AtomicFile(request.target, overwrite=options.overwrite, fsync=options.fsync) as file:
         size = _write(file.fd, writer.finish(), storages, options.progress, request.target)
+        request.check_source()
     left_out = [*builder.left_out, *(f"metadata {name!r}" for name in request.metadata)]
     tensors = sum(item.info.kind == "tensor" for item in request.items)
     return Written((WrittenFile(request.target, size, tensors),), tuple(left_out))

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from ...errors import FormatError
 from ...files.mapped import MappedFile
+from ...files.regular import check_stamp
 from ..base import CHUNK, Storage
 from ..pickled import StorageIds, TensorNode
 from ..torch_bytes import Bytes
@@ -69,17 +70,22 @@ class PartFiles:
             file = self._open.get(name)
             if file is None:
                 file = _Part(os.path.join(self.folder, name))
-                if self._stamps.setdefault(name, file.stamp) != file.stamp:
-                    raise FormatError(
-                        f"{file.path}: was replaced or changed since it was opened; open it again",
-                        file=file.path,
-                    )
+                check_stamp(file.fd, file.path, self._stamps.setdefault(name, file.stamp))
                 self._open[name] = file
                 while len(self._open) > MAX_OPEN:
                     self._open.popitem(last=False)
             self._open.move_to_end(name)
         file.check_unchanged()
         return file
+
+    def check_unchanged(self) -> None:
+        """Ask whether all of them are what they were at first.
+
+        Raises:
+            FormatError: one is not.
+        """
+        for name in self._stamps:
+            self.file(name)
 
     def archive(self, place: Place) -> Archive:
         """The torch file at a place.

@@ -45,6 +45,10 @@ class DcpSource(TorchSource):
             raise
         self.files = (path, *files.paths)
 
+    def check_unchanged(self) -> None:
+        super().check_unchanged()
+        self.parts.files.check_unchanged()
+
 
 def open_dcp(path: str, root: str) -> DcpSource:
     """Open a DCP folder by its ``.metadata``; tensors are not read.
