@@ -46,7 +46,8 @@ def test_figures_are_those_of_torch_over_the_finite_values(tensor: torch.Tensor,
 
 @given(tensors(IN_TORCH))
 def test_every_dtype_has_figures_or_says_that_it_has_none(tensor: torch.Tensor) -> None:
-    ((key, found),) = measure({"k": tensor}, MemorySource({"k": tensor}).signature)
+    source = MemorySource({"k": tensor})
+    ((key, found),) = measure(source, source.signature)
     assert key == "k"
     if tensor.dtype is torch.float4_e2m1fn_x2:
         assert found is None
@@ -79,6 +80,7 @@ def test_strided_tensors_are_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> N
 def test_objects_have_no_figures_and_progress_counts_bytes() -> None:
     state = {"a": torch.ones(3), "s": {"x": 1}}
     seen: list[int] = []
-    found = dict(measure(state, MemorySource(state).signature, seen.append))  # type: ignore[arg-type]
+    source = MemorySource(state)
+    found = dict(measure(source, source.signature, seen.append))
     assert found["s"] is None
     assert seen == [12]

@@ -94,7 +94,7 @@ class _Reader:
         return not self.source.lazy(key) and self.source.view(key).contiguous
 
     def tensor(self, key: str) -> torch.Tensor:
-        return self.source.tensor(key).detach().resolve_conj().resolve_neg()
+        return self.source.loaded(key).detach().resolve_conj().resolve_neg()
 
     def bytes(self, run: Run) -> Iterator[Buffer]:
         view = self.source.view(run.key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -58,8 +58,14 @@ class PlannedSource(Source):
         return self.base.read(storage, start, stop)
 
     def tensor(self, key: str) -> torch.Tensor:
+        return self._evaluated(key, self.base.tensor)
+
+    def loaded(self, key: str) -> torch.Tensor:
+        return self._evaluated(key, self.base.loaded)
+
+    def _evaluated(self, key: str, read: Callable[[str], torch.Tensor]) -> torch.Tensor:
         try:
-            return evaluate(self._outputs[key].expr, self.base.tensor)
+            return evaluate(self._outputs[key].expr, read)
         except CastError as error:
             raise CastError(f"{key!r}: {error.message}", key=key) from None
 
@@ -123,4 +129,4 @@ def settled_expr(expr: Expr, source: Source) -> tuple[Expr, Source]:
 
 
 def _resolved(source: Source, key: str) -> Iterator[Buffer]:
-    return tensor_bytes(source.tensor(key).resolve_conj().resolve_neg())
+    return tensor_bytes(source.loaded(key).resolve_conj().resolve_neg())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from math import nan, sqrt
+from math import nan, prod, sqrt
 from typing import TYPE_CHECKING, Any
 
-from .formats.base import Progress, no_progress
+from .content import blocks
+from .dtypes import DTYPES
+from .formats.base import Progress, Source, View, no_progress
 from .signatures import Signature
 
 if TYPE_CHECKING:
@@ -49,12 +51,12 @@ class Stats:
 
 
 def measure(
-    state: Mapping[str, torch.Tensor], signature: Signature, progress: Progress = no_progress
+    source: Source, signature: Signature, progress: Progress = no_progress
 ) -> Iterator[tuple[str, Stats | None]]:
     """The figures of every key of a signature, one tensor at a time.
 
     Args:
-        state: where the tensors are read from.
+        source: where the tensors are read from.
         signature: the keys to look at.
         progress: called with the number of bytes just looked at.
 
@@ -65,8 +67,32 @@ def measure(
         if info.kind == "object" or info.dtype in PACKED:
             yield key, None
             continue
-        yield key, of_chunks(chunks(state[key]))
+        yield key, of_chunks(values(source, key))
         progress(info.nbytes)
+
+
+def values(source: Source, key: str) -> Iterator[torch.Tensor]:
+    """The elements of a tensor, flat and in row-major order, at most `CHUNK` at a time.
+
+    They are read, not mapped: a file that is cut meanwhile is an error, and does not end the process.
+
+    Raises:
+        FormatError: the tensor has no plain data, or its file is damaged.
+    """
+    import torch
+
+    view = None if source.lazy(key) else source.view(key)
+    dtype = getattr(torch, source.signature[key].dtype, None)
+    if view is None or dtype is None or view.storage.region is None or not _all_of_it(view):
+        yield from chunks(source.loaded(key))
+        return
+    for block in blocks(source.read(view.storage, 0, view.storage.nbytes), CHUNK * dtype.itemsize):
+        yield torch.frombuffer(bytearray(block), dtype=dtype)
+
+
+def _all_of_it(view: View) -> bool:
+    """Whether a view is its whole storage as it lies in the file, so that reading it checks what is declared of it."""
+    return view.contiguous and prod(view.shape) * DTYPES[view.dtype].bits == view.storage.nbytes * 8
 
 
 def chunks(tensor: torch.Tensor) -> Iterator[torch.Tensor]:

@@ -95,7 +95,8 @@ def _stats(ckpt: checkpoint.Checkpoint, signature: Signature) -> dict[str, Any]:
 
     with progress(sum(info.nbytes for info in signature.tensors.values()), "reading") as advance:
         return {
-            key: None if each is None else each.to_json() for key, each in measure(ckpt, signature, advance)
+            key: None if each is None else each.to_json()
+            for key, each in measure(ckpt.source, signature, advance)
         }
 
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ..errors import FormatError
 from .positions import pread, pwrite
-from .regular import read_exactly
+from .regular import read_into
 
 STEP = 1 << 20
 Progress = Callable[[int], None] | None
@@ -69,18 +69,32 @@ def _copy_beside_crc(
 ) -> int:
     """Copy while a second thread computes the checksum of the same bytes; both release the interpreter."""
     with ThreadPoolExecutor(1) as pool:
-        checksum = pool.submit(_checksum, fd, name, offset, count)
+        found = pool.submit(checksum, fd, name, offset, count)
         done = _kernel_copy(fd, offset, count, target, target_offset, progress)
         _step_copy(fd, name, offset, count, done, target, target_offset, progress, False)
-        return checksum.result()
+        return found.result()
 
 
-def _checksum(fd: int, name: str, offset: int, count: int) -> int:
-    checksum = 0
-    for at in range(0, count, STEP):
-        data = read_exactly(fd, offset + at, min(STEP, count - at), name)
-        checksum = zlib.crc32(data, checksum)
-    return checksum
+def checksum(fd: int, name: str, offset: int, count: int, stopped: Callable[[], bool] = lambda: False) -> int:
+    """The zlib CRC-32 of a run of bytes; the interpreter is free for other threads meanwhile.
+
+    Args:
+        fd, name: the file.
+        offset, count: the bytes.
+        stopped: asked at each step; True ends the work, and the result means nothing.
+
+    Raises:
+        FormatError: the file ends before, or cannot be read.
+    """
+    buffer = memoryview(bytearray(min(STEP, count)))
+    found = 0
+    for at in range(offset, offset + count, STEP):
+        if stopped():
+            break
+        part = buffer[: min(STEP, offset + count - at)]
+        read_into(fd, at, part, name)
+        found = zlib.crc32(part, found)
+    return found
 
 
 def _kernel_copy(

@@ -9,7 +9,7 @@ from typing import Self
 
 from ..errors import FormatError
 from .copy import STEP
-from .regular import check_stamp, open_fd, read_exactly, stamp
+from .regular import check_stamp, open_fd, read_exactly, read_into, stamp
 
 
 class MappedFile:
@@ -49,6 +49,15 @@ class MappedFile:
     def read(self, offset: int, count: int) -> bytes:
         """Bytes at a place that lies inside the file."""
         return read_exactly(self.fd, offset, count, self.path)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill memory with bytes from a place that lies inside the file.
+
+        Raises:
+            FormatError: the file changed, or was cut meanwhile.
+        """
+        self.check_unchanged()
+        read_into(self.fd, offset, buffer, self.path)
 
     def chunks(self, offset: int, count: int) -> Iterator[bytes]:
         """Bytes at a place inside the file, 1 MiB at a time."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..errors import FormatError
-from .positions import pread
+from .positions import pread, readv
 
 _KINDS = (
     (stat.S_ISDIR, "a directory"),
@@ -122,15 +122,36 @@ def read_exactly(fd: int, offset: int, count: int, path: str) -> bytes:
         except OSError as error:
             raise _unreadable(path, error, offset) from None
         if not part:
-            raise FormatError(
-                f"{path}: ends at byte {offset}, {count} bytes early; it was cut while it was read",
-                file=path,
-                offset=offset,
-            )
+            raise _cut(path, offset, count)
         parts.append(part)
         offset += len(part)
         count -= len(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def read_into(fd: int, offset: int, buffer: memoryview, path: str) -> None:
+    """Fill memory with bytes from a place that the caller has checked against the file's size.
+
+    Raises:
+        FormatError: the file ended before (it shrank since), or the system refused.
+    """
+    done = 0
+    while done < len(buffer):
+        try:
+            count = readv(fd, buffer[done : done + (1 << 30)], offset + done)
+        except OSError as error:
+            raise _unreadable(path, error, offset + done) from None
+        if not count:
+            raise _cut(path, offset + done, len(buffer) - done)
+        done += count
+
+
+def _cut(path: str, offset: int, missing: int) -> FormatError:
+    return FormatError(
+        f"{path}: ends at byte {offset}, {missing} bytes early; it was cut while it was read",
+        file=path,
+        offset=offset,
+    )
 
 
 def _require_regular(path: str, status: os.stat_result) -> None:

@@ -141,6 +141,13 @@ class Source(ABC):
     def tensor(self, key: str) -> torch.Tensor:
         """The tensor, on the CPU: a read-only look into the mapped file where possible."""
 
+    def loaded(self, key: str) -> torch.Tensor:
+        """The tensor in memory of its own, read from the file: for all who look at values themselves.
+
+        What `tensor` gives may be mapped; should somebody cut the file then, looking at it ends the process.
+        """
+        return self.tensor(key)
+
     def verify(self, keys: Iterable[str]) -> None:
         """Find damage before anything is used: checksums of all that the keys read are compared.
 

@@ -67,6 +67,23 @@ class SafetensorsSource(Source):
         yield from self.file.chunks(storage.region.offset + start, stop - start)
 
     def tensor(self, key: str) -> torch.Tensor:
+        info, dtype, offset = self._place(key)
+        if not info.numel:
+            return self._empty(key, info, dtype)
+        return self._shaped(
+            memoryview(self.file.buffer())[offset : offset + info.nbytes], info, dtype, offset
+        )
+
+    def loaded(self, key: str) -> torch.Tensor:
+        info, dtype, offset = self._place(key)
+        if not info.numel:
+            return self._empty(key, info, dtype)
+        memory = memoryview(bytearray(info.nbytes))
+        self.file.read_into(offset, memory)
+        return self._shaped(memory, info, dtype, 0)
+
+    def _place(self, key: str) -> tuple[TensorInfo, torch.dtype, int]:
+        """What a tensor is, its dtype in torch, and the offset of its first byte in the file."""
         import torch
 
         entry = self._header.entries[self._alias.get(key, key)]
@@ -79,11 +96,13 @@ class SafetensorsSource(Source):
                 file=self.path,
                 key=key,
             )
-        if not info.numel:
-            return self._empty(key, info, dtype)
-        offset = self._header.data + entry.start
-        whole = memoryview(self.file.buffer())[offset : offset + (entry.stop - entry.start)]
-        raw = torch.frombuffer(whole, dtype=torch.uint8)
+        return info, dtype, self._header.data + entry.start
+
+    @staticmethod
+    def _shaped(memory: memoryview, info: TensorInfo, dtype: torch.dtype, offset: int) -> torch.Tensor:
+        import torch
+
+        raw = torch.frombuffer(memory, dtype=torch.uint8)
         if offset % DTYPES[info.dtype].align:
             raw = raw.clone()
         return raw.view(dtype).reshape(info.shape)

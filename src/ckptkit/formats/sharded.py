@@ -106,6 +106,9 @@ class ShardedSource(Source):
     def tensor(self, key: str) -> torch.Tensor:
         return self._shard(key).tensor(key)
 
+    def loaded(self, key: str) -> torch.Tensor:
+        return self._shard(key).loaded(key)
+
     def verify(self, keys: Iterable[str]) -> None:
         of: dict[str, list[str]] = {}
         for key in keys:

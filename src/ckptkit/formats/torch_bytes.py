@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import mmap
 import os
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import FormatError
+from ..files.copy import checksum
 from ..files.regular import check_stamp, stamp
-from .base import CHUNK, Buffer, Region, Storage
+from .base import Buffer, Region, Storage
 
 if TYPE_CHECKING:
     import torch
@@ -87,74 +87,72 @@ class Bytes(ABC):
         if rest:  # bytes behind the last whole element are nobody's
             yield rest[: max(stop - position, 0)]
 
-    def storage(self, storage: Storage) -> torch.Tensor:
-        """A one-dimensional ``uint8`` tensor over a storage: a private look into the mapped file if it is
-        plain and aligned, else a copy. Verified against the declared CRC the first time.
+    def storage(self, storage: Storage, *, mapped: bool = True) -> torch.Tensor:
+        """A one-dimensional ``uint8`` tensor over a storage: a private look into the mapped file if that is asked
+        for and it is plain and aligned, else a copy. Verified against the declared CRC the first time.
         """
         import torch
 
         self.check_unchanged()
-        key = str(storage.id)
         if storage.nbytes == 0:
             return torch.empty(0, dtype=torch.uint8)
+        found = self._look(storage) if mapped else None
+        return self._copy(storage) if found is None else found
+
+    def _look(self, storage: Storage) -> torch.Tensor | None:
+        import torch
+
+        key, region = str(storage.id), storage.region
         known = self._mapped_storages.get(key)  # ties share one storage in memory too
         if known is not None:
             return known
-        region = storage.region
-        mapped_file = self._mapped() if region is not None else None
-        if region is not None and mapped_file is not None:
-            view = memoryview(mapped_file)[region.offset : region.offset + region.nbytes]
-            if region.crc is not None and key not in self._verified:
-                found = 0
-                for at in range(0, len(view), CHUNK):
-                    found = zlib.crc32(view[at : at + CHUNK], found)
-                if found != region.crc:
-                    self.bad_crc(key, region.crc, found)
-            self._verified.add(key)
-            if region.offset % _ALIGNMENT == 0:
-                mapped = self._mapped_storages[key] = torch.frombuffer(view, dtype=torch.uint8)
-                return mapped
+        mapped = self._mapped() if region is not None and region.offset % _ALIGNMENT == 0 else None
+        if region is None or mapped is None:
+            return None
+        self._verify(key, region)
+        view = memoryview(mapped)[region.offset : region.offset + region.nbytes]
+        found = self._mapped_storages[key] = torch.frombuffer(view, dtype=torch.uint8)
+        return found
+
+    def _copy(self, storage: Storage) -> torch.Tensor:
+        import torch
+
+        key = str(storage.id)
         last = self._last  # once: another thread may set it meanwhile
         if last is None or last[0] != key:
-            copy = torch.empty(storage.nbytes, dtype=torch.uint8)
+            last = self._last = None  # two at a time would be twice the memory
+            memory = memoryview(bytearray(storage.nbytes))
             at = 0
             for chunk in self.read(storage, 0, storage.nbytes):
-                copy[at : at + len(chunk)] = torch.frombuffer(bytearray(chunk), dtype=torch.uint8)
+                memory[at : at + len(chunk)] = chunk
                 at += len(chunk)
             if at != storage.nbytes:
                 raise FormatError(
                     f"{self.path}: storage {key} is short by {storage.nbytes - at} bytes", file=self.path
                 )
-            self._last = last = (key, copy)
+            self._last = last = (key, torch.frombuffer(memory, dtype=torch.uint8))
         return last[1]
 
     def verify(self, storages: Iterable[Storage]) -> None:
-        """Compare the declared checksums of mapped storages, two at a time: zlib leaves the interpreter to others.
+        """Compare the declared checksums of plain storages, two at a time: zlib leaves the interpreter to others.
 
         Raises:
             FormatError: one is damaged.
         """
-        mapped = self._mapped()
-        if mapped is None:
-            return
         self.check_unchanged()
-        every = {
-            str(s.id): s.region
-            for s in storages
-            if s.region is not None and s.region.crc is not None and str(s.id) not in self._verified
-        }
+        every = {str(s.id): s.region for s in storages if s.region is not None and s.region.crc is not None}
+        with ThreadPoolExecutor(2, thread_name_prefix="ckptkit-crc") as pool:
+            for _ in pool.map(self._verify, every, every.values()):
+                pass
 
-        def checksum(region: Region) -> int:
-            found = 0
-            for at in range(region.offset, region.offset + region.nbytes, CHUNK):
-                found = zlib.crc32(view[at : min(at + CHUNK, region.offset + region.nbytes)], found)
-            return found
-
-        with memoryview(mapped) as view, ThreadPoolExecutor(2, thread_name_prefix="ckptkit-crc") as pool:
-            for (key, region), found in zip(every.items(), pool.map(checksum, every.values()), strict=True):
-                if found != region.crc:
-                    self.bad_crc(key, region.crc or 0, found)
-                self._verified.add(key)
+    def _verify(self, key: str, region: Region) -> None:
+        """Compare the declared checksum of a storage, once; read from the file, which may be cut meanwhile."""
+        if region.crc is None or key in self._verified:
+            return
+        found = checksum(self.fd, self.path, region.offset, region.nbytes)
+        if found != region.crc:
+            self.bad_crc(key, region.crc, found)
+        self._verified.add(key)
 
     def _mapped(self) -> mmap.mmap | None:
         """The whole file, copy-on-write: a tensor that is written to changes its own pages, never the file.

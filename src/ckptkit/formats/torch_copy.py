@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import zlib
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,10 +11,9 @@ from types import TracebackType
 from typing import Self
 
 from ..errors import FormatError
-from ..files.copy import copy_bytes
-from ..files.positions import readv
+from ..files.copy import checksum, copy_bytes
 from ..files.regular import check_stamp, open_fd
-from .base import CHUNK, Progress, Region
+from .base import Progress, Region
 from .zip_write import ZipWriter
 
 _AHEAD = 4  # storages whose copies have been started
@@ -88,7 +86,7 @@ class Copier:
             self._files[part.path] = open_fd(part.path)
             check_stamp(self._files[part.path], part.path, part.stamp)
         fd = self._files[part.path]
-        crc = self._pool.submit(self._sum, fd, part)
+        crc = self._pool.submit(checksum, fd, part.path, part.offset, part.nbytes, self._stop.is_set)
         copied = self._pool.submit(self._copy, fd, part, offset)
         self._jobs.append(_Job(number, part, label, crc, copied))
         if len(self._jobs) >= _AHEAD:
@@ -100,18 +98,6 @@ class Copier:
         crc = job.crc.result()
         compare_crc(job.part, crc, job.label)
         self.out.seal(job.number, crc)
-
-    def _sum(self, fd: int, part: Region) -> int:
-        buffer = bytearray(CHUNK)
-        crc, at = 0, 0
-        while at < part.nbytes and not self._stop.is_set():
-            view = memoryview(buffer)[: min(CHUNK, part.nbytes - at)]
-            done = readv(fd, view, part.offset + at)
-            if done == 0:
-                raise FormatError(f"{part.path}: it was cut while it was read", file=part.path)
-            crc = zlib.crc32(view[:done], crc)
-            at += done
-        return crc
 
     def _copy(self, fd: int, part: Region, offset: int) -> None:
         copy_bytes(fd, part.offset, part.nbytes, self.target, offset, progress=self._progress, name=part.path)

@@ -224,10 +224,16 @@ class TorchSource(Source):
         return self.data.read(storage, start, stop)
 
     def tensor(self, key: str) -> torch.Tensor:
+        return self.node_tensor(self._with_data(key))
+
+    def loaded(self, key: str) -> torch.Tensor:
+        return self.node_tensor(self._with_data(key), mapped=False)
+
+    def _with_data(self, key: str) -> TensorNode:
         node = self.node(key)
         if self._views[id(node)] is None:
             self._refuse_dataless(key, node)
-        return self.node_tensor(node)
+        return node
 
     def _refuse_dataless(self, key: str, node: TensorNode) -> NoReturn:
         raise FormatError(
@@ -267,8 +273,8 @@ class TorchSource(Source):
         """The description behind a view that this source gave out."""
         return self._nodes.get(id(view))
 
-    def node_tensor(self, node: TensorNode) -> torch.Tensor:
-        """Any tensor of the tree with plain data."""
+    def node_tensor(self, node: TensorNode, *, mapped: bool = True) -> torch.Tensor:
+        """Any tensor of the tree with plain data, as `tensor` gives it, or as `loaded` does."""
         import torch
 
         view = self._views[id(node)]
@@ -278,7 +284,7 @@ class TorchSource(Source):
         tensor = torch.empty(0, dtype=dtype)
         if 0 in view.shape:
             return torch.empty_strided(view.shape, view.stride, dtype=dtype)
-        base = self.data.storage(view.storage)
+        base = self.data.storage(view.storage, mapped=mapped)
         tensor.set_(base.untyped_storage(), view.offset, view.shape, view.stride)
         if node.conj:
             tensor = torch._conj(tensor)

@@ -122,7 +122,7 @@ def _equal(source: Source) -> Callable[[str, str], bool | None]:
 
     def equal(a: str, b: str) -> bool | None:
         try:
-            one, other = source.tensor(a), source.tensor(b)
+            one, other = source.loaded(a), source.loaded(b)
         except FormatError:
             return None
         if one.shape != other.shape or one.dtype != other.dtype:

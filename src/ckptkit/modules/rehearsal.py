@@ -92,7 +92,7 @@ def _stand_in(source: Source, key: str) -> Any:
         return object()
     if info.numel == 1:
         try:
-            return source.tensor(key).clone()
+            return source.loaded(key).clone()
         except (CkptkitError, RuntimeError):
             pass  # a signature without data, or a tensor that cannot be read: the load will say so
     return torch.empty(info.shape, dtype=dtype, device="meta")

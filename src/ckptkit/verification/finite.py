@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from ..dtypes import DTYPES
 from ..errors import FormatError
 from ..formats.base import Progress, Source, View
 from ..signatures import TensorInfo
-from ..stats import PACKED, chunks
+from ..stats import PACKED, values
 from .report import Damage
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def not_finite(source: Source, progress: Progress) -> Iterator[Damage]:
         view = _view(source, key)
         if view is None and not source.lazy(key):
             continue
-        nan, infinite, first = _count(source.tensor(key))
+        nan, infinite, first = _count(values(source, key))
         progress(info.nbytes)
         if first is not None:
             index = _index(first, info.shape)
@@ -59,7 +59,7 @@ def _view(source: Source, key: str) -> View | None:
         return None
 
 
-def _count(tensor: torch.Tensor) -> tuple[int, int, int | None]:
+def _count(parts: Iterable[torch.Tensor]) -> tuple[int, int, int | None]:
     """How many values are NaN and infinite, and the number of the first of them in row-major order.
 
     A complex number is NaN if one of its parts is, else infinite if one of them is.
@@ -68,10 +68,10 @@ def _count(tensor: torch.Tensor) -> tuple[int, int, int | None]:
 
     nan = infinite = position = 0
     first: int | None = None
-    for part in chunks(tensor):
+    for part in parts:
         if part.is_complex():
-            parts = torch.view_as_real(part.resolve_conj().resolve_neg())
-            bad, good = torch.isnan(parts).any(-1), torch.isfinite(parts).all(-1)
+            pairs = torch.view_as_real(part.resolve_conj().resolve_neg())
+            bad, good = torch.isnan(pairs).any(-1), torch.isfinite(pairs).all(-1)
         else:
             wide = part.float() if part.element_size() == 1 else part  # torch cannot ask eight bits
             bad, good = torch.isnan(wide), torch.isfinite(wide)
