@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .content import blocks
 from .dtypes import DTYPES
+from .formats.base import CHUNK as READ
 from .formats.base import Progress, Source, View, no_progress
 from .signatures import Signature
 
@@ -86,7 +87,7 @@ def values(source: Source, key: str) -> Iterator[torch.Tensor]:
     if view is None or dtype is None or view.storage.region is None or not _all_of_it(view):
         yield from chunks(source.loaded(key))
         return
-    for block in blocks(source.read(view.storage, 0, view.storage.nbytes), CHUNK * dtype.itemsize):
+    for block in blocks(source.read(view.storage, 0, view.storage.nbytes), READ):
         yield torch.frombuffer(bytearray(block), dtype=dtype)
 
 
