@@ -50,7 +50,7 @@ class AtomicFile:
         try:
             self._create()
             if mode is not None:
-                _keep_mode(self.fd, mode)
+                keep_mode(self.fd, mode)
         except BaseException as error:  # Ctrl-C too: without an entry there is no exit
             self._discard()
             if isinstance(error, OSError):
@@ -187,7 +187,8 @@ def rename_new(source: str, target: str, shown: str) -> None:
     os.rename(source, target)
 
 
-def _keep_mode(fd: int, mode: int) -> None:
+def keep_mode(fd: int, mode: int) -> None:
+    """Give an open file the permissions of the one it replaces."""
     if hasattr(os, "fchmod"):  # Windows has it since Python 3.13, and no permissions worth keeping before
         os.fchmod(fd, mode)
 

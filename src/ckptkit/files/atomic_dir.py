@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
+import stat
+from contextlib import suppress
+from functools import reduce
+from operator import and_
 from types import TracebackType
 from typing import Self
 
@@ -13,6 +16,7 @@ from . import locks
 from .atomic import (
     SUFFIX,
     exists_error,
+    keep_mode,
     remove_stale,
     rename_new,
     resolve,
@@ -22,27 +26,16 @@ from .atomic import (
     temporary_name,
     write_error,
 )
+from .carrying import Carrying, is_stale
 
-_SHARD = re.compile(
-    r"(?:model|pytorch_model)\.(?:safetensors|bin)|.*-\d{5,}-of-\d{5,}\.(?:safetensors|bin)|.*\.(?:safetensors|bin)\.index\.json"
-)
-
-
-def is_weight_file(name: str) -> bool:
-    """Whether a file of a model folder belongs to the checkpoint itself: weights, shards, an index."""
-    return _SHARD.fullmatch(name) is not None
-
-
-def is_stale(name: str) -> bool:
-    """Whether a file of a replaced folder would be taken for weights of the new checkpoint beside it."""
-    return is_weight_file(name) or name.endswith(".safetensors")
+_PATIENCE = 10.0  # seconds; who replaces a folder needs a moment, and whoever else locks it is not waited for
 
 
 class AtomicDir:
     """A context manager whose folder gets its name at the end, and only if nothing went wrong.
 
     An existing folder is replaced in one step by exchange. Its old weight files (every safetensors file too) go; every other
-    file in it is carried over, unless the new folder has one of that name.
+    file in it, also one that appears meanwhile, is carried over, unless the new folder has one of that name.
 
     Args:
         target: the final path; if it is a link, the folder it points to is replaced and the link kept.
@@ -52,6 +45,8 @@ class AtomicDir:
     Attributes:
         path: the temporary folder to fill.
         carried: names that were carried over, after the end.
+        gone: names that went with a replaced folder, other than the weights that were in it at the start, after the end.
+        aside: where a replaced folder was left because something in it could neither be brought nor removed.
 
     Raises:
         WriteError: the target exists without `overwrite`, is no folder, or the system refuses.
@@ -62,10 +57,15 @@ class AtomicDir:
         self.overwrite = overwrite
         self.fsync = fsync
         self.carried: tuple[str, ...] = ()
+        self.gone: tuple[str, ...] = ()
+        self.aside: str | None = None
         self.path = ""
         self._final = resolve(target)
         self._folder = os.path.dirname(self._final)
-        self._lock = -1
+        self._lock = self._old_lock = -1
+        self._modes: dict[str, int] = {}
+        self._before: frozenset[str] = frozenset()
+        self._replaced: Carrying | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -79,6 +79,41 @@ class AtomicDir:
             raise
         return self
 
+    def create(self, name: str) -> int:
+        """A new file in the folder, open for reading and writing; whoever may not read what it replaces may not read it.
+
+        Raises:
+            WriteError: the name is taken.
+        """
+        path = os.path.join(self.path, name)
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        except FileExistsError as error:
+            raise WriteError(f"{path}: appeared while it was written: {error.strerror}", file=path) from None
+        mode = self._mode(name)
+        if mode is not None:
+            keep_mode(fd, mode)
+        return fd
+
+    def bring(self, source: str) -> None:
+        """Give a file a second place in the folder: copied, never linked, so that a change to one never shows in the other.
+
+        What a link leads to is copied: downloaded model folders are full of relative links, which lead nowhere
+        from another place.
+        """
+        name = os.path.basename(source)
+        new = os.path.join(self.path, name)
+        shutil.copy2(source, new)
+        if name in self._modes:
+            os.chmod(new, self._modes[name])
+
+    def _mode(self, name: str) -> int | None:
+        """The permissions of a file that replaces another one. Weights under other names replace all weights together."""
+        if name in self._modes or not is_stale(name):
+            return self._modes.get(name)
+        replaced = [mode for other, mode in self._modes.items() if is_stale(other)]
+        return reduce(and_, replaced) if replaced else None
+
     def _check_target(self) -> None:
         if os.path.lexists(self._final):
             if not os.path.isdir(self._final):
@@ -86,8 +121,14 @@ class AtomicDir:
                     f"{self.target}: is a file, but a folder is to be written there; choose another target",
                     file=self.target,
                 )
-            if not self.overwrite and os.listdir(self._final):
+            self._before = frozenset(os.listdir(self._final))
+            if not self.overwrite and self._before:
                 raise exists_error(self.target)
+            for name in self._before:
+                with suppress(OSError):  # gone again, or a link to nothing
+                    status = os.stat(os.path.join(self._final, name))
+                    if stat.S_ISREG(status.st_mode):
+                        self._modes[name] = stat.S_IMODE(status.st_mode)
         elif not os.path.isdir(self._folder):
             raise WriteError(
                 f"{self.target}: the folder {self._folder} does not exist; make it first", file=self.target
@@ -97,6 +138,8 @@ class AtomicDir:
         while True:
             self.path = temporary_name(self._folder)
             os.mkdir(self.path)
+            if os.path.isdir(self._final):  # what nobody may look into while it is replaced
+                os.chmod(self.path, stat.S_IMODE(os.stat(self._final).st_mode) & 0o777 | 0o700)
             if os.name == "nt":  # which cannot open folders, and so cannot lock them
                 return
             try:
@@ -123,40 +166,51 @@ class AtomicDir:
             raise write_error(self.target, error) from None
 
     def _commit(self) -> None:
-        replacing = os.path.isdir(self._final)
-        if replacing:
-            self._carry_over()
+        carrying = None
+        if os.path.isdir(self._final):
+            self._hold_old()
+            if not self.overwrite and os.listdir(self._final):  # filled since it was looked at
+                raise exists_error(self.target)
+            carrying = Carrying(self._before, frozenset(os.listdir(self.path)))
+            carrying.carry(self._final, self.path)
             shutil.copymode(self._final, self.path)
         if self.fsync:
             for entry in os.scandir(self.path):
                 if entry.is_file(follow_symlinks=False):
                     _sync_file(entry.path)
             sync_folder(self.path)
-        if not replacing:
+        if carrying is None:
             rename_new(self.path, self._final, self.target)
             self.path = ""
-        elif not locks.exchange(self.path, self._final):
-            self._replace_in_two_steps()
+        else:
+            self._replace(carrying)
+            self._settle()
         if self.fsync:
             sync_name(self._folder, self.target)
 
-    def _carry_over(self) -> None:
-        carried = []
-        for entry in sorted(os.scandir(self._final), key=lambda e: e.name):
-            new = os.path.join(self.path, entry.name)
-            if is_stale(entry.name) or os.path.lexists(new):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                shutil.copytree(entry.path, new, symlinks=True, copy_function=_move_over)
-            else:
-                _move_over(entry.path, new)
-            carried.append(entry.name)
-        self.carried = tuple(carried)
+    def _hold_old(self) -> None:
+        """Lock the folder that goes: of several who replace it one goes first, and nobody takes it for stale afterwards."""
+        while os.name != "nt":
+            self._old_lock = os.open(self._final, os.O_RDONLY)
+            locks.hold(self._old_lock, patience=_PATIENCE)
+            if locks.still_named(self._old_lock, self._final):
+                return
+            os.close(self._old_lock)
+            self._old_lock = -1
+
+    def _replace(self, carrying: Carrying) -> None:
+        new = os.stat(self.path)
+        try:
+            if not locks.exchange(self.path, self._final):
+                self._replace_in_two_steps()
+        finally:  # Ctrl-C right after it too: what has the temporary name then is the old folder
+            with suppress(OSError):
+                if os.path.samestat(os.stat(self._final), new):
+                    self._replaced = carrying
 
     def _replace_in_two_steps(self) -> None:
         """Without an exchange the name is missing for the moment between two renames; old data never is."""
-        # No temporary name: should the machine stop between the two, the next run must not clean it away.
-        aside = temporary_name(self._folder).removesuffix(SUFFIX) + ".old"
+        aside = self._name_aside()
         try:
             os.rename(self._final, aside)
             os.rename(self.path, self._final)
@@ -164,38 +218,43 @@ class AtomicDir:
             if not os.path.lexists(self._final):
                 os.rename(aside, self._final)
             raise
-        self.path = aside
+        finally:
+            if not os.path.lexists(self.path):
+                self.path = aside
+
+    def _name_aside(self) -> str:
+        """No temporary name: should the machine stop now, the next run must not clean it away."""
+        return temporary_name(self._folder).removesuffix(SUFFIX) + ".old"
+
+    def _settle(self) -> None:
+        """Empty the replaced folder into the new one, and remove it. The output is complete, whatever happens here."""
+        carrying, old = self._replaced, self.path
+        assert carrying is not None
+        try:
+            brought = carrying.settle(old, self._final)
+            self.path = ""
+            if brought and self.fsync:
+                sync_folder(self._final)
+        except OSError:
+            if self.path:
+                self.path, self.aside = "", self._name_aside()
+                try:
+                    os.rename(old, self.aside)
+                except OSError:
+                    self.aside = old
+        self.carried, self.gone = tuple(sorted(carrying.carried)), tuple(sorted(carrying.gone))
 
     def _discard(self) -> None:
         """Remove what now has the temporary name: the unfinished new folder, or the replaced old one."""
-        if self.path:
+        if self.path and self._replaced is not None:
+            self._settle()
+        elif self.path:
             shutil.rmtree(self.path, ignore_errors=True)
             self.path = ""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
-
-
-def bring(source: str, target: str) -> None:
-    """Give a file a second place: copied, never linked, so that a change to one never shows in the other.
-
-    What a link leads to is copied: downloaded model folders are full of relative links, which lead nowhere
-    from another place.
-    """
-    shutil.copy2(source, target)
-
-
-def _move_over(source: str, target: str) -> str:
-    """Give an entry of the folder that is about to go its place in the new one.
-
-    A name of its own, so that large files cost nothing and FIFOs are not waited for; a copy where the file
-    system has no second names.
-    """
-    try:
-        os.link(source, target, follow_symlinks=False)
-    except (OSError, NotImplementedError):
-        shutil.copy2(source, target, follow_symlinks=False)
-    return target
+        for fd in (self._lock, self._old_lock):
+            if fd >= 0:
+                os.close(fd)
+        self._lock = self._old_lock = -1
 
 
 def _sync_file(path: str) -> None:

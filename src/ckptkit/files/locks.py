@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import sys
+import time
 from functools import lru_cache
 from typing import Any
 
@@ -16,19 +17,30 @@ _AT_FDCWD = -100
 _UNSUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM}
 
 
-def hold(fd: int) -> None:
+def hold(fd: int, patience: float | None = None) -> None:
     """Lock an open temporary file or folder while its descriptor lives, so that nobody takes it for stale.
 
     A neighbour that just took it for stale holds it for a moment; that is waited for, and the caller looks
     whether it is still there (`still_named`).
+
+    Args:
+        fd: the open file or folder.
+        patience: seconds to wait for one that somebody else may hold for reasons of their own; then it stays unlocked.
     """
     if sys.platform != "win32":
         import fcntl
 
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-        except OSError:
-            pass  # a file system without locks: then stale files are told apart by nobody, and kept
+        end = None if patience is None else time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX if end is None else fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if end is None or time.monotonic() > end:
+                    return
+                time.sleep(0.005)
+            except OSError:
+                return  # a file system without locks: then stale files are told apart by nobody, and kept
 
 
 def still_named(fd: int, path: str) -> bool:

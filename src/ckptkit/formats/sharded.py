@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import FormatError
 from ..files.atomic import is_temporary
-from ..files.atomic_dir import is_weight_file
+from ..files.carrying import is_weight_file
 from ..files.regular import open_regular, read_exactly, undisturbed
 from ..signatures import Signature
 from ..text import quote_list

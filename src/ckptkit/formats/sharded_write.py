@@ -6,8 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 
-from ..errors import WriteError
-from ..files.atomic_dir import AtomicDir, bring, is_weight_file
+from ..files.atomic_dir import AtomicDir
 from .base import Item, WriteOptions, WriteRequest, Written, WrittenFile
 from .safetensors_write import check_items, check_written, file_metadata, merge_ties, write_shard
 
@@ -30,41 +29,32 @@ def write_sharded(request: WriteRequest) -> Written:
     target = request.target.rstrip("/") or request.target
     files: list[WrittenFile] = []
     beside = [path for path in request.companions if not path.endswith("/")]
-    before = _names(target)
     with AtomicDir(target, overwrite=options.overwrite, fsync=options.fsync) as folder:
         weight_map: dict[str, str] = {}
         for name, shard in shards.items():
             here = {item.key for item in shard}
             own = {dropped: kept_key for dropped, kept_key in aliases.items() if kept_key in here}
-            files.append(
-                _write(folder.path, target, name, shard, file_metadata(request.metadata, own), request)
-            )
+            files.append(_write(folder, target, name, shard, file_metadata(request.metadata, own), request))
             weight_map.update((item.key, name) for item in shard)
         if len(shards) > 1:
-            files.append(_write_index(folder.path, target, weight_map, kept))
+            files.append(_write_index(folder, target, weight_map, kept))
         for path in beside:
-            name = os.path.basename(path)
-            if name not in weight_map.values():
-                bring(path, os.path.join(folder.path, name))
+            if os.path.basename(path) not in weight_map.values():
+                folder.bring(path)
         request.check_source()
     notes = []
     if beside:
         notes.append(f"came along: {', '.join(os.path.basename(p) for p in beside)}")
-    # Shards and indexes are known to go; of any other file that went, a person should hear.
-    gone = sorted(name for name in before - _names(target) if not is_weight_file(name))
-    if gone:
-        notes.append(f"gone with the folder that was replaced: {', '.join(gone)}")
+    if folder.gone:
+        notes.append(f"gone with the folder that was replaced: {', '.join(folder.gone)}")
     if folder.carried:
         notes.append(f"kept from the folder that was replaced: {', '.join(folder.carried)}")
+    if folder.aside is not None:
+        notes.append(
+            f"some files appeared in the folder that was replaced and could not be brought: they are in {folder.aside}"
+        )
     folders = tuple(os.path.basename(p.rstrip("/")) + "/" for p in request.companions if p.endswith("/"))
     return Written(tuple(files), folders, tuple(notes))
-
-
-def _names(folder: str) -> set[str]:
-    try:
-        return set(os.listdir(folder))
-    except OSError:  # none yet; whether one can be written is decided elsewhere
-        return set()
 
 
 def split_into_shards(items: Sequence[Item], limit: int) -> list[list[Item]]:
@@ -107,16 +97,15 @@ def _restored(items: Sequence[Item], options: WriteOptions) -> dict[str, list[It
 
 
 def _write(
-    folder: str,
+    folder: AtomicDir,
     target: str,
     name: str,
     items: Sequence[Item],
     metadata: dict[str, str],
     request: WriteRequest,
 ) -> WrittenFile:
-    path = os.path.join(folder, name)
     shown = os.path.join(target, name)
-    fd = _create(path)
+    fd = folder.create(name)
     try:
         size = write_shard(fd, items, metadata, request.options.progress)
         check_written(fd, shown, items)
@@ -125,19 +114,14 @@ def _write(
     return WrittenFile(shown, size, len(items))
 
 
-def _write_index(folder: str, target: str, weight_map: dict[str, str], items: Sequence[Item]) -> WrittenFile:
+def _write_index(
+    folder: AtomicDir, target: str, weight_map: dict[str, str], items: Sequence[Item]
+) -> WrittenFile:
     name = "model.safetensors.index.json"
     total = sum(item.info.nbytes for item in items)
     document = {"metadata": {"total_size": total}, "weight_map": weight_map}
     text = json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n"
-    fd = _create(os.path.join(folder, name))
+    fd = folder.create(name)
     with os.fdopen(fd, "wb") as file:
         file.write(text)
     return WrittenFile(os.path.join(target, name), len(text), 0)
-
-
-def _create(path: str) -> int:
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-    except FileExistsError as error:
-        raise WriteError(f"{path}: appeared while it was written: {error.strerror}", file=path) from None
