@@ -13,7 +13,7 @@ from .expr import from_json, infer
 from .files.atomic import AtomicFile
 from .files.copy import write_all
 from .files.regular import open_regular
-from .formats.sharded import bad_name
+from .formats.shard_names import bad_name, folded
 from .formats.signature_file import MAX_BYTES, parse_json, read_signature
 from .plans import Dropped, Equal, Layout, Output, Plan, RuleUse, signature_hash
 from .signatures import OBJECT, Signature, TensorInfo
@@ -128,7 +128,7 @@ def _layout(entries: Any) -> Layout:
         if bad_name(file) is not None or not file.endswith(".safetensors"):
             raise ValueError(f"the layout names {file[:120]!r}, which is no plain name of a safetensors file")
         found.append((file, keys))
-    if len({file for file, _ in found}) < len(found):
+    if len({folded(file) for file, _ in found}) < len(found):
         raise ValueError("the layout names a file twice")
     return tuple(found)
 

@@ -78,6 +78,11 @@ BROKEN = {
     "absolute": ({"a": "/x.safetensors"}, {}, "no plain file name on every system"),
     "backslash": ({"a": "x\\y.safetensors"}, {}, "no plain file name on every system"),
     "windows_device": ({"a": "con.safetensors"}, {}, "no file name on Windows"),
+    "accents": (
+        {"a": "\u00e9.bin", "b": "e\u0301.bin"},
+        {},
+        r"the shards 'e\u0301.bin' and '\xe9.bin' differ in case only, or in how accents are spelled",
+    ),
     "number": ({"a": 3}, {}, "is no text"),
     "script": ({"a": "x.py"}, {}, "no suffix of a checkpoint file"),
     "case": ({"a": "X.bin", "b": "x.bin"}, {}, "differ in case only"),
@@ -93,6 +98,49 @@ def test_a_broken_index_is_one_error_that_says_why(name: str, tmp_path: Path) ->
     with pytest.raises(FormatError) as caught:
         ckptkit.open(folder(tmp_path, weight_map, shards))
     assert words in caught.value.message
+
+
+DEVICES = [
+    "CON",
+    "nul",
+    "Com1",
+    "LPT9",
+    "COM0",
+    "COM\xb9",
+    "lpt\xb3",
+    "CONIN$",
+    "conout$",
+    "con ",
+    " con",
+    "aux .x",
+]
+
+
+@pytest.mark.parametrize("stem", [*DEVICES, "a ", "a.", "a. "])
+def test_a_shard_has_no_name_that_is_another_file_on_windows(stem: str, tmp_path: Path) -> None:
+    """G15: devices, by whatever spelling, and what Windows would cut off."""
+    with pytest.raises(FormatError, match="which is no file name on Windows"):
+        ckptkit.open(folder(tmp_path, {"a": f"{stem}.safetensors"}, {f"{stem}.safetensors": ["a"]}))
+
+
+@pytest.mark.parametrize(
+    "char", ["\u202e", "\u200b", "\ufeff", "\u2066", "\x7f", "\x85", "\xa0", "\u2028", "\t"]
+)
+def test_a_shard_has_no_name_that_shows_as_another_one(char: str, tmp_path: Path) -> None:
+    """G15"""
+    name = f"a{char}b.safetensors"
+    with pytest.raises(FormatError, match="may look like another name") as caught:
+        ckptkit.open(folder(tmp_path, {"a": name}, {name: ["a"]}))
+    assert char not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "stem", ["console", "com10", "a con", "nul-1", "\u00e9t\u00e9", "\u6a21\u578b", "conin", "\U0001f917"]
+)
+def test_a_shard_may_have_any_name_that_is_plain(stem: str, tmp_path: Path) -> None:
+    """G15"""
+    name = f"{stem}.safetensors"
+    assert list(ckptkit.open(folder(tmp_path, {"a": name}, {name: ["a"]}))) == ["a"]
 
 
 def test_a_folder_with_several_checkpoints_asks_for_one(tmp_path: Path) -> None:

@@ -20,14 +20,13 @@ from ..files.regular import open_regular, read_exactly, undisturbed
 from ..signatures import Signature
 from ..text import quote_list
 from .base import Buffer, Source, Storage, View
+from .shard_names import WEIGHTS, bad_name, folded
 
 if TYPE_CHECKING:
     import torch
 
 MAX_INDEX = 200_000_000
-_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 _NUMBERED = re.compile(r"-(\d{5})-of-(\d{5})\.")
-_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
 Opener = Callable[[str], Source]
 
 
@@ -149,8 +148,9 @@ def read_index(path: str) -> tuple[dict[str, str], dict[str, Any]]:
     weight_map = document.get("weight_map") if isinstance(document, dict) else None
     if not isinstance(weight_map, dict):
         raise FormatError(f"{path}: an index needs a weight_map from keys to file names", file=path)
+    names: set[str] = set()
     for key, name in weight_map.items():
-        reason = bad_name(name)
+        reason = None if type(name) is str and name in names else bad_name(name)
         if reason is not None:
             raise FormatError(
                 f"{path}: the shard of {key[:120]!r} is {str(name)[:120]!r}, which {reason}; a shard is a plain file "
@@ -158,28 +158,30 @@ def read_index(path: str) -> tuple[dict[str, str], dict[str, Any]]:
                 file=path,
                 key=key,
             )
+        names.add(name)
         try:
             key.encode()
         except UnicodeEncodeError:
             raise FormatError(
                 f"{path}: the key {ascii(key)[:120]} holds a lone surrogate", file=path
             ) from None
-    folded: dict[str, str] = {}
-    for name in weight_map.values():
-        if folded.setdefault(name.casefold(), name) != name:
+    files: dict[str, str] = {}
+    for name in sorted(names):
+        other = files.setdefault(folded(name), name)
+        if other != name:
             raise FormatError(
-                f"{path}: the shards {folded[name.casefold()]!r} and {name!r} differ in case only, which is one file "
-                "on some systems",
+                f"{path}: the shards {other!a} and {name!a} differ in case only, or in how accents are spelled, "
+                "which is one file on some systems",
                 file=path,
             )
-    _check_count(path, set(weight_map.values()))
+    _check_count(path, names)
     metadata = document.get("metadata", {})
     if not isinstance(metadata, dict):
         raise FormatError(f"{path}: the index's metadata is no object", file=path)
     return weight_map, metadata
 
 
-def _check_count(path: str, names: set[str]) -> None:
+def _check_count(path: str, names: AbstractSet[str]) -> None:
     """Where shards are numbered ``-00001-of-00003``, none may be left out."""
     numbered = [match for name in names if (match := _NUMBERED.search(name))]
     totals = {int(match[2]) for match in numbered}
@@ -190,28 +192,6 @@ def _check_count(path: str, names: set[str]) -> None:
                 f"{path}: the shards call themselves {total}, and the index lists {len(names)} of them; fetch it again",
                 file=path,
             )
-
-
-def bad_name(name: Any) -> str | None:
-    if type(name) is not str:
-        return "is no text"
-    if (
-        not name
-        or name in (".", "..")
-        or any(c in name for c in '/\\:*?"<>|')
-        or any(ord(c) < 32 for c in name)
-    ):
-        return "is no plain file name on every system"
-    if name != name.rstrip(". ") or _RESERVED.fullmatch(name):
-        return "is no file name on Windows"
-    try:
-        if len(name.encode()) > 255:
-            return "is longer than 255 bytes"
-    except UnicodeEncodeError:
-        return "holds a lone surrogate"
-    if not name.lower().endswith(_WEIGHTS):
-        return "has no suffix of a checkpoint file"
-    return None
 
 
 def _homes(index: str, weight_map: dict[str, str], shards: dict[str, Source]) -> dict[str, str]:
@@ -298,7 +278,7 @@ def find_in_folder(folder: str) -> str:
         [n for n in names if n == "model.safetensors"],
         [n for n in names if n.endswith(".index.json")],
         [n for n in names if n == "pytorch_model.bin"],
-        [n for n in names if n.lower().endswith(_WEIGHTS) and not is_temporary(n)],
+        [n for n in names if n.lower().endswith(WEIGHTS) and not is_temporary(n)],
         [n for n in names if n == ".metadata"],
     ):
         if len(pick) == 1:
@@ -315,7 +295,7 @@ def find_in_folder(folder: str) -> str:
             file=folder,
         )
     raise FormatError(
-        f"{folder}: the folder holds no checkpoint (looked for *.index.json, {', '.join('*' + s for s in _WEIGHTS)})",
+        f"{folder}: the folder holds no checkpoint (looked for *.index.json, {', '.join('*' + s for s in WEIGHTS)})",
         file=folder,
     )
 
@@ -331,7 +311,7 @@ def not_taken(folder: str, taken: Sequence[str]) -> list[str]:
     return [
         entry.name
         for entry in sorted(os.scandir(folder), key=lambda e: e.name)
-        if entry.name.lower().endswith((*_WEIGHTS, ".index.json"))
+        if entry.name.lower().endswith((*WEIGHTS, ".index.json"))
         and entry.name not in own
         and not _NUMBERED.search(entry.name)
         and not is_temporary(entry.name)

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from ...errors import FormatError
 from ..pickled import DtypeNode, LayoutNode, Opaque
 from ..pickled.allowed import ODD_ITEMSIZE
+from ..shard_names import bad_name
 from ..strides import row_major
 from ..torch_views import ITEMSIZE, MAX_NUMEL, MAX_STRIDE, readable
 from .tiles import untiled
@@ -90,6 +91,7 @@ class Reader:
 
     def __init__(self, path: str, tree: Any) -> None:
         self.path = path
+        self._files: set[str] = set()  # names that were looked at
         self.tree = tree
         self.cells = CELLS
 
@@ -162,16 +164,12 @@ class Reader:
 
     def _place(self, name: str, fields: dict[str, Any]) -> Place:
         file, start, length = (fields.get(each) for each in ("relative_path", "offset", "length"))
-        if (
-            type(file) is not str
-            or any(c in file for c in "/\\:\0")
-            or not file.endswith(PART)
-            or not file.isprintable()
-        ):
+        if type(file) is not str or (file not in self._files and bad_name(file, (PART,)) is not None):
             self.fail(
                 f"{readable(name)} lies in {ascii(file)[:120]}, which is no plain name of a {PART} file beside it",
                 name,
             )
+        self._files.add(file)
         if type(start) is not int or type(length) is not int or start < 0 or length < 0:
             self.fail(f"{readable(name)} lies at {ascii(start)[:40]}, {ascii(length)[:40]} bytes long", name)
         if fields.get("transform_descriptors"):
