@@ -69,6 +69,9 @@ DTYPES: dict[str, DType] = {d.name: d for d in _ALL}
 FROM_SAFETENSORS: dict[str, DType] = {d.safetensors: d for d in reversed(_ALL) if d.safetensors is not None}
 
 
+# Bytes of one element of the dtypes whose numbers mean nothing without a quantiser, which stands elsewhere.
+QUANTISED = {"qint8": 1, "quint8": 1, "qint32": 4, "quint4x2": 1, "quint2x4": 1}
+
 # torch's dtypes that no checkpoint format holds, by bits: a model may have them, and a signature names them.
 _BYTE_WIDE = ("qint8", "quint8", "bits1x8", "bits2x4", "bits4x2", "bits8", *(f"int{n}" for n in range(1, 8)))
 _ONLY_NAMED = {"qint32": 32, "bits16": 16, "quint4x2": 4, "quint2x4": 2}

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import prod
 
-from ..dtypes import DTYPES
+from ..dtypes import DTYPES, QUANTISED
 from ..errors import FormatError
 from .base import Storage, View
 from .pickled import Opaque, StorageNode, TensorNode
-from .pickled.allowed import ODD_ITEMSIZE
 
 MAX_NUMEL = 1 << 62  # torch counts bytes in signed 64-bit integers
 MAX_STRIDE = (1 << 63) - 1
 # Bytes of one element, for every dtype whose elements are whole bytes.
-ITEMSIZE = {d.name: d.bits // 8 for d in DTYPES.values() if d.torch} | ODD_ITEMSIZE
+ITEMSIZE = {d.name: d.bits // 8 for d in DTYPES.values() if d.torch} | QUANTISED
 
 
 def readable(name: str) -> str:

@@ -12,9 +12,9 @@ from itertools import pairwise
 from math import prod
 from typing import Any, NoReturn
 
+from ...dtypes import QUANTISED
 from ...errors import FormatError
 from ..pickled import DtypeNode, LayoutNode, Opaque
-from ..pickled.allowed import ODD_ITEMSIZE
 from ..shard_names import bad_name
 from ..strides import row_major
 from ..torch_views import ITEMSIZE, MAX_NUMEL, MAX_STRIDE, readable
@@ -229,7 +229,7 @@ class Reader:
         # All three are out of use, so that no value of theirs matters; a wrong kind tells of damage.
         if {type(requires_grad), type(pinned)} != {bool} or not _is_memory_format(memory_format):
             self.fail(f"{readable(name)}: its properties are {ascii(state[2:])[:200]}", name)
-        if layout != LayoutNode("strided") or dtype.name not in ITEMSIZE or dtype.name in ODD_ITEMSIZE:
+        if layout != LayoutNode("strided") or dtype.name not in ITEMSIZE or dtype.name in QUANTISED:
             self.fail(f"{readable(name)}: {dtype.name} in the layout {_kind(layout)} is not held", name)
         return dtype.name, requires_grad
 

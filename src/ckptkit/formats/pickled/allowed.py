@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...dtypes import DTYPES
+from ...dtypes import DTYPES, QUANTISED
 from . import calls
 from .tree import DtypeNode, Function, StorageType, TypeNode
 
-# Element sizes in bytes of dtypes that we only recognise, to be able to say what a tensor is.
-ODD_ITEMSIZE = {"qint8": 1, "quint8": 1, "qint32": 4, "quint4x2": 1, "quint2x4": 1}
 _ODD_DTYPES = [f"{sign}int{bits}" for sign in ("", "u") for bits in range(1, 8)]
-_ODD_DTYPES += ["bits1x8", "bits2x4", "bits4x2", "bits8", "bits16", *ODD_ITEMSIZE]
+_ODD_DTYPES += ["bits1x8", "bits2x4", "bits4x2", "bits8", "bits16", *QUANTISED]
 _ALIASES = {
     "float": "float32", "double": "float64", "half": "float16", "int": "int32", "long": "int64",
     "short": "int16", "cfloat": "complex64", "cdouble": "complex128", "chalf": "complex32",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...dtypes import QUANTISED
 from .errors import Refused
 from .keys import check_key
 from .tree import (
@@ -115,8 +116,11 @@ def _strided(name: str, args: Args, dtype: str | None, grad: bool, flags: tuple[
     size, stride = _ints(name, "size", size), _ints(name, "stride", stride)
     if len(size) != len(stride):
         raise Refused(f"{name}: {len(size)} sizes but {len(stride)} strides")
+    dtype = dtype or storage.dtype
+    # torch rebuilds such a tensor without its quantiser, and crashes when it is used.
+    reason = "quantised" if dtype in QUANTISED else None
     return TensorNode(
-        storage, offset, size, stride, dtype or storage.dtype, grad, conj=flags[0], neg=flags[1]
+        storage, offset, size, stride, dtype, grad, conj=flags[0], neg=flags[1], reason=reason
     )
 
 
@@ -133,6 +137,7 @@ def rebuild_tensor_v2(args: Args) -> TensorNode:
         storage, offset, size, stride, grad, _ = args
         sane = type(offset) is int and offset >= 0 and type(grad) is bool
         sane = sane and type(size) is tuple and type(stride) is tuple and len(size) == len(stride) <= MAX_DIMS
+        sane = sane and storage.dtype not in QUANTISED
         if sane and _all_ints(size) and _all_ints(stride):
             return TensorNode(storage, offset, size, stride, storage.dtype, grad)  # the usual case, fast
     _arity(name, args, 6, 7)
