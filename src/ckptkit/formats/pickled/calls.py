@@ -56,6 +56,11 @@ _TENSOR_NAMES = frozenset(
         "mH",
     ]
 )
+_COMPLEX = frozenset(("complex32", "complex64", "complex128"))
+# What torch can negate; it sets the bit on others without a word, and fails on them when they are used.
+_NEGATED = _COMPLEX | {
+    "float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8",
+}  # fmt: skip
 _LAYOUTS = frozenset(
     ["strided", "sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc", "jagged", "_mkldnn"]
 )
@@ -96,18 +101,20 @@ def _hooks(name: str, value: Any) -> None:
         raise Refused(f"{name}: backward hooks in a saved tensor")
 
 
-def _flags(name: str, metadata: Any) -> tuple[bool, bool]:
+def _flags(name: str, metadata: Any, dtype: str) -> tuple[bool, bool]:
     if metadata is None:
         return False, False
     if not isinstance(metadata, dict) or not set(metadata) <= {"conj", "neg"}:
         raise Refused(f"{name}: unknown tensor metadata")
-    return (
-        _bool(name, "conj", metadata.get("conj", False)),
-        _bool(name, "neg", metadata.get("neg", False)),
-    )
+    conj = _bool(name, "conj", metadata.get("conj", False))
+    neg = _bool(name, "neg", metadata.get("neg", False))
+    if (conj and dtype not in _COMPLEX) or (neg and dtype not in _NEGATED):
+        what = "conjugated" if conj and dtype not in _COMPLEX else "negated"
+        raise Refused(f"{name}: a lazily {what} tensor of {dtype}, which torch cannot resolve")
+    return conj, neg
 
 
-def _strided(name: str, args: Args, dtype: str | None, grad: bool, flags: tuple[bool, bool]) -> TensorNode:
+def _strided(name: str, args: Args, dtype: str | None, grad: bool, metadata: Any = None) -> TensorNode:
     storage, offset, size, stride = args[:4]
     if type(storage) is not StorageNode:
         raise Refused(f"{name}: the first argument is {_brief(storage)}, not a storage")
@@ -117,17 +124,16 @@ def _strided(name: str, args: Args, dtype: str | None, grad: bool, flags: tuple[
     if len(size) != len(stride):
         raise Refused(f"{name}: {len(size)} sizes but {len(stride)} strides")
     dtype = dtype or storage.dtype
+    conj, neg = _flags(name, metadata, dtype)
     # torch rebuilds such a tensor without its quantiser, and crashes when it is used.
     reason = "quantised" if dtype in QUANTISED else None
-    return TensorNode(
-        storage, offset, size, stride, dtype, grad, conj=flags[0], neg=flags[1], reason=reason
-    )
+    return TensorNode(storage, offset, size, stride, dtype, grad, conj=conj, neg=neg, reason=reason)
 
 
 def rebuild_tensor(args: Args) -> TensorNode:
     """``_rebuild_tensor(storage, offset, size, stride)``"""
     _arity("_rebuild_tensor", args, 4, 4)
-    return _strided("_rebuild_tensor", args, None, False, (False, False))
+    return _strided("_rebuild_tensor", args, None, False)
 
 
 def rebuild_tensor_v2(args: Args) -> TensorNode:
@@ -143,7 +149,7 @@ def rebuild_tensor_v2(args: Args) -> TensorNode:
     _arity(name, args, 6, 7)
     grad = _bool(name, "requires_grad", args[4])
     _hooks(name, args[5])
-    return _strided(name, args, None, grad, _flags(name, args[6] if len(args) > 6 else None))
+    return _strided(name, args, None, grad, args[6] if len(args) > 6 else None)
 
 
 def rebuild_tensor_v3(args: Args) -> TensorNode:
@@ -154,7 +160,7 @@ def rebuild_tensor_v3(args: Args) -> TensorNode:
     _hooks(name, args[5])
     if type(args[6]) is not DtypeNode:
         raise Refused(f"{name}: {_brief(args[6])} is no dtype")
-    return _strided(name, args, args[6].name, grad, _flags(name, args[7] if len(args) > 7 else None))
+    return _strided(name, args, args[6].name, grad, args[7] if len(args) > 7 else None)
 
 
 def rebuild_parameter(args: Args) -> TensorNode:
@@ -251,7 +257,7 @@ def rebuild_quantised(args: Args) -> TensorNode:
     """``_rebuild_qtensor(storage, offset, size, stride, quantizer_params, requires_grad, hooks)``"""
     name = "_rebuild_qtensor"
     _arity(name, args, 7, 7)
-    tensor = _strided(name, args, None, _bool(name, "requires_grad", args[5]), (False, False))
+    tensor = _strided(name, args, None, _bool(name, "requires_grad", args[5]))
     _hooks(name, args[6])
     tensor.reason = "quantised"
     tensor.parts = args[4] if type(args[4]) is tuple else ()
