@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 import ckptkit
 from ckptkit.dtypes import DTYPES
 from ckptkit.errors import FormatError
+from ckptkit.formats.pickled import DeviceNode
+from ckptkit.formats.torch_source import TorchSource
 
-from .handmade import call, mapping, name, storage, tensor, torch_file
+from .handmade import call, mapping, name, number, ordered, several, storage, tensor, text, torch_file
 
 EIGHT = bytes(16)
 NEGATED = {"float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8"}
@@ -79,3 +82,72 @@ def test_a_lazy_tensor_of_any_dtype_has_values_or_is_refused(tmp_path: Path, dty
     else:
         with pytest.raises(FormatError, match=f"of {dtype}, which torch cannot resolve"):
             ckptkit.open(path)
+
+
+@pytest.mark.parametrize("shape", [(2**61, 2**61, 0), (0, 2**61, 2**61), (2**62, 0), (2**32, 0, 2**32)])
+def test_a_shape_on_which_torch_overflows_is_refused_also_without_elements(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    """G3, G8."""
+    odd = mapping({"w": tensor(), "odd": tensor(shape, (1,) * len(shape))})
+    with pytest.raises(FormatError, match="'odd': it has too many elements"):
+        ckptkit.open(torch_file(tmp_path / "q.pt", odd))
+
+
+def device(*parts: str | int) -> bytes:
+    return call("torch", "device", *(text(p) if isinstance(p, str) else number(p) for p in parts))
+
+
+BAD_DEVICES = [device(""), device("cuda:1:2"), device("cuda", -5), device("cuda:1", 1), device("CPU"),
+               device("cuda:128"), device("cuda:01"), device("cuda:"), device("cuda", 2**70)]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", BAD_DEVICES)
+@pytest.mark.parametrize("place", ["root", "beside", "metadata"])
+def test_a_device_that_is_none_is_refused_when_the_file_is_opened(
+    tmp_path: Path, value: bytes, place: str
+) -> None:
+    """G3: torch would refuse it, in its own words, when the value is looked at."""
+    tree = {
+        "root": mapping({"w": tensor(), "odd": value}),
+        "beside": mapping({"state_dict": mapping({"w": tensor()}), "odd": value}),
+        "metadata": ordered({"w": tensor()}, {"_metadata": mapping({"": value})}),
+    }
+    with pytest.raises(FormatError, match="is no device"):
+        ckptkit.open(torch_file(tmp_path / "q.pt", tree[place]))
+
+
+def test_a_device_of_somebody_elses_torch_is_kept_beside_the_root_and_refused_inside(tmp_path: Path) -> None:
+    """G3: accelerators of others register names that only their torch knows."""
+    inside = mapping({"w": tensor(), "odd": device("npu:0")})
+    with pytest.raises(FormatError, match="'odd' contains the device 'npu:0', which torch does not have"):
+        ckptkit.open(torch_file(tmp_path / "q.pt", inside))
+    beside = torch_file(
+        tmp_path / "b.pt", mapping({"state_dict": mapping({"w": tensor()}), "on": device("npu:0")})
+    )
+    ckptkit.save(beside, tmp_path / "o.pt")
+    source = ckptkit.open(tmp_path / "o.pt").source
+    assert isinstance(source, TorchSource)
+    assert source.tree["on"] == DeviceNode("npu:0")
+
+
+@pytest.mark.parametrize("size", [2**63, 2**70])
+def test_a_size_that_torch_cannot_count_is_refused(tmp_path: Path, size: int) -> None:
+    """G3."""
+    value = call("torch", "Size", several(number(size)))
+    with pytest.raises(FormatError, match="torch.Size: the size holds an integer of"):
+        ckptkit.open(torch_file(tmp_path / "q.pt", mapping({"w": tensor(), "odd": value})))
+
+
+def test_constants_of_torch_in_keys_and_sets_are_those_of_torch(tmp_path: Path) -> None:
+    """G19."""
+    value = {
+        "in": {torch.float32, "a"},
+        (torch.int8, 1): torch.Size([2]),
+        torch.device("cpu"): (torch.strided,),
+    }
+    path = torch_file(tmp_path / "c.pt", b"N")
+    torch.save({"w": torch.ones(1), "odd": value}, path)
+    assert ckptkit.open(path)["odd"] == value
+    ckptkit.save(path, tmp_path / "o.pt")
+    assert ckptkit.open(tmp_path / "o.pt")["odd"] == value

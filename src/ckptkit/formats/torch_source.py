@@ -9,10 +9,10 @@ from ..errors import FormatError
 from ..signatures import OBJECT, Signature, TensorInfo, tied_groups
 from ..text import quote_list
 from .base import Buffer, Source, Storage, View
-from .pickled import Opaque, StorageNode, TensorNode, parts
+from .pickled import DeviceNode, Opaque, StorageNode, TensorNode, parts
 from .roots import choose_root, dotted
 from .torch_bytes import Bytes
-from .torch_values import VALUE_TYPES, plain_value
+from .torch_values import VALUE_TYPES, known_device, plain_value
 from .torch_views import prove, readable
 
 if TYPE_CHECKING:
@@ -105,6 +105,13 @@ class TorchSource(Source):
             raise FormatError(
                 f"{self.path}: {readable(key)} contains the global {part.label}, which is not on the "
                 "allow-list and is never looked up; name another root, or drop it where the file was made",
+                file=self.path,
+                key=key,
+            )
+        elif type(part) is DeviceNode and not known_device(part):
+            raise FormatError(
+                f"{self.path}: {readable(key)} contains the device {part.name!r}, which torch does not have; name "
+                "another root, or drop it where the file was made",
                 file=self.path,
                 key=key,
             )

@@ -34,6 +34,16 @@ class _Dropped(Exception):
     """A part that cannot be written, with place and reason; the dictionary entry around it is left out."""
 
 
+def _unwritable(key: Any) -> str:
+    """What of a dictionary's key or a set's member cannot be written; empty when all can."""
+    for part in key if type(key) is tuple else (key,):
+        if type(part) is Opaque:
+            return part.label
+        if type(part) not in _ATOMS and type(part) not in _NODES:
+            return type(part).__name__
+    return ""
+
+
 class TreeBuilder:
     """Builds the tree of one output.
 
@@ -109,7 +119,7 @@ class TreeBuilder:
             kept = [self._keep(value, (*path, i)) for i, value in enumerate(node)]
         elif kind is tuple:
             kept = tuple(self._keep(value, (*path, i)) for i, value in enumerate(node))
-        elif kind in (set, frozenset) and all(type(member) in _ATOMS | {tuple} for member in node):
+        elif kind in (set, frozenset) and not any(map(_unwritable, node)):
             kept = node
         elif kind is Opaque:
             raise _Dropped(path, node.label)
@@ -129,8 +139,8 @@ class TreeBuilder:
         for key, value in node.items():
             tensors, shared = len(self.tensors), len(self._shared)
             try:
-                if type(key) is Opaque:
-                    raise _Dropped((*path, key), key.label)
+                if reason := _unwritable(key):
+                    raise _Dropped((*path, key), reason)
                 yield key, self._keep(value, (*path, key))
             except _Dropped as dropped:
                 # What was built below is not written here, and must not be found again as if it were.
@@ -163,15 +173,21 @@ class TreeBuilder:
             raise WriteError(f"{self.request.target}: {key!r} is nested more than {MAX_DEPTH} deep", key=key)
         if kind in (dict, OrderedDict):
             self._check_keys(value, key)
-            pairs = ((self._constant(k), self._value(v, key, depth + 1)) for k, v in value.items())
-            return OrderedNode(pairs) if kind is OrderedDict else dict(pairs)
+            pairs = ((self._key(k), self._value(v, key, depth + 1)) for k, v in value.items())
+            if kind is dict:
+                return dict(pairs)
+            ordered = OrderedNode(pairs)
+            ordered.attributes.update(
+                {name: self._value(v, key, depth + 1) for name, v in vars(value).items()}
+            )
+            return ordered
         if kind is list:
             return [self._value(v, key, depth + 1) for v in value]
         if kind is tuple:
             return tuple(self._value(v, key, depth + 1) for v in value)
         if kind in (set, frozenset):
             self._check_keys(value, key)
-            return value
+            return kind(self._key(member) for member in value)
         return self._torch_value(value, key)
 
     def _torch_value(self, value: Any, key: str) -> Any:
@@ -191,11 +207,15 @@ class TreeBuilder:
     def _check_keys(self, values: Any, key: str) -> None:
         try:
             for value in values:
-                check_key(self._constant(value))
+                check_key(self._key(value))
         except Refused as refused:
             raise WriteError(
                 f"{self.request.target}: {key!r} holds {refused}", file=self.request.target, key=key
             ) from None
+
+    def _key(self, value: Any) -> Any:
+        """A key of a dictionary or member of a set."""
+        return tuple(map(self._constant, value)) if type(value) is tuple else self._constant(value)
 
     @staticmethod
     def _constant(value: Any) -> Any:

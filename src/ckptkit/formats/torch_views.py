@@ -52,7 +52,7 @@ def prove(node: TensorNode, storages: Mapping[str, Storage], file: str, where: s
     size, stride = node.size, node.stride
     if node.parts:
         _prove_parts(node, storages, file, where)
-    if size and (max(size) >= MAX_NUMEL or prod(size) >= MAX_NUMEL):
+    if size and (max(size) >= MAX_NUMEL or prod(size) >= MAX_NUMEL or (0 in size and _overflows(size))):
         raise FormatError(f"{file}: {readable(where)}: it has too many elements", file=file, key=where)
     if stride and max(stride) > MAX_STRIDE:
         raise FormatError(
@@ -97,6 +97,11 @@ def prove(node: TensorNode, storages: Mapping[str, Storage], file: str, where: s
     if node.reason is not None:
         return None
     return View(storage, node.offset, size, stride, node.dtype)
+
+
+def _overflows(size: tuple[int, ...]) -> bool:
+    """Whether torch, which multiplies from the left or from the right, overflows on its way to a product of 0."""
+    return prod(length or 1 for length in size) >= MAX_NUMEL
 
 
 def _prove_parts(node: TensorNode, storages: Mapping[str, Storage], file: str, where: str) -> None:

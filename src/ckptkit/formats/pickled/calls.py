@@ -5,6 +5,7 @@ The signatures are those of ``torch._utils`` (https://github.com/pytorch/pytorch
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ...dtypes import QUANTISED
@@ -28,6 +29,9 @@ Args = tuple[Any, ...]
 # Both are far beyond real ones; they bound the work that one short call on memoised arguments can cause.
 MAX_DIMS = 1024
 MAX_ATTRIBUTES = 256
+MAX_SIZE = (1 << 63) - 1  # torch counts in signed 64-bit integers, and devices in seven bits
+MAX_DEVICE = 127
+_DEVICE = re.compile(r"[a-z][a-z0-9_]{0,60}(:(0|[1-9][0-9]{0,2}))?", re.ASCII)
 
 # A saved attribute of one of these names would change the tensor itself instead of decorating it.
 _TENSOR_NAMES = frozenset(
@@ -307,7 +311,10 @@ def _sequence(name: str, args: Args) -> list[Any] | tuple[Any, ...]:
 def size(args: Args) -> SizeNode:
     """``torch.Size([...])``"""
     _arity("torch.Size", args, 0, 1)
-    return SizeNode(_ints("torch.Size", "the size", args[0] if args else ()))
+    sizes = _ints("torch.Size", "the size", args[0] if args else ())
+    if max(sizes, default=0) > MAX_SIZE:
+        raise Refused(f"torch.Size: the size holds an integer of {max(sizes).bit_length()} bits")
+    return SizeNode(sizes)
 
 
 def device(args: Args) -> DeviceNode:
@@ -315,7 +322,10 @@ def device(args: Args) -> DeviceNode:
     _arity("torch.device", args, 1, 2)
     if type(args[0]) is not str or (len(args) > 1 and type(args[1]) is not int):
         raise Refused("torch.device: not a device name")
-    return DeviceNode(args[0] if len(args) == 1 else f"{args[0]}:{args[1]}")
+    name = args[0] if len(args) == 1 else f"{args[0]}:{args[1]}"
+    if not _DEVICE.fullmatch(name) or int(name.partition(":")[2] or 0) > MAX_DEVICE:
+        raise Refused(f"torch.device: {ascii(name)[:60]} is no device")
+    return DeviceNode(name)
 
 
 def layout(args: Args) -> LayoutNode:
