@@ -9,9 +9,10 @@ from ..errors import FormatError
 from ..signatures import OBJECT, Signature, TensorInfo, tied_groups
 from ..text import quote_list
 from .base import Buffer, Source, Storage, View
-from .pickled import DeviceNode, Opaque, StorageNode, TensorNode, parts
+from .pickled import DeviceNode, Opaque, StorageNode, TensorNode
 from .roots import choose_root, dotted
 from .torch_bytes import Bytes
+from .torch_places import attributes_of, beside, placed, walk
 from .torch_values import VALUE_TYPES, known_device, plain_value
 from .torch_views import prove, readable
 
@@ -64,7 +65,7 @@ class TorchSource(Source):
             roots=choice.roots,
         )
         self.state_metadata = self._state_metadata()
-        self.surroundings = tuple(_beside(tree, choice.path)) if isinstance(tree, dict) else ()
+        self.surroundings = tuple(beside(tree, choice.path)) if isinstance(tree, dict) else ()
         self.notes = (*choice.notes, *self._remarks(opaque))
 
     # -- opening
@@ -89,7 +90,7 @@ class TorchSource(Source):
                         key=key,
                     )
             else:
-                for part in _walk(value):
+                for part in walk(value):
                     self._refuse_inside(part, key)
 
     def _refuse_inside(self, part: Any, key: str) -> None:
@@ -108,7 +109,7 @@ class TorchSource(Source):
                 file=self.path,
                 key=key,
             )
-        elif type(part) is DeviceNode and not known_device(part):
+        elif not _is_known(part):
             raise FormatError(
                 f"{self.path}: {readable(key)} contains the device {part.name!r}, which torch does not have; name "
                 "another root, or drop it where the file was made",
@@ -126,7 +127,7 @@ class TorchSource(Source):
     def _prove_rest(self) -> dict[str, str]:
         """Prove every other tensor too; returns the opaque values by dotted place."""
         opaque: dict[str, str] = {}
-        for place, part in _placed(self.tree, self.root_node):
+        for place, part in placed(self.tree, self.root_node):
             if type(part) is TensorNode:
                 if id(part) not in self._views:
                     self._prove(part, place)
@@ -159,11 +160,13 @@ class TorchSource(Source):
                     yield key, (view.storage.id, view.offset, view.shape, view.stride, view.dtype, bits)
 
     def _state_metadata(self) -> dict[str, Any] | None:
-        metadata = getattr(self.root_node, "attributes", {}).get("_metadata")
+        """Plain data only: reading tensors is not for opening."""
+        metadata = attributes_of(self.root_node).get("_metadata")
         if not isinstance(metadata, dict) or any(type(k) is not str for k in metadata):
             return None
-        if any(type(part) is Opaque or not _is_value(part) for part in _walk(metadata)):
-            return None
+        for part in walk(metadata):
+            if type(part) is TensorNode or not _is_value(part) or not _is_known(part):
+                return None
         return dict(plain_value(metadata, self.node_tensor))
 
     def _remarks(self, opaque: dict[str, str]) -> Iterator[str]:
@@ -186,9 +189,11 @@ class TorchSource(Source):
                 f"{len(decorated)} tensors carry Python attributes, which are not kept; the first is "
                 f"{readable(decorated[0])} with {names}"
             )
-        extra = set(getattr(self.root_node, "attributes", {})) - {"_metadata"}
+        extra = set(attributes_of(self.root_node))
+        if self.state_metadata is not None:
+            extra.discard("_metadata")
         if extra:
-            yield f"attributes of the root that are not kept: {', '.join(sorted(ascii(a) for a in extra))}"
+            yield f"attributes of the root that are not kept: {quote_list(sorted(extra))}"
 
     # -- reading
 
@@ -269,8 +274,8 @@ class TorchSource(Source):
     def readers(self) -> dict[str, str]:
         """For each storage that a tensor anywhere in the file looks into, the dotted place of the first one."""
         found: dict[str, str] = {}
-        for place, holder in _placed(self.tree, {}):
-            for part in _walk(holder) if type(holder) is TensorNode else ():
+        for place, holder in placed(self.tree, {}):
+            for part in walk(holder) if type(holder) is TensorNode else ():
                 storage = part.storage if type(part) is TensorNode else part
                 if type(storage) is StorageNode:
                     found.setdefault(storage.key, place)
@@ -331,48 +336,5 @@ def _is_value(part: Any) -> bool:
     return isinstance(part, VALUE_TYPES)
 
 
-def _walk(value: Any) -> Iterator[Any]:
-    """A value and all its parts; trees are acyclic and bounded."""
-    stack, seen = [value], set()
-    while stack:
-        node = stack.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        yield node
-        if type(node) is not Opaque:
-            stack.extend(parts(node))
-
-
-def _placed(tree: Any, root: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
-    """Every part outside the root with its dotted place; shared parts are met once."""
-    stack: list[tuple[Any, Any]] = [((), tree)]
-    seen = {id(root)}
-    while stack:
-        path, node = stack.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        if type(node) in (TensorNode, Opaque):
-            yield dotted(path) or "the top level", node
-        if type(node) is TensorNode:
-            continue
-        if isinstance(node, dict):
-            inner = [((*path, key), value) for key, value in node.items()]
-            inner += [((*path, key), key) for key in node if type(key) is Opaque]
-        elif isinstance(node, (list, tuple)):
-            inner = [((*path, i), value) for i, value in enumerate(node)]
-        else:
-            inner = [(path, part) for part in parts(node)]
-        stack.extend((p, v) for p, v in reversed(inner) if type(v) not in _ATOMS)
-
-
-_ATOMS = frozenset((str, int, float, bool, type(None), bytes, complex))
-
-
-def _beside(tree: Any, path: tuple[Any, ...]) -> Iterator[str]:
-    for depth, step in enumerate(path):
-        for key in tree:
-            if key is not step and key != step:
-                yield dotted((*path[:depth], key))
-        tree = tree[step]
+def _is_known(part: Any) -> bool:
+    return type(part) is not DeviceNode or known_device(part)

@@ -23,6 +23,7 @@ from .pickled.keys import check_key
 from .roots import dotted
 from .tensor_bytes import tensor_bytes
 from .torch_layout import OutTensor, contiguous_stride
+from .torch_places import ATTRIBUTES, attributes_of
 from .torch_source import TorchSource
 
 MAX_DEPTH = 100
@@ -131,8 +132,8 @@ class TreeBuilder:
     def _mapping(self, node: dict[Any, Any], path: tuple[Any, ...]) -> dict[Any, Any]:
         kept: dict[Any, Any] = OrderedNode() if type(node) is OrderedNode else {}
         kept.update(self._entries(node, path))
-        if isinstance(node, OrderedNode) and node.attributes:
-            vars(kept).update(self._entries(node.attributes, (*path, "(attributes)")))
+        if attributes_of(node):
+            vars(kept).update(self._entries(attributes_of(node), (*path, ATTRIBUTES)))
         return kept
 
     def _entries(self, node: dict[Any, Any], path: tuple[Any, ...]) -> Iterator[tuple[Any, Any]]:

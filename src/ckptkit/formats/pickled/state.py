@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from struct import unpack_from
 from typing import Any
@@ -146,8 +147,11 @@ class State:
             target.state = state
         elif type(target) is OrderedNode and type(state) is dict:
             self.spend(len(state))
-            if any(type(name) is not str for name in state):
-                raise Refused("an attribute whose name is no string")
+            for name in state:
+                if type(name) is not str:
+                    raise Refused("an attribute whose name is no string")
+                if hasattr(OrderedDict, name):
+                    raise Refused(f"an attribute {name!r} would hide what an OrderedDict does")
             target.attributes.update(state)
         else:
             raise Refused(f"BUILD of a {type(target).__name__} with a {type(state).__name__}")
