@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -79,11 +79,10 @@ def byte_parts(expr: Expr, source: Source) -> tuple[View, ...]:
 
 
 class _Reader:
-    """What `computed_bytes` reads, and which checksums it has compared."""
+    """What `computed_bytes` reads."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.verified: set[Hashable] = set()
 
     def runs(self, expr: Expr) -> list[Run] | None:
         return runs(expr, self.source.signature, self._whole)
@@ -100,17 +99,7 @@ class _Reader:
         view = self.source.view(run.key)
         width = DTYPES[view.dtype].bits // 8
         start = (view.offset + run.start) * width
-        if run.count * width < view.storage.nbytes:
-            self._verify(view)
         yield from self.source.read(view.storage, start, start + run.count * width)
-
-    def _verify(self, view: View) -> None:
-        """Compare the declared checksum of a storage that is read in parts: reading all of it does."""
-        storage = view.storage
-        if storage.region is not None and storage.region.crc is not None and storage.id not in self.verified:
-            for _ in self.source.read(storage, 0, storage.nbytes):
-                pass
-            self.verified.add(storage.id)
 
     def loads(self, expr: Expr) -> Iterator[Load] | None:
         found = self.runs(expr)
@@ -119,11 +108,8 @@ class _Reader:
     def _loads(self, found: list[Run]) -> Iterator[Load]:
         for run in found:
             view = self.source.view(run.key)
-            self._verify(view)
-            # What is inflated or swapped is read from its start each time, so it is read once.
-            step = (
-                CHUNK * 8 // DTYPES[view.dtype].bits if view.storage.region is not None else max(run.count, 1)
-            )
+            self.source.check(view.storage)  # once, and not in each of the threads that load
+            step = CHUNK * 8 // DTYPES[view.dtype].bits
             for start in range(run.start, run.start + run.count, step):
                 yield partial(self._load, view, start, min(step, run.start + run.count - start))
 

@@ -57,6 +57,9 @@ class PlannedSource(Source):
     def read(self, storage: Storage, start: int, stop: int) -> Iterator[Buffer]:
         return self.base.read(storage, start, stop)
 
+    def check(self, storage: Storage) -> None:
+        self.base.check(storage)
+
     def tensor(self, key: str) -> torch.Tensor:
         return self._evaluated(key, self.base.tensor)
 

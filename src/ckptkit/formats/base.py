@@ -148,6 +148,15 @@ class Source(ABC):
         """
         return self.tensor(key)
 
+    def check(self, storage: Storage) -> None:  # noqa: B027 - most formats declare no checksums
+        """Compare the checksum that is declared for a storage, once: for who copies a part of it by itself.
+
+        `read` does so before it gives a part, and on the way when it gives all.
+
+        Raises:
+            FormatError: it is damaged.
+        """
+
     def verify(self, keys: Iterable[str]) -> None:
         """Find damage before anything is used: checksums of all that the keys read are compared.
 

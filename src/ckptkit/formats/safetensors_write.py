@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Self
 
@@ -14,7 +13,7 @@ from ..files.copy import Writeback, copy_bytes, write_all
 from ..files.mapped import OpenedFile
 from ..files.regular import check_stamp, open_fd
 from ..text import quote_list
-from .base import Item, Progress, Region, Source, View, WriteRequest, Written, WrittenFile
+from .base import Item, Progress, Region, View, WriteRequest, Written, WrittenFile
 from .safetensors_header import check_fields, encode_header, layout, read_header
 from .tensor_bytes import item_bytes
 
@@ -146,7 +145,6 @@ def write_shard(fd: int, items: Sequence[Item], metadata: Mapping[str, str], pro
     os.ftruncate(fd, total)
     write_all(fd, header, 0)
     by_key = {item.key: item for item in items}
-    verified: set[Hashable] = set()
     behind = Writeback(fd)
     with _Run(fd, progress) as run:
         for key, (start, stop) in places.items():
@@ -160,7 +158,8 @@ def write_shard(fd: int, items: Sequence[Item], metadata: Mapping[str, str], pro
             if parts and item.source is not None:
                 for part in parts:
                     size = DTYPES[part.dtype].bits * _elements(part) // 8
-                    verify_part(item.source, part, size, verified)
+                    if size != part.storage.nbytes:  # a whole storage is checked while it is copied
+                        item.source.check(part.storage)
                     run.add(part, at, size)
                     at += size
                 continue
@@ -178,28 +177,6 @@ def _elements(view: View) -> int:
     for size in view.shape:
         count *= size
     return count
-
-
-def verify_part(source: Source, view: View, size: int, verified: set[Hashable]) -> None:
-    """Check the CRC of a storage of which only a part is copied; a whole one is checked while it is copied.
-
-    Args:
-        source, view: what is copied.
-        size: its bytes.
-        verified: storages that were checked before.
-    """
-    storage = view.storage
-    if storage.region is None or storage.region.crc is None or size == storage.region.nbytes:
-        return
-    mark = (id(source), storage.id)
-    if mark in verified:
-        return
-    verified.add(mark)
-    crc = 0
-    for chunk in source.read(storage, 0, storage.nbytes):
-        crc = zlib.crc32(chunk, crc)
-    if crc != storage.region.crc:
-        raise damaged(storage.region, crc)
 
 
 def damaged(region: Region, found: int) -> FormatError:

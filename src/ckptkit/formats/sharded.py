@@ -102,6 +102,11 @@ class ShardedSource(Source):
         name, inner = storage.id
         return self.shards[name].read(Storage(inner, storage.nbytes, storage.region), start, stop)
 
+    def check(self, storage: Storage) -> None:
+        assert isinstance(storage.id, tuple)
+        name, inner = storage.id
+        self.shards[name].check(Storage(inner, storage.nbytes, storage.region))
+
     def tensor(self, key: str) -> torch.Tensor:
         return self._shard(key).tensor(key)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 from ..errors import FormatError
 from ..files.copy import checksum
 from ..files.regular import check_stamp, stamp
-from .base import Buffer, Region, Storage
+from .base import Buffer, Storage
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +36,7 @@ class Bytes(ABC):
         self._stamp = stamp(os.fstat(fd))
         self._map: mmap.mmap | None = None
         self._verified: set[str] = set()
-        self._last: tuple[str, torch.Tensor] | None = None
+        self._last: tuple[tuple[str, int, int], torch.Tensor] | None = None
         self._mapped_storages: dict[str, torch.Tensor] = {}
 
     @abstractmethod
@@ -68,9 +68,15 @@ class Bytes(ABC):
         check_stamp(self.fd, self.path, self._stamp)
 
     def read(self, storage: Storage, start: int, stop: int) -> Iterator[Buffer]:
-        """Little-endian bytes ``start:stop`` of a storage, in chunks of at most `CHUNK`."""
+        """Little-endian bytes ``start:stop`` of a storage, in chunks of at most `CHUNK`; all of it is verified.
+
+        Raises:
+            FormatError: it is damaged.
+        """
         self.check_unchanged()
         key = str(storage.id)
+        if start > 0 or stop < storage.nbytes:
+            self.check(storage)
         width = self.swapped.get(key, 1)
         if width == 1:
             yield from self.raw(key, start, stop)
@@ -87,17 +93,18 @@ class Bytes(ABC):
         if rest:  # bytes behind the last whole element are nobody's
             yield rest[: max(stop - position, 0)]
 
-    def storage(self, storage: Storage, *, mapped: bool = True) -> torch.Tensor:
-        """A one-dimensional ``uint8`` tensor over a storage: a private look into the mapped file if that is asked
-        for and it is plain and aligned, else a copy. Verified against the declared CRC the first time.
-        """
-        import torch
+    def memory(
+        self, storage: Storage, start: int, stop: int, *, mapped: bool = True
+    ) -> tuple[torch.Tensor, int]:
+        """Bytes ``start:stop`` of a storage as a one-dimensional ``uint8`` tensor, verified the first time.
 
+        Returns:
+            The tensor, and the byte of the storage with which it begins: all of it, a private look into the mapped
+            file, if that is asked for and it is plain and aligned, else a copy of the part.
+        """
         self.check_unchanged()
-        if storage.nbytes == 0:
-            return torch.empty(0, dtype=torch.uint8)
         found = self._look(storage) if mapped else None
-        return self._copy(storage) if found is None else found
+        return (self._copy(storage, start, stop), start) if found is None else (found, 0)
 
     def _look(self, storage: Storage) -> torch.Tensor | None:
         import torch
@@ -109,49 +116,58 @@ class Bytes(ABC):
         mapped = self._mapped() if region is not None and region.offset % _ALIGNMENT == 0 else None
         if region is None or mapped is None:
             return None
-        self._verify(key, region)
+        self.check(storage)
         view = memoryview(mapped)[region.offset : region.offset + region.nbytes]
         found = self._mapped_storages[key] = torch.frombuffer(view, dtype=torch.uint8)
         return found
 
-    def _copy(self, storage: Storage) -> torch.Tensor:
+    def _copy(self, storage: Storage, start: int, stop: int) -> torch.Tensor:
         import torch
 
-        key = str(storage.id)
+        place = (str(storage.id), start, stop)
         last = self._last  # once: another thread may set it meanwhile
-        if last is None or last[0] != key:
+        if last is None or last[0] != place:
             last = self._last = None  # two at a time would be twice the memory
-            memory = memoryview(bytearray(storage.nbytes))
+            memory = memoryview(bytearray(stop - start))
             at = 0
-            for chunk in self.read(storage, 0, storage.nbytes):
+            for chunk in self.read(storage, start, stop):
                 memory[at : at + len(chunk)] = chunk
                 at += len(chunk)
-            if at != storage.nbytes:
+            if at != stop - start:
                 raise FormatError(
-                    f"{self.path}: storage {key} is short by {storage.nbytes - at} bytes", file=self.path
+                    f"{self.path}: storage {place[0]} is short by {stop - start - at} bytes", file=self.path
                 )
-            self._last = last = (key, torch.frombuffer(memory, dtype=torch.uint8))
+            self._last = last = (place, torch.frombuffer(memory, dtype=torch.uint8))
         return last[1]
 
     def verify(self, storages: Iterable[Storage]) -> None:
-        """Compare the declared checksums of plain storages, two at a time: zlib leaves the interpreter to others.
+        """`check` storages, two at a time: zlib leaves the interpreter to others.
 
         Raises:
             FormatError: one is damaged.
         """
         self.check_unchanged()
-        every = {str(s.id): s.region for s in storages if s.region is not None and s.region.crc is not None}
+        every = {str(storage.id): storage for storage in storages}
         with ThreadPoolExecutor(2, thread_name_prefix="ckptkit-crc") as pool:
-            for _ in pool.map(self._verify, every, every.values()):
+            for _ in pool.map(self.check, every.values()):
                 pass
 
-    def _verify(self, key: str, region: Region) -> None:
-        """Compare the declared checksum of a storage, once; read from the file, which may be cut meanwhile."""
-        if region.crc is None or key in self._verified:
+    def check(self, storage: Storage) -> None:
+        """Compare the declared checksum of a storage, once; read from the file, which may be cut meanwhile.
+
+        Raises:
+            FormatError: it is damaged.
+        """
+        key, region = str(storage.id), storage.region
+        if key in self._verified:
             return
-        found = checksum(self.fd, self.path, region.offset, region.nbytes)
-        if found != region.crc:
-            self.bad_crc(key, region.crc, found)
+        if region is None:
+            for _ in self.raw(key, 0, storage.nbytes):
+                pass
+        elif region.crc is not None:
+            found = checksum(self.fd, self.path, region.offset, region.nbytes)
+            if found != region.crc:
+                self.bad_crc(key, region.crc, found)
         self._verified.add(key)
 
     def _mapped(self) -> mmap.mmap | None:

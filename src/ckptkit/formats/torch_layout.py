@@ -9,7 +9,7 @@ from .base import Buffer, Source, Storage, View
 from .pickled.allowed import TYPED_STORAGES
 from .pickled.tree import OrderedNode
 from .pickled.writer import PickleWriter
-from .torch_views import itemsize
+from .torch_views import extent, itemsize
 
 _WIDEST = 16  # bytes of the widest element
 
@@ -111,17 +111,6 @@ def contiguous_stride(shape: tuple[int, ...]) -> tuple[int, ...]:
         stride.append(step)
         step *= max(size, 1)
     return tuple(reversed(stride))
-
-
-def extent(view: View) -> tuple[int, int]:
-    """First byte and end of what a view can reach in its storage; (0, 0) without elements."""
-    if 0 in view.shape:
-        return 0, 0
-    width = itemsize(view.dtype)
-    last = view.offset + sum(
-        (size - 1) * stride for size, stride in zip(view.shape, view.stride, strict=True)
-    )
-    return view.offset * width, (last + 1) * width
 
 
 def lay_out(tensors: Iterable[OutTensor]) -> list[OutStorage]:

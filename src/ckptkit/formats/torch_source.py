@@ -14,7 +14,7 @@ from .roots import choose_root, dotted
 from .torch_bytes import Bytes
 from .torch_places import attributes_of, beside, placed, walk
 from .torch_values import VALUE_TYPES, known_device, plain_value
-from .torch_views import prove, readable
+from .torch_views import extent, prove, readable
 
 if TYPE_CHECKING:
     import torch
@@ -235,6 +235,9 @@ class TorchSource(Source):
     def read(self, storage: Storage, start: int, stop: int) -> Iterator[Buffer]:
         return self.data.read(storage, start, stop)
 
+    def check(self, storage: Storage) -> None:
+        self.data.check(storage)
+
     def tensor(self, key: str) -> torch.Tensor:
         return self.node_tensor(self._with_data(key))
 
@@ -296,8 +299,8 @@ class TorchSource(Source):
         tensor = torch.empty(0, dtype=dtype)
         if 0 in view.shape:
             return torch.empty_strided(view.shape, view.stride, dtype=dtype)
-        base = self.data.storage(view.storage, mapped=mapped)
-        tensor.set_(base.untyped_storage(), view.offset, view.shape, view.stride)
+        base, first = self.data.memory(view.storage, *extent(view), mapped=mapped)
+        tensor.set_(base.untyped_storage(), view.offset - first // dtype.itemsize, view.shape, view.stride)
         if node.conj:
             tensor = torch._conj(tensor)
         if node.neg:

@@ -35,6 +35,17 @@ def storage_nbytes(node: StorageNode) -> int:
     return node.numel * itemsize(node.dtype)
 
 
+def extent(view: View) -> tuple[int, int]:
+    """First byte and end of what a view can reach in its storage; (0, 0) without elements."""
+    if 0 in view.shape:
+        return 0, 0
+    width = itemsize(view.dtype)
+    last = view.offset + sum(
+        (size - 1) * stride for size, stride in zip(view.shape, view.stride, strict=True)
+    )
+    return view.offset * width, (last + 1) * width
+
+
 def prove(node: TensorNode, storages: Mapping[str, Storage], file: str, where: str) -> View | None:
     """The view of a tensor, proved to lie inside its storage.
 

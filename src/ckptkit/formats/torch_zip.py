@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, NoReturn
 
 from ..errors import FormatError
@@ -13,6 +14,7 @@ from .pickled import StorageIds, StorageNode, load_pickle, paused_gc
 from .torch_bytes import Bytes
 from .torch_source import TorchSource
 from .torch_views import ITEMSIZE
+from .unfolding import Parts
 from .zipfmt import STORED, Archive
 
 MAX_PICKLE = 512 << 20
@@ -33,8 +35,15 @@ class ZipBytes(Bytes):
         super().__init__(path, fd, swapped)
         self.archive = archive
 
+    @cached_property
+    def _parts(self) -> Parts:
+        return Parts(self.archive, (e for e in self.archive.entries.values() if e.method != STORED))
+
     def raw(self, key: str, start: int, stop: int) -> Iterator[bytes]:
-        return self.archive.content(self.archive.entries[f"data/{key}"], start, stop)
+        entry = self.archive.entries[f"data/{key}"]
+        if entry.method == STORED or (start == 0 and stop == entry.usize):
+            return self.archive.content(entry, start, stop)
+        return self._parts.read(entry, start, stop)
 
     def bad_crc(self, key: str, declared: int, found: int) -> NoReturn:
         self.archive.bad_crc(f"data/{key}", declared, found)

@@ -19,6 +19,7 @@ from ..errors import FormatError
 from ..files.positions import pread
 from ..files.regular import read_exactly
 from .base import CHUNK
+from .unfolding import Unfolding
 
 STORED, DEFLATED = 0, 8
 _LOCAL = Struct("<IHHHHHIIIHH")
@@ -100,7 +101,12 @@ class Archive:
     def _place(self, offset: int | None) -> int | None:
         return None if offset is None else self.base + offset
 
-    def _pread(self, offset: int, length: int) -> bytes:
+    def pread(self, offset: int, length: int) -> bytes:
+        """Bytes of the archive.
+
+        Raises:
+            FormatError: they cannot be read.
+        """
         return read_exactly(self.fd, self.base + offset, length, self.path)
 
     def _find_directory(self) -> tuple[int, int, int]:
@@ -108,7 +114,7 @@ class Archive:
         if self.size < _END.size:
             self.fail(f"{self.size} bytes are too few")
         base = max(0, self.size - _END.size - _MAX2)
-        tail = self._pread(base, self.size - base)
+        tail = self.pread(base, self.size - base)
         ends: list[int] = []
         at = tail.rfind(b"PK\5\6")
         while at >= 0:
@@ -123,7 +129,7 @@ class Archive:
         _, disk, first_disk, here, count, length, start, _ = _END.unpack_from(tail, ends[0])
         limit = end
         if end >= _LOCATOR.size:
-            locator = self._pread(end - _LOCATOR.size, _LOCATOR.size)
+            locator = self.pread(end - _LOCATOR.size, _LOCATOR.size)
             if locator[:4] == b"PK\6\7":
                 limit, plain = end - _LOCATOR.size, (here, count, length, start)
                 here, count, length, start, limit = self._end64(locator, limit)
@@ -145,14 +151,14 @@ class Archive:
         if disk or disks != 1 or offset + _END64.size > limit:
             self.fail("the zip64 locator points nowhere, or to one part of several")
         magic, extent, _, _, disk, first, here, count, length, start = _END64.unpack(
-            self._pread(offset, _END64.size)
+            self.pread(offset, _END64.size)
         )
         if magic != 0x06064B50 or offset + 12 + extent != limit or disk or first:
             self.fail("the zip64 end record is damaged")
         return here, count, length, start, offset
 
     def _directory(self, start: int, length: int, count: int) -> Iterator[_Raw]:
-        data = self._pread(start, length)
+        data = self.pread(start, length)
         pos = 0
         for number in range(count):
             if pos + _CENTRAL.size > length:
@@ -346,33 +352,13 @@ class Archive:
 
     def _stored(self, entry: Entry, start: int, stop: int) -> Iterator[bytes]:
         for at in range(start, stop, CHUNK):
-            yield self._pread(entry.offset + at, min(CHUNK, stop - at))
+            yield self.pread(entry.offset + at, min(CHUNK, stop - at))
 
     def _inflated(self, entry: Entry, start: int, stop: int) -> Iterator[bytes]:
         self.check_bound(entry)
-        inflate = zlib.decompressobj(-15)
-        fed, done = 0, 0
-        pending = b""
-        while not inflate.eof:
-            if not pending and fed < entry.csize:
-                pending = self._pread(entry.offset + fed, min(CHUNK, entry.csize - fed))
-                fed += len(pending)
-            try:
-                chunk = inflate.decompress(pending, CHUNK)
-            except zlib.error as error:
-                self.fail(f"entry {ascii(entry.name)[:80]} does not inflate: {error}", entry.offset)
-            pending = inflate.unconsumed_tail
-            if not chunk and not pending and fed >= entry.csize and not inflate.eof:
-                self.fail(
-                    f"entry {ascii(entry.name)[:80]} ends in the middle of its deflated data", entry.offset
-                )
-            if done + len(chunk) > entry.usize:
-                self.fail(
-                    f"entry {ascii(entry.name)[:80]} unfolds beyond its {entry.usize} bytes", entry.offset
-                )
+        unfolding, done = Unfolding(self, entry), 0
+        while chunk := unfolding.take(CHUNK):
             low, high = max(start - done, 0), min(stop - done, len(chunk))
             done += len(chunk)
             if low < high:
                 yield chunk[low:high]
-        if done != entry.usize or pending or inflate.unused_data or fed != entry.csize:
-            self.fail(f"entry {ascii(entry.name)[:80]} does not fill its {entry.usize} bytes", entry.offset)

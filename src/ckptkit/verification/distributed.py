@@ -57,7 +57,7 @@ def _pieces(source: DcpSource, inside: tuple[Any, ...] | None, looked: Looked, p
                 if isinstance(entry, Place) or isinstance(piece, Place):
                     source.parts.check_value(place)
                 else:
-                    source.parts.check(entry, piece)
+                    source.parts.check_piece(entry, piece)
             except FormatError as error:
                 file = error.file or source.path or ""
                 looked.problems.append(
