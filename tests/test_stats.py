@@ -77,6 +77,19 @@ def test_strided_tensors_are_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> N
     assert sorted(torch.cat(parts).tolist()) == list(range(600))
 
 
+@pytest.mark.parametrize(
+    "tensor", [torch.arange(600)[::2], torch.arange(600).reshape(300, 2)[:, 1:], torch.ones(1).expand(300)]
+)
+def test_flat_and_tall_strided_tensors_are_read_in_few_parts(
+    monkeypatch: pytest.MonkeyPatch, tensor: torch.Tensor
+) -> None:
+    """G5: not one for each element."""
+    monkeypatch.setattr(module, "CHUNK", 10)
+    parts = list(chunks(tensor))
+    assert len(parts) == 30
+    assert torch.equal(torch.cat(parts), tensor.reshape(-1))
+
+
 def test_objects_have_no_figures_and_progress_counts_bytes() -> None:
     state = {"a": torch.ones(3), "s": {"x": 1}}
     seen: list[int] = []

@@ -13,17 +13,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from itertools import product
 from math import prod
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .dtypes import DTYPES
 from .errors import UsageError
 from .formats.base import Buffer, Progress, Source, View, no_progress
-from .formats.tensor_bytes import item_bytes, tensor_bytes
+from .formats.expanded import check_expanded
+from .formats.tensor_bytes import item_bytes, read_extent, tensor_bytes
 from .planned import item
 from .text import one_line
 
+if TYPE_CHECKING:
+    import torch
+
 GATHERED = 1 << 23  # bytes of a strided tensor that are put in order at a time
 _FORMATS: dict[int, Literal["B", "H", "I", "Q"]] = {1: "B", 2: "H", 4: "I", 8: "Q"}
+_MANY = 1 << 16  # runs along the longest dimension, each of which takes a step in Python
 _DEEPEST = 100
 
 
@@ -106,9 +111,10 @@ def state_hash(source: Source, progress: Progress = no_progress) -> str:
         progress: called with the number of bytes just read.
 
     Raises:
-        FormatError: a tensor has no plain data, or a file is damaged.
+        FormatError: a tensor has no plain data or repeats a few bytes without end, or a file is damaged.
         UsageError: an entry that is no tensor is no plain data either.
     """
+    check_expanded(source, source.signature)
     first = {key: group[0] for group in source.signature.tied for key in group}
     known: dict[str, str] = {}
     digest = hashlib.sha256()
@@ -133,17 +139,37 @@ def _entry_hash(source: Source, key: str, progress: Progress) -> str:
 def _gathered(source: Source, view: View) -> Iterator[Buffer]:
     """The elements of a strided view in row-major order."""
     width = DTYPES[view.dtype].bits // 8
-    shape, stride, first = view.shape, view.stride, view.offset
+    span = read_extent(source, view)
+    shape, stride = view.shape, view.stride
     if width == 16:  # no machine word; two of eight bytes
         shape, width = (*shape, 2), 8
-        stride, first = (*(step * 2 for step in stride), 1), first * 2
-    end = first + sum((size - 1) * step for size, step in zip(shape, stride, strict=True)) + 1
-    span = bytearray((end - first) * width)
-    at = 0
-    for chunk in source.read(view.storage, first * width, end * width):
-        span[at : at + len(chunk)] = chunk
-        at += len(chunk)
+        stride = (*(step * 2 for step in stride), 1)
+    shape, stride = _joined(shape, stride)
+    if prod(shape) // max(shape, default=1) > _MANY:
+        yield from tensor_bytes(_as_tensor(span, shape, stride, width))
+        return
     yield from _in_order(memoryview(span).cast(_FORMATS[width]), shape, stride, width)
+
+
+def _joined(shape: tuple[int, ...], stride: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The same look with as few dimensions as there can be; at least one."""
+    joined: list[tuple[int, int]] = []
+    for size, step in zip(shape, stride, strict=True):
+        if size == 1:
+            continue
+        if joined and joined[-1][1] == size * step:
+            joined[-1] = (joined[-1][0] * size, step)
+        else:
+            joined.append((size, step))
+    return tuple(size for size, _ in joined) or (1,), tuple(step for _, step in joined) or (1,)
+
+
+def _as_tensor(span: bytearray, shape: tuple[int, ...], stride: tuple[int, ...], width: int) -> torch.Tensor:
+    """Words as integers of a tensor: torch is faster where there are many short runs."""
+    import torch
+
+    dtype = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[width]
+    return torch.frombuffer(span, dtype=dtype).as_strided(shape, stride)
 
 
 def _in_order(
@@ -178,8 +204,8 @@ def _placed(words: memoryview, shape: tuple[int, ...], stride: tuple[int, ...], 
         if step:
             out[b : b + (size - 1) * into + 1 : into] = words[a : a + (size - 1) * step + 1 : step]
         else:  # expanded: one element stands for all
-            for n in range(size):
-                out[b + n * into] = words[a]
+            repeated = memoryview(bytes(words[a : a + 1]) * size).cast(_FORMATS[width])
+            out[b : b + (size - 1) * into + 1 : into] = repeated
     return buffer
 
 

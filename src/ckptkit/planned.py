@@ -11,6 +11,7 @@ from .errors import CastError, FormatError
 from .expr import Expr, Read, evaluate, with_reads
 from .expr.casting import Losses
 from .formats.base import Buffer, Item, Source, Storage, View
+from .formats.expanded import check_expanded
 from .formats.tensor_bytes import tensor_bytes
 from .plans import Output, Plan
 from .state_metadata import renamed_state_metadata
@@ -57,6 +58,10 @@ class PlannedSource(Source):
     def read(self, storage: Storage, start: int, stop: int) -> Iterator[Buffer]:
         return self.base.read(storage, start, stop)
 
+    def storage_size(self, key: str) -> int | None:
+        expr = self._outputs[key].expr
+        return self.base.storage_size(expr.key) if isinstance(expr, Read) else None
+
     def check(self, storage: Storage) -> None:
         self.base.check(storage)
 
@@ -90,10 +95,23 @@ def items(source: Source) -> list[Item]:
     """The entries of a source, ready for a writer: as byte views where they stand, computed where planned.
 
     Raises:
-        FormatError: a tensor has no plain data (meta, sparse, quantised); names it.
+        FormatError: a tensor has no plain data (meta, sparse, quantised), or one that is computed with repeats
+            a few bytes without end; names it.
     """
     tie_of = {key: number for number, group in enumerate(source.signature.tied) for key in group}
-    return [item(source, key, tie_of.get(key)) for key in source.signature]
+    found = [item(source, key, tie_of.get(key)) for key in source.signature]
+    _check_computed(source, (each.key for each in found if each.make is not None))
+    return found
+
+
+def _check_computed(source: Source, keys: Iterable[str]) -> None:
+    """Refuse what cannot be computed with; views that are only renamed may stay what they are."""
+    read: dict[str, None] = {}
+    holder = source
+    for key in keys:
+        expr, holder = settled(source, key)
+        read.update(dict.fromkeys(expr.reads()))
+    check_expanded(holder, read)
 
 
 def described(source: Source) -> list[Item]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from math import nan, prod, sqrt
+from math import nan, sqrt
 from typing import TYPE_CHECKING, Any
 
 from .content import blocks
-from .dtypes import DTYPES
 from .formats.base import CHUNK as READ
-from .formats.base import Progress, Source, View, no_progress
+from .formats.base import Progress, Source, no_progress
+from .formats.expanded import check_expanded
 from .signatures import Signature
 
 if TYPE_CHECKING:
@@ -63,7 +63,11 @@ def measure(
 
     Yields:
         Key and figures; None for objects and for packed dtypes, which have no numbers of their own.
+
+    Raises:
+        FormatError: a tensor has no data, repeats a few bytes without end, or its file is damaged.
     """
+    check_expanded(source, signature)
     for key, info in signature.tensors.items():
         if info.kind == "object" or info.dtype in PACKED:
             yield key, None
@@ -84,16 +88,13 @@ def values(source: Source, key: str) -> Iterator[torch.Tensor]:
 
     view = None if source.lazy(key) else source.view(key)
     dtype = getattr(torch, source.signature[key].dtype, None)
-    if view is None or dtype is None or view.storage.region is None or not _all_of_it(view):
+    if view is None or dtype is None or not view.contiguous:
         yield from chunks(source.loaded(key))
         return
-    for block in blocks(source.read(view.storage, 0, view.storage.nbytes), READ):
+    start = view.offset * dtype.itemsize
+    data = source.read(view.storage, start, start + source.signature[key].nbytes)
+    for block in blocks(data, READ):
         yield torch.frombuffer(bytearray(block), dtype=dtype)
-
-
-def _all_of_it(view: View) -> bool:
-    """Whether a view is its whole storage as it lies in the file, so that reading it checks what is declared of it."""
-    return view.contiguous and prod(view.shape) * DTYPES[view.dtype].bits == view.storage.nbytes * 8
 
 
 def chunks(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
@@ -103,9 +104,14 @@ def chunks(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
     elif tensor.is_contiguous():
         yield from tensor.view(-1).split(CHUNK)  # type: ignore[no-untyped-call]
     else:
-        # One index of the first dimension at a time: making it contiguous at once would copy it whole.
-        for part in tensor.unbind(0):
-            yield from chunks(part)
+        # A few indices of the first dimension at a time: making it contiguous at once would copy it whole.
+        rows = max(1, CHUNK * len(tensor) // tensor.numel())
+        for start in range(0, len(tensor), rows):
+            part = tensor.narrow(0, start, min(rows, len(tensor) - start))
+            if part.numel() <= CHUNK:
+                yield part.reshape(-1)
+            else:
+                yield from chunks(part[0])
 
 
 def of_chunks(parts: Iterable[torch.Tensor]) -> Stats:

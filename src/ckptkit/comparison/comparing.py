@@ -13,6 +13,7 @@ from ..content import object_hash, row_major_bytes
 from ..diff_report import DiffReport, DtypeChange, ShapeChange, ValueChange
 from ..errors import UsageError
 from ..formats.base import Progress, Source, no_progress
+from ..formats.expanded import check_expanded
 from ..signatures import Signature
 from ..text import folded
 from .figures import compare
@@ -85,6 +86,9 @@ def _report(a: _Side, b: _Side, values: bool, progress: Progress) -> DiffReport:
     removed = [key for key in one if key not in two]
     added = [key for key in two if key not in one]
     renames = Renames(())
+    for side, own in ((a, removed), (b, added)):
+        if side.source is not None:
+            check_expanded(side.source, [*(own if removed and added else ()), *(common if values else ())])
     if removed and added and a.source is not None and b.source is not None:
         renames = find_renames(a.source, b.source, removed, added)
     old, new = ({pair[side] for pair in renames.pairs} for side in (0, 1))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..errors import FormatError
 from ..signatures import Signature, TensorInfo
 
 if TYPE_CHECKING:
@@ -128,6 +129,13 @@ class Source(ABC):
         Raises:
             FormatError: the tensor has no plain data (meta, sparse, quantised), named.
         """
+
+    def storage_size(self, key: str) -> int | None:
+        """Bytes of the storage that a tensor looks into; None when it has none."""
+        try:
+            return self.view(key).storage.nbytes
+        except FormatError:
+            return None
 
     def lazy(self, key: str) -> bool:
         """Whether a tensor is lazily conjugated or negated, so that its bytes are not its values."""

@@ -14,10 +14,10 @@ from ..files.mapped import OpenedFile
 from ..files.regular import check_stamp, open_fd
 from ..text import quote_list
 from .base import Item, Progress, Region, View, WriteRequest, Written, WrittenFile
+from .expanded import Expansion
 from .safetensors_header import check_fields, encode_header, layout, read_header
 from .tensor_bytes import item_bytes
 
-_EXPANDED = 1 << 30  # bytes; smaller views are written out whatever their strides
 _SUPPORTED = ", ".join(sorted(d.name for d in DTYPES.values() if d.safetensors and d.torch))
 
 
@@ -70,6 +70,7 @@ def check_items(kept: Sequence[Item], aliases: Mapping[str, str], metadata: Mapp
             "drop them, or write a torch file (.pt)",
             key=objects[0],
         )
+    expansion = Expansion()
     for item in kept:
         dtype = DTYPES.get(item.info.dtype)
         if dtype is None or dtype.safetensors is None:
@@ -78,13 +79,11 @@ def check_items(kept: Sequence[Item], aliases: Mapping[str, str], metadata: Mapp
                 "or write a torch file (.pt)",
                 key=item.key,
             )
-        stored = item.view.storage.nbytes if item.view is not None else item.info.nbytes
-        if item.info.nbytes > max(_EXPANDED, 64 * stored):
-            raise PlanError(
-                f"{item.key!r} is an expanded view: {stored} bytes in its storage would become {item.info.nbytes}; "
-                "drop it, or write a torch file (.pt), which keeps views",
-                key=item.key,
-            )
+        if item.view is not None:
+            try:
+                expansion.add(item.key, item.view.storage.nbytes, item.info.nbytes)
+            except FormatError as error:
+                raise PlanError(error.message, key=error.key) from None
         if item.info.dtype == "float4_e2m1fn_x2" and not item.info.shape:
             raise PlanError(
                 f"{item.key!r} is a pair of 4-bit numbers without a dimension, which safetensors cannot express; "

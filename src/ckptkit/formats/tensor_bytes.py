@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..dtypes import DTYPES
 from ..errors import WriteError
-from .base import CHUNK, Buffer, Item
+from .base import CHUNK, Buffer, Item, Source, View
 
 if TYPE_CHECKING:
     import torch
@@ -40,19 +40,29 @@ def item_bytes(item: Item) -> Iterator[Buffer]:
 
 
 def strided(item: Item) -> torch.Tensor:
-    """The tensor of an item whose view is not contiguous, looking into the bytes of its storage."""
+    """The tensor of an item whose view is not contiguous, looking into the bytes that it reaches."""
     import torch
 
     view, source = item.view, item.source
     assert view is not None
     assert source is not None
-    raw = torch.empty(view.storage.nbytes, dtype=torch.uint8)
-    at = 0
-    for chunk in source.read(view.storage, 0, view.storage.nbytes):
-        raw[at : at + len(chunk)] = torch.frombuffer(bytearray(chunk), dtype=torch.uint8)
-        at += len(chunk)
+    raw = memoryview(read_extent(source, view))
     dtype: torch.dtype = getattr(torch, view.dtype)
-    return torch.empty(0, dtype=dtype).set_(raw.untyped_storage(), view.offset, view.shape, view.stride)
+    flat = torch.frombuffer(raw, dtype=torch.uint8)
+    return torch.empty(0, dtype=dtype).set_(flat.untyped_storage(), 0, view.shape, view.stride)
+
+
+def read_extent(source: Source, view: View) -> bytearray:
+    """The bytes that a view with elements reaches, from its first element to its last."""
+    width = DTYPES[view.dtype].bits // 8
+    start = view.offset * width
+    reach = sum((size - 1) * step for size, step in zip(view.shape, view.stride, strict=True))
+    data = bytearray((reach + 1) * width)
+    at = 0
+    for chunk in source.read(view.storage, start, start + len(data)):
+        data[at : at + len(chunk)] = chunk
+        at += len(chunk)
+    return data
 
 
 def tensor_bytes(tensor: torch.Tensor) -> Iterator[Buffer]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
+from math import prod
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ..dtypes import nbytes
 from ..errors import FormatError
 from ..signatures import OBJECT, Signature, TensorInfo, tied_groups
 from ..text import quote_list
 from .base import Buffer, Source, Storage, View
+from .expanded import Expansion
 from .pickled import DeviceNode, Opaque, StorageNode, TensorNode
 from .roots import choose_root, dotted
 from .torch_bytes import Bytes
@@ -228,6 +231,10 @@ class TorchSource(Source):
         self.data.verify(self.view(key).storage for key in keys)
         super().verify(keys)
 
+    def storage_size(self, key: str) -> int | None:
+        view = self._views[id(self.node(key))]
+        return None if view is None else view.storage.nbytes
+
     def lazy(self, key: str) -> bool:
         node = self.node(key)
         return node.conj or node.neg
@@ -311,7 +318,15 @@ class TorchSource(Source):
         value = self.root_node[key]
         if type(value) is TensorNode:
             raise KeyError(key)
-        return plain_value(value, self.node_tensor)
+        expansion = Expansion(self.path)
+
+        def tensor(node: TensorNode) -> torch.Tensor:
+            view = self._views[id(node)]
+            if view is not None:
+                expansion.add(key, view.storage.nbytes, nbytes(node.dtype, prod(node.size)))
+            return self.node_tensor(node)
+
+        return plain_value(value, tensor)
 
     def check_unchanged(self) -> None:
         self.data.check_unchanged()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..dtypes import DTYPES
 from ..errors import FormatError
 from ..formats.base import Progress, Source, View
+from ..formats.expanded import check_expanded
 from ..signatures import TensorInfo
 from ..stats import PACKED, values
 from .report import Damage
@@ -27,8 +28,9 @@ def not_finite(source: Source, progress: Progress) -> Iterator[Damage]:
         progress: called with the number of bytes just looked at.
 
     Raises:
-        FormatError: a file was damaged since it was opened.
+        FormatError: a tensor repeats a few bytes without end, or a file was damaged since it was opened.
     """
+    check_expanded(source, source.signature)
     again = {key for group in source.signature.tied for key in group[1:]}
     for key, info in source.signature.tensors.items():
         if key in again or not _can_be_bad(info):
