@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import ckptkit
 from ckptkit.errors import FormatError, RootError
 from ckptkit.formats.pickled import Opaque, TensorNode
 from ckptkit.formats.roots import choose_root, dotted
+
+from .handmade import call, mapping, tensor, torch_file
 
 
 def weights(count: int = 2) -> dict[str, Any]:
@@ -118,3 +122,39 @@ def test_a_root_that_is_not_there_is_an_error_with_the_choices(root: str) -> Non
 def test_a_file_without_a_dictionary_is_refused_by_what_it_is(tree: Any) -> None:
     with pytest.raises(FormatError, match=r"f\.pt: it holds"):
         choose_root(tree, "auto", "f.pt")
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_tens_of_thousands_of_dictionaries_of_tensors_are_compared_in_no_time(nested: bool) -> None:
+    """G5: only with those that contain them."""
+    shared = weights(1)["layer0.weight"]
+    tree: dict[str, Any] = {f"{i:05x}": {"a": shared} for i in range(30_000)}
+    if nested:
+        tree = {"one": shared, **{f"{i:05x}": {"a": shared, "b": {"c": shared}} for i in range(15_000)}}
+    with pytest.raises(RootError, match="the weights could be in '00000"):
+        choose_root(tree, "auto", "f.pt")
+
+
+def test_a_long_name_above_many_dictionaries_is_not_repeated_for_each() -> None:
+    """G5, G6."""
+    shared = weights(1)["layer0.weight"]
+    tree = {"x" * (1 << 20): {f"{i:05x}": {"a": shared} for i in range(10_000)}}
+    with pytest.raises(RootError, match="take more than 16777216 characters"):
+        choose_root(tree, "auto", "f.pt")
+
+
+def test_long_names_beside_the_root_are_shown_cut(tmp_path: Path) -> None:
+    """G6: what lies beside has a name of its own each, and not the megabyte of what lies above."""
+    long = "x" * (1 << 20)
+    entries = {f"{i:05x}": call("os", "system") for i in range(10_000)}
+    path = torch_file(
+        tmp_path / "f.pt", mapping({long: mapping({**entries, "model": mapping({"w": tensor()})})})
+    )
+    with ckptkit.open(path) as opened:
+        source = opened.source
+        assert opened.signature.root == f"{long}.model"
+        assert len(source.surroundings) == 10_000
+        assert sum(map(len, source.surroundings)) + sum(map(len, source.notes)) < 5_000_000
+        written = ckptkit.save(opened, tmp_path / "o.pt")
+    assert len(written.left_out) == 10_000
+    assert sum(map(len, written.left_out)) < 5_000_000

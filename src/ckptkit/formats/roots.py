@@ -19,6 +19,8 @@ from .base import NO_ROOT
 from .pickled import Opaque, TensorNode, parts
 
 Path = tuple[Any, ...]
+MAX_NAMES = 1 << 24  # characters of the paths that are offered, together
+LONG_NAME = 1 << 12
 IsTensor = Callable[[Any], bool]
 _EMA = frozenset(["ema", "swa", "shadow", "averaged", "polyak"])
 _OPTIMIZER = frozenset(
@@ -97,7 +99,7 @@ def choose_root(tree: Any, root: str, file: str, is_tensor: IsTensor | None = No
         return Choice((), {}, ())
     if not isinstance(tree, dict):
         raise FormatError(f"{file}: it holds {_describe(tree)}", file=file)
-    found = tuple(_candidates(tree, is_tensor or _is_described))
+    found = tuple(_candidates(tree, is_tensor or _is_described, file))
     if root == "none":
         return _choice((), tree, found)
     if root != "auto":
@@ -145,7 +147,8 @@ def _one_of(best: list[_Candidate]) -> tuple[_Candidate | None, str]:
     if len(best) == 1:
         kind = "weights" if best[0].kind == "weights" else "moving average"
         return best[0], f"the only {kind} ({best[0].tensors} tensors)"
-    best = [c for c in best if not any(_yields(c, other) for other in best)]
+    lesser = _lesser(best)
+    best = [c for c in best if c.path not in lesser]
     if len(best) == 1:
         return best[0], f"which holds the most ({best[0].tensors} tensors)"
     named = [c for c in best if c.generic]
@@ -154,17 +157,19 @@ def _one_of(best: list[_Candidate]) -> tuple[_Candidate | None, str]:
     return None, ""
 
 
-def _yields(one: _Candidate, other: _Candidate) -> bool:
-    """Whether of two nested candidates `one` is the lesser: the inner one wins by a generic name or by more
-    tensors (statistics beside the weights), else the outer one, which contains it.
+def _lesser(best: list[_Candidate]) -> set[Path]:
+    """The paths of those that yield to one that contains them, or that they contain: the inner one wins by a generic
+    name or by more tensors (statistics beside the weights), else the outer one.
     """
-    if one is other:
-        return False
-    if other.path[: len(one.path)] == one.path:  # one is the outer
-        return other.generic or other.tensors > one.tensors
-    if one.path[: len(other.path)] == other.path:  # one is the inner
-        return not (one.generic or one.tensors > other.tensors)
-    return False
+    by_path = {candidate.path: candidate for candidate in best}
+    lesser: set[Path] = set()
+    for inner in best:
+        for depth in range(len(inner.path)):
+            outer = by_path.get(inner.path[:depth])
+            if outer is not None:
+                wins = inner.generic or inner.tensors > outer.tensors
+                lesser.add(outer.path if wins else inner.path)
+    return lesser
 
 
 def _without_tensors(tree: dict[Any, Any], found: tuple[_Candidate, ...], file: str) -> Choice:
@@ -188,7 +193,21 @@ def _is_described(value: Any) -> bool:
     return type(value) is TensorNode
 
 
-def _candidates(tree: dict[Any, Any], is_tensor: IsTensor) -> Iterator[_Candidate]:
+def _candidates(tree: dict[Any, Any], is_tensor: IsTensor, file: str) -> Iterator[_Candidate]:
+    named = 0
+    for candidate in _dictionaries(tree, is_tensor):
+        named += sum(len(part) if type(part) is str else 8 for part in candidate.path)
+        if named > MAX_NAMES:
+            raise RootError(
+                f"{file}: the names of its dictionaries of tensors take more than {MAX_NAMES} characters; save the "
+                "state_dict by itself where the file was made",
+                file=file,
+            )
+        yield candidate
+
+
+def _dictionaries(tree: dict[Any, Any], is_tensor: IsTensor) -> Iterator[_Candidate]:
+    known: dict[Any, frozenset[str]] = {}
     stack: list[tuple[Path, dict[Any, Any]]] = [((), tree)]
     seen: set[int] = set()
     while stack:
@@ -201,13 +220,18 @@ def _candidates(tree: dict[Any, Any], is_tensor: IsTensor) -> Iterator[_Candidat
             continue
         tensors = sum(1 for value in node.values() if is_tensor(value))
         if tensors and 2 * tensors >= len(node):
-            yield _Candidate(path, node, _kind(path), tensors)
+            yield _Candidate(path, node, _kind(path, known), tensors)
         inner = [((*path, key), value) for key, value in node.items() if isinstance(value, dict)]
         stack.extend(reversed(inner))
 
 
-def _kind(path: Path) -> str:
-    words = {word for part in path for word in re.split(r"[^a-z0-9]+", str(part).lower())}
+def _kind(path: Path, known: dict[Any, frozenset[str]]) -> str:
+    words: set[str] = set()
+    for part in path:
+        if part not in known:
+            spelled = dotted((part,)).lower()[:LONG_NAME]
+            known[part] = frozenset(re.split(r"[^a-z0-9]+", spelled)) & (_OPTIMIZER | _EMA)
+        words |= known[part]
     return "optimizer" if words & _OPTIMIZER else "ema" if words & _EMA else "weights"
 
 

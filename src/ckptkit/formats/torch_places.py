@@ -6,15 +6,22 @@ from collections.abc import Iterator
 from typing import Any
 
 from .pickled import Opaque, OrderedNode, TensorNode, parts
-from .roots import dotted
+from .roots import Path, dotted
 
 ATTRIBUTES = "(attributes)"  # how the attributes of an ordered dictionary stand in a dotted place
+LONG = 240  # characters of one name
 _ATOMS = frozenset((str, int, float, bool, type(None), bytes, complex))
 
 
 def attributes_of(node: dict[Any, Any]) -> dict[str, Any]:
     """What is set on an ordered dictionary beside its entries."""
     return node.attributes if isinstance(node, OrderedNode) else {}
+
+
+def place(path: Path) -> str:
+    """A path as it is shown: a long one is cut, so that ten thousand below a name of a megabyte cost nothing."""
+    shown = dotted(tuple(part[:LONG] if type(part) is str else part for part in path))
+    return shown if len(shown) <= 2 * LONG else shown[: 2 * LONG]
 
 
 def walk(value: Any) -> Iterator[Any]:
@@ -40,7 +47,7 @@ def placed(tree: Any, root: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
             continue
         seen.add(id(node))
         if type(node) in (TensorNode, Opaque):
-            yield dotted(path) or "the top level", node
+            yield place(path) or "the top level", node
         if type(node) is TensorNode:
             continue
         if isinstance(node, dict):
@@ -60,5 +67,5 @@ def beside(tree: Any, path: tuple[Any, ...]) -> Iterator[str]:
     for depth, step in enumerate(path):
         for key in tree:
             if key is not step and key != step:
-                yield dotted((*path[:depth], key))
+                yield place((*path[:depth], key))
         tree = tree[step]

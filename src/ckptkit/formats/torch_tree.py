@@ -20,10 +20,9 @@ from .pickled import (
 )
 from .pickled.errors import Refused
 from .pickled.keys import check_key
-from .roots import dotted
 from .tensor_bytes import tensor_bytes
 from .torch_layout import OutTensor, contiguous_stride
-from .torch_places import ATTRIBUTES, attributes_of
+from .torch_places import ATTRIBUTES, attributes_of, place
 from .torch_source import TorchSource
 
 MAX_DEPTH = 100
@@ -148,8 +147,8 @@ class TreeBuilder:
                 del self.tensors[tensors:]
                 for mark in list(self._shared)[shared:]:
                     del self._shared[mark]
-                place, reason = dropped.args
-                self.left_out.append(f"{safe(dotted(place))} ({reason})")
+                dropped_path, reason = dropped.args
+                self.left_out.append(f"{safe(place(dropped_path))} ({reason})")
 
     def _tensor(self, node: TensorNode, path: tuple[Any, ...]) -> OutTensor:
         source = self.around
@@ -158,7 +157,7 @@ class TreeBuilder:
         if view is None:
             raise _Dropped(path, f"a {node.reason} tensor")
         tensor = OutTensor(
-            dotted(path), view.shape, view.stride, view.dtype, source, view, None, None,
+            place(path), view.shape, view.stride, view.dtype, source, view, None, None,
             node.requires_grad, node.parameter, node.conj, node.neg,
         )  # fmt: skip
         self.tensors.append(tensor)
