@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..findings import Confidence, Finding, Fix
+from .running import runs_code
+from .wording import short
 
 _FLAGS = re.IGNORECASE
 _ENDS = 100_000  # characters
+_LINE = 200  # characters
+_SWITCH = re.compile(r"(?i)weights_only|safe_globals|allow_pickle|trust_remote_code")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,19 +170,25 @@ def _weights_only(text: str) -> Finding | None:
         return None
     if _no_pickle(text):
         return None
-    names = re.findall(r"(?:Unsupported global:? (?:GLOBAL )?|GLOBAL )([\w.]+)", text)
-    named = ", ".join(dict.fromkeys(name.rstrip(".") for name in names))
-    return Finding(
-        "weights_only",
-        "torch refuses to unpickle code: the file holds more than tensors" + (f" ({named})" if named else ""),
-        f"not allowed: {named}" if named else "Weights only load failed",
-        (),
-        "certain",
-        Fix(
-            "read the weights without running anything: python -m ckptkit convert FILE weights.safetensors; or allow "
-            f"exactly {named or 'the named globals'} with add_safe_globals if you know where they come from"
-        ),
-    )
+    found = re.findall(r"(?:Unsupported global:? (?:GLOBAL )?|GLOBAL )([\w.]+)", text)
+    names = list(dict.fromkeys(name.rstrip(".") for name in found))
+    named, evil = _listed(names), [name for name in names if runs_code(name)]
+    advice = "read the weights without running anything: python -m ckptkit convert FILE weights.safetensors; "
+    if evil:
+        title = f"the file asks for {_listed(evil)}, which can run anything and which no weights need: it may be an attack"
+        advice += "open it with nothing that unpickles, and take the weights from a source that you trust"
+    else:
+        title = "torch refuses to unpickle code: the file holds more than tensors"
+        title += f" ({named})" if names else ""
+        advice += "what is no tensor is left out there; whoever made the file can save its state_dict() alone"
+    evidence = f"not allowed: {named}" if names else "Weights only load failed"
+    return Finding("weights_only", title, evidence, (), "certain", Fix(advice))
+
+
+def _listed(names: Sequence[str]) -> str:
+    """A few names, each of them cut where it is long."""
+    shown = ", ".join(short(name) for name in names[:4])
+    return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown
 
 
 def _no_pickle(text: str) -> bool:
@@ -255,17 +265,16 @@ def _pickled_code(text: str) -> Finding | None:
         "certain" if match else "likely",
         Fix(
             "take the tensors alone: python -m ckptkit convert FILE weights.safetensors reads them without that code; "
-            "where a whole module was pickled, load it in its project and save its state_dict()"
+            "where a whole module was pickled, whoever made the file can save its state_dict() instead"
         ),
     )
 
 
 def _line_of(text: str, match: re.Match[str] | None) -> str:
+    """The line of a match, or the match alone where the line tells how to switch torch's checks off."""
     if match is None:
         return ""
     start = text.rfind("\n", 0, match.start()) + 1
     end = text.find("\n", match.end())
-    return text[start : end if end >= 0 else len(text)].strip()[:200]
-
-
-Special = Callable[[str], Finding | None]
+    line = text[start : end if end >= 0 else len(text)].strip()[:_LINE]
+    return match[0].strip()[:_LINE] if _SWITCH.search(line) else line
