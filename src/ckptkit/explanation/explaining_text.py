@@ -124,10 +124,11 @@ def _left_over(parsed: Parsed, pairs: Sequence[Finding]) -> Iterator[Finding]:
     rules = [rule for finding in pairs if finding.fix is not None for rule in finding.fix.remap]
     made = {key: after(rules, key) for key in parsed.unexpected}
     missing = set(parsed.missing)
+    taken = set(made.values())
     filled = {new.rpartition(".")[0] for new in made.values() if new in missing} - {""}
     left = replace(
         parsed,
-        missing=[key for key in parsed.missing if key not in set(made.values())],
+        missing=[key for key in parsed.missing if key not in taken],
         # A counter that torch adds by itself is in neither list, though its module is in the model.
         unexpected=[
             new for new in made.values() if new not in missing and new.rpartition(".")[0] not in filled

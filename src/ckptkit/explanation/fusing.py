@@ -11,6 +11,8 @@ from .parsed import Parsed
 
 _AFFIX = re.compile(r"^(?:to_|w_?(?=[a-z])|linear_|in_)|(?:_?proj(?:ection)?s?|_?lin(?:ear)?|_?layer|_w)$")
 
+_SIBLINGS = 200  # of more layers under one parent none is a part of another
+
 
 def fused_keys(missing: Sequence[str], unexpected: Sequence[str]) -> list[str]:
     """Keys under one parent of which one stands on one side for several on the other, by their names.
@@ -22,8 +24,10 @@ def fused_keys(missing: Sequence[str], unexpected: Sequence[str]) -> list[str]:
     sides = [_families(keys) for keys in (missing, unexpected)]
     for wholes, parts in (sides, sides[::-1]):
         for place, names in wholes.items():
+            if place not in parts or max(len(names), len(parts[place])) > _SIBLINGS:
+                continue
             for name, key in names.items():
-                pieces = _pieces(name, parts.get(place, {}))
+                pieces = _pieces(name, parts[place])
                 if pieces:
                     found |= dict.fromkeys([key, *pieces])
     return list(found)

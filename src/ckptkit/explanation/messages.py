@@ -13,6 +13,7 @@ from .wording import short
 _FLAGS = re.IGNORECASE
 _ENDS = 100_000  # characters
 _LINE = 200  # characters
+_OPERAND = re.compile(r"Unsupported operand (\d{1,3})(?!\d)")
 _SWITCH = re.compile(r"(?i)weights_only|safe_globals|allow_pickle|trust_remote_code")
 
 
@@ -83,10 +84,10 @@ MESSAGES = (
     _message(
         "format_version",
         r"is a zip archive|maximum supported version for reading|kMaxSupportedFileFormatVersion|Only one file\(not dir\)"
-        r"|module name can't contain|unsupported pickle protocol|PytorchStreamReader[^\n]*version"
+        r"|module name can't contain|unsupported pickle protocol|PytorchStreamReader[^\n]{0,300}version"
         r"|failed locating file (?:constants|data|version)|load persistent id instruction"
         r"|instantiate '(?:Posix|Windows)Path'"
-        r"|'ascii' codec can't decode|KeyError: '[FUIB]F?\d+\w*'|does not contain the valid metadata"
+        r"|'ascii' codec can't decode|KeyError: '[FUIB]F?\d\w{0,20}'|does not contain the valid metadata"
         r"|'(?:Untyped|Typed)Storage'"
         r"|legacy \.tar format|require users to upgrade torch|metadata\.get\(['\"]format['\"]\)",
         "the file's format, or the names in it, are of another torch version than the one that reads it",
@@ -124,7 +125,7 @@ MESSAGES = (
     ),
     _message(
         "wrong_object", r"Expected state_dict to be dict-like|state_dict to be dict-like|has no attribute 'state_dict'"
-        r"|'(?:[\w.]*(?:str|Path|Tensor|Dict|dict|tuple|list|int|NoneType|BytesIO))' object has no attribute"
+        r"|'(?:[\w.]{0,200}(?:str|Path|Tensor|Dict|dict|tuple|list|int|NoneType|BytesIO))' object has no attribute"
         r" '(?:copy|items|keys|_metadata|load_state_dict|eval|train|to|cuda|cpu|half|float|parameters|modules"
         r"|named_parameters"
         r"|children|state_dict|forward|predict|startswith|endswith|module)'"
@@ -170,7 +171,7 @@ def _weights_only(text: str) -> Finding | None:
         return None
     if _no_pickle(text):
         return None
-    found = re.findall(r"(?:Unsupported global:? (?:GLOBAL )?|GLOBAL )([\w.]+)", text)
+    found = re.findall(r"(?:Unsupported global:? (?:GLOBAL )?|GLOBAL )([\w.]{1,1000})", text)
     names = list(dict.fromkeys(name.rstrip(".") for name in found))
     named, evil = _listed(names), [name for name in names if runs_code(name)]
     advice = "read the weights without running anything: python -m ckptkit convert FILE weights.safetensors; "
@@ -199,7 +200,7 @@ def _no_pickle(text: str) -> bool:
         _FLAGS,
     ):
         return True
-    operand = re.search(r"Unsupported operand (\d+)", text)
+    operand = _OPERAND.search(text)
     return operand is not None and int(operand[1]) not in _UNSAFE_OPCODES
 
 
@@ -209,7 +210,7 @@ _UNSAFE_OPCODES = frozenset(b"iocbPDILNRSUVXdegjlprstu\x82\x83\x84\x90\x91\x92\x
 
 def _text_instead(text: str) -> Finding | None:
     """The restricted reader met a byte that begins no pickle."""
-    operand = re.search(r"Unsupported operand (\d+)", text)
+    operand = _OPERAND.search(text)
     if operand is None or int(operand[1]) in (0, 60, 118, *_UNSAFE_OPCODES):
         return None
     byte = int(operand[1])
@@ -228,8 +229,10 @@ def _text_instead(text: str) -> Finding | None:
 
 
 def _pickled_code(text: str) -> Finding | None:
-    match = re.search(r"Can't get attribute ['\"](\w+)['\"] on <module ['\"]([\w.]+)['\"]", text)
-    module = re.search(r"No module named ['\"]([\w.]+)['\"]", text)
+    match = re.search(
+        r"Can't get attribute ['\"](\w{1,1000})['\"] on <module ['\"]([\w.]{1,1000})['\"]", text
+    )
+    module = re.search(r"No module named ['\"]([\w.]{1,1000})['\"]", text)
     if match is None and module is None:
         return None
     if match is not None and (
@@ -237,7 +240,7 @@ def _pickled_code(text: str) -> Finding | None:
     ):
         return Finding(
             "format_version",
-            f"the file was written by a newer torch: this one has no {match[2]}.{match[1]}",
+            f"the file was written by a newer torch: this one has no {short(f'{match[2]}.{match[1]}')}",
             _line_of(text, match),
             (),
             "certain",
@@ -259,7 +262,7 @@ def _pickled_code(text: str) -> Finding | None:
     what = f"{match[2]}.{match[1]}" if match else str(module[1] if module else "")
     return Finding(
         "pickle_code",
-        f"the file pickles code: it needs {what} of the project that wrote it",
+        f"the file pickles code: it needs {short(what)} of the project that wrote it",
         _line_of(text, match or module),
         (),
         "certain" if match else "likely",

@@ -7,13 +7,13 @@ apart: by its name, or since the keys are those of a whole subtree.
 
 from __future__ import annotations
 
-import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from fnmatch import translate
 
+from ..patterns import compile_pattern
 from .names import HEADS, aside, common_wrapper
 
-_SHOWN = 24  # patterns of a group; more of them are folded with numbers as *
+_MOST = 200  # patterns of one module; where there would be more, its keys stand for themselves
 
 
 def modules(keys: Iterable[str], others: Iterable[str] = ()) -> list[str]:
@@ -23,7 +23,7 @@ def modules(keys: Iterable[str], others: Iterable[str] = ()) -> list[str]:
         keys: what one side has.
         others: what the other side has, or what fits.
     """
-    every, theirs = list(dict.fromkeys(keys)), list(others)
+    every, theirs = list(dict.fromkeys(keys)), _Names(others)
     wrapper = common_wrapper(every)
     groups: dict[str, list[list[str]]] = {}
     for key in every:
@@ -31,8 +31,9 @@ def modules(keys: Iterable[str], others: Iterable[str] = ()) -> list[str]:
         groups.setdefault(parts[0], []).append(parts)
     found: dict[str, None] = {}
     for top, group in groups.items():
+        ours = _Names(wrapper + ".".join(parts) for parts in group)
         for pattern in _patterns(top, group):
-            found |= dict.fromkeys(_narrow(wrapper + pattern, wrapper, group, theirs))
+            found |= dict.fromkeys(_narrow(wrapper + pattern, ours, theirs))
     return list(found)
 
 
@@ -44,18 +45,18 @@ def _patterns(top: str, group: Sequence[list[str]]) -> list[str]:
     if aside([top]) or HEADS.search(top) or _whole(inner):
         return [*own, f"{top}.*"]
     numbers = {parts[0] for parts in inner}
-    if all(number.isdigit() for number in numbers) and min(map(int, numbers)) > 0 and _blocks(inner):
+    if all(number.isdecimal() for number in numbers) and min(map(int, numbers)) > 0 and _blocks(inner):
         return [*own, *(f"{top}.{number}.*" for number in sorted(numbers, key=int))]
     modules: dict[str, set[str]] = {}
     for parts in inner:
-        path = ".".join(["*" if part.isdigit() else part for part in parts[:-1]])
+        path = ".".join(["*" if part.isdecimal() else part for part in parts[:-1]])
         modules.setdefault(path, set()).add(parts[-1])
     found = []
     for path, leaves in modules.items():
         module = f"{top}.{path}" if path else top
         whole = path and ("weight" in leaves or len(leaves) > 1) and not path.endswith("*")
         found += [f"{module}.*"] if whole else [f"{module}.{leaf}" for leaf in sorted(leaves)]
-    return [*own, *found]
+    return [*own, *found] if len(found) <= _MOST else [".".join(parts) for parts in group]
 
 
 def _whole(inner: Sequence[list[str]]) -> bool:
@@ -63,7 +64,7 @@ def _whole(inner: Sequence[list[str]]) -> bool:
     if all(len(parts) == 1 for parts in inner):
         return len(inner) > 1 or inner[0][0] == "weight"
     children = {parts[0] for parts in inner}
-    if all(child.isdigit() for child in children):
+    if all(child.isdecimal() for child in children):
         return min(map(int, children)) == 0 and _blocks(inner)
     return len(children) >= 3 and all(
         _blocks([parts[i:] for parts in inner if len(parts) > i + 1 and parts[:i] == path])
@@ -75,7 +76,7 @@ def _numbered(inner: Sequence[list[str]]) -> list[tuple[list[str], int]]:
     """The places where block numbers stand."""
     found: dict[tuple[str, ...], int] = {}
     for parts in inner:
-        at = next((i for i, part in enumerate(parts[:-1]) if part.isdigit()), None)
+        at = next((i for i, part in enumerate(parts[:-1]) if part.isdecimal()), None)
         if at is not None:
             found[tuple(parts[:at])] = at
     return [(list(path), at) for path, at in found.items()]
@@ -87,19 +88,32 @@ def _blocks(numbered: Sequence[list[str]]) -> bool:
     return not below or len(below) >= 3 or all(len(parts) == 2 for parts in numbered)
 
 
-def _narrow(pattern: str, wrapper: str, group: Sequence[list[str]], others: Sequence[str]) -> list[str]:
+class _Names:
+    """Keys in which those that fit a pattern are found by the text that it begins with."""
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self.place = {key: n for n, key in enumerate(keys)}
+        self.by_name = sorted(self.place)
+
+    def matching(self, pattern: str) -> list[str]:
+        """Those that fit, in their order."""
+        start, star, rest = pattern.partition("*")
+        if not star:
+            return [pattern] if pattern in self.place else []
+        first = bisect_left(self.by_name, start)
+        last = bisect_right(self.by_name, start, lo=first, key=lambda key: key[: len(start)])
+        found = self.by_name[first:last]
+        if rest and found:
+            found = compile_pattern(pattern).select(found)
+        return sorted(found, key=self.place.__getitem__)
+
+
+def _narrow(pattern: str, ours: _Names, theirs: _Names) -> list[str]:
     """The pattern, or narrower ones where it would match what the other side has too."""
-    if not _meets(pattern, others):
+    if not theirs.matching(pattern):
         return [pattern]
-    fits = re.compile(translate(pattern))
-    keys = [wrapper + ".".join(parts) for parts in group]
-    keys = [key for key in keys if fits.match(key)]
+    keys = ours.matching(pattern)
     stems = dict.fromkeys(key.rpartition(".")[0] + ".*" for key in keys if "." in key)
-    if stems and not any(_meets(stem, others) for stem in stems):
+    if stems and not any(map(theirs.matching, stems)):
         return list(stems)
     return keys
-
-
-def _meets(pattern: str, keys: Sequence[str]) -> bool:
-    fits = re.compile(translate(pattern)).match
-    return any(fits(key) for key in keys)

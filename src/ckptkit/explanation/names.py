@@ -47,14 +47,18 @@ BUFFERS = {
     "pixel_mean", "pixel_std", "triu_mask", "version", "_float_tensor",
 }  # fmt: skip
 STATISTICS = {"running_mean", "running_var"}
+_COMPUTED = BUFFERS - STATISTICS
+_ATTENTION_BIAS = re.compile(r"(?:^|\.)attn(?:ention)?\.(?:masked_)?bias$")
 QUANTISED = re.compile(
     r"(?:^|[._])(?:qweight|qzeros|g_idx|absmax|quant_map|nested_absmax|nested_quant_map|quant_state\w*|SCB|quant_weight|weight_format"
     r"|bitsandbytes__\w+|weight_scale|scale_weight|zero_point)(?:$|[._])|\.scales$|\.zeros$|\.quant_state\."
 )
 HEADS = re.compile(
-    r"(?i)(?:^|[._])(?:\w*head\w*|\w*classif\w*|\w*logits?\w*|cls\w*|fc\w*|\w*score\w*|\w*pred\w*|output\w*|out_proj|proposal\w*|"
-    r"_proposal\w*|qa_outputs|pooler|\w*norm\w*|last_linear|linear\w*|decoder)(?:$|[._])"
+    r"(?i)head|classif|logit|score|pred|norm|(?:^|[._])(?:cls|fc|output|proposal|linear)"
+    r"|(?:^|[._])(?:out_proj|pooler|decoder)(?:$|[._])"
 )
+
+_ASIDE = re.compile(r"(?i)criterion$|discriminator$|loss|step|.*?(?:ema|queue|head)")
 
 
 def leaf(key: str) -> str:
@@ -64,8 +68,7 @@ def leaf(key: str) -> str:
 
 def is_buffer(key: str) -> bool:
     """Whether a model computes the entry itself: ids, masks, frequencies, counters."""
-    last = leaf(key)
-    return last in BUFFERS - STATISTICS or bool(re.search(r"(?:^|\.)attn(?:ention)?\.(?:masked_)?bias$", key))
+    return leaf(key) in _COMPUTED or (key.endswith("bias") and _ATTENTION_BIAS.search(key) is not None)
 
 
 def is_parameter(key: str) -> bool:
@@ -83,7 +86,7 @@ def patterns(keys: Iterable[str]) -> list[str]:
         if len(parts) == 1:
             found[key] = None
         elif parts[-1] in ("weight", "bias"):
-            tail = [part for part in parts[-2:] if not part.isdigit()]
+            tail = [part for part in parts[-2:] if not part.isdecimal()]
             found[f"*.{'.'.join(tail)}" if len(tail) == 2 and len(parts) > 2 else key] = None
         else:
             found[f"*.{parts[-1]}"] = None
@@ -105,9 +108,4 @@ def common_wrapper(keys: Iterable[str]) -> str:
 
 def aside(tops: Iterable[str]) -> bool:
     """Modules that training keeps beside the network."""
-    return all(
-        re.match(
-            r"(?i)(?:\w*ema\w*|criterion|loss\w*|\w*queue\w*|discriminator|step\w*|\w*head\w*)(?:\.|$)", top
-        )
-        for top in tops
-    )
+    return all(_ASIDE.match(top.partition(".")[0]) for top in tops)

@@ -199,7 +199,8 @@ def buffers(parsed: Parsed) -> Iterator[Finding]:
     """Entries that the model computes itself."""
     running = "running stats buffer" in parsed.text
     surplus = [key for key in parsed.unexpected if is_buffer(key) or running or not is_parameter(key)]
-    rest = [key for key in parsed.unexpected if key not in set(surplus)]
+    left_over = set(surplus)
+    rest = [key for key in parsed.unexpected if key not in left_over]
     odd = [key for key in parsed.mismatched if is_buffer(key.key)]
     if odd and len(odd) == len(parsed.mismatched) and not parsed.missing:
         keys = [m.key for m in odd]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 from ..findings import Confidence, Finding, Fix
@@ -88,18 +89,21 @@ def _looks_whole(keys: Sequence[str]) -> bool:
     return len(keys) >= 4 and (len(tops) >= 3 or 2 * numbered >= len(keys))
 
 
+_INNER = re.compile(r"(\.?\d+\.\w+)\.(\d{1,18})\.")
+
+
 def _deeper(keys: Sequence[str]) -> tuple[str, int] | None:
     """Paths and the first number of blocks that follow others which are not in the list."""
     numbers: dict[str, set[int]] = {}
     for key in keys:
-        found = re.match(r"(.*?)\.?(?<![\w])(\d+)\.", key)
+        found = re.match(r"(.*?)\.?(?<!\w)(\d{1,18})\.", key)
         if found is None:
             return None
-        inner = re.match(rf"({re.escape(found[1])}\.?\d+\.\w+)\.(\d+)\.", key) if found[2] == "0" else None
-        stem, number = (inner[1], inner[2]) if inner else (found[1], found[2])
+        inner = _INNER.match(key, found.end(1)) if found[2] == "0" else None
+        stem, number = (key[: inner.end(1)], inner[2]) if inner else (found[1], found[2])
         numbers.setdefault(stem, set()).add(int(number))
     for several in numbers.values():
-        if min(several) == 0 or several != set(range(min(several), max(several) + 1)):
+        if min(several) == 0 or len(several) != max(several) - min(several) + 1:
             return None
     return (", ".join(list(numbers)[:4]) or "the top", min(map(min, numbers.values())))
 
@@ -110,7 +114,7 @@ def one_kind(parsed: Parsed) -> Finding | None:
         return None
     keys = parsed.missing or parsed.unexpected
     side, other = ("model", "checkpoint") if parsed.missing else ("checkpoint", "model")
-    kinds = {".".join("*" if part.isdigit() else part for part in key.split(".")) for key in keys}
+    kinds = {".".join("*" if part.isdecimal() else part for part in key.split(".")) for key in keys}
     leaves = {leaf(key) for key in keys}
     if len(keys) >= 2 and leaves <= STATISTICS and parsed.missing:
         return Finding(
@@ -249,11 +253,8 @@ def _heads_differ(parsed: Parsed) -> Iterator[Finding]:
         buffers_too = [
             each for each in patterns(key for key in parsed.unexpected if is_buffer(key)) if each not in drop
         ]
-        kept = [
-            each
-            for each in drop
-            if not any(is_buffer(key) and key.startswith(each[:-1]) for key in parsed.unexpected)
-        ]
+        computed = sorted(key for key in parsed.unexpected if is_buffer(key))
+        kept = [each for each in drop if not _any_begins(computed, each[:-1])]
         yield Finding(
             "partial_model",
             f"the bodies agree, the ends differ: the checkpoint has {', '.join(kept[:3])}, the model {', '.join(allow[:3])}",
@@ -277,6 +278,11 @@ def _heads_differ(parsed: Parsed) -> Iterator[Finding]:
                 "build the model with the options (variant, depth, kind of blocks) that trained the checkpoint"
             ),
         )
+
+
+def _any_begins(ordered: Sequence[str], start: str) -> bool:
+    place = bisect_left(ordered, start)
+    return place < len(ordered) and ordered[place].startswith(start)
 
 
 def _numbered_inside(keys: Sequence[str]) -> bool:

@@ -272,7 +272,7 @@ def _span(key: str, other: str) -> tuple[int, str, str, str]:
     while end < min(len(a), len(b)) - start and a[-1 - end] == b[-1 - end]:
         end += 1
     equal = start + end
-    if start and start == len(a) - end and not a[start - 1].isdigit():
+    if start and start == len(a) - end and not a[start - 1].isdecimal():
         start -= 1  # parts that are only inserted need the one before them as an anchor
     elif start == 1 and start == len(a) - end:
         start -= 1
@@ -296,8 +296,8 @@ def _anchored(change: Change) -> Change:
         return change
     before: dict[str, None] = {}
     for key, _ in change.pairs:
-        for match in re.finditer(rf"([^.]+)\.{re.escape(old)}(?=\.)", key):
-            before[r"\d+" if match[1].isdigit() else re.escape(match[1])] = None
+        for match in re.finditer(rf"(?<![^.])([^.]+)\.{re.escape(old)}(?=\.)", key):
+            before[r"\d+" if match[1].isdecimal() else re.escape(match[1])] = None
     if not before or len(before) > 6:
         return change
     rule = _rename(rf"(^|\.)({'|'.join(before)})\.{re.escape(old)}\.", rf"\1\2.{new}." if new else r"\1\2.")
@@ -305,7 +305,7 @@ def _anchored(change: Change) -> Change:
         parents = dict.fromkeys(
             re.escape(match[1])
             for key, _ in change.pairs
-            for match in re.finditer(rf"([^.]+)\.\d+\.{re.escape(old)}(?=\.)", key)
+            for match in re.finditer(rf"(?<![^.])([^.]+)\.\d+\.{re.escape(old)}(?=\.)", key)
         )
         if 0 < len(parents) <= 6:
             middle = "|".join(parents)

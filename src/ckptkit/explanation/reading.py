@@ -4,39 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import islice
 
+from .cleaning import cleaned
 from .parsed import Parsed, Shape, ShapeMismatch
+from .tables import rows
 
 MAX_TEXT = 1 << 20
 MAX_KEYS = 5_000
 MAX_KEY = 1_000  # characters; what is longer is no key
+MAX_PARTS = 64  # nor what has more parts
 
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_LINE_PREFIX = re.compile(
-    r"^(?:[ \t]*>[ \t]?|\[?rank ?\d+\]?:[ \t]?|E {3,}|\([\w. ]+ pid=\d+[^)\n]*\)[ \t]?"
-    r"|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,\d]*[ \t]*(?:[-|][ \t]*\w+[ \t]*[-|][ \t]*)*(?:WARNING|ERROR|INFO)?[ \t|:-]*"
-    r"|\d{2}/\d{2}/\d{4} \d\d:\d\d:\d\d[ \t]*-[ \t]*\w+[ \t]*-[ \t]*[\w.]+[ \t]*-[ \t]*)+",
-    re.MULTILINE,
-)
-_LOG_INSIDE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \| \w+ \| \w+ \| ")
-_QUOTES = {ord(c): '"' for c in "\u201c\u201d\u201e\u201f\u00ab\u00bb\u2018\u2019"} | {
-    0xFF1A: ": ",
-    0xFF0C: ", ",
-    0x3002: ".",
-    0x00A0: " ",
-}
 _MISSING = (
     r"missing\s+keys?\s*(?:\(s\))?\s+in\s+(?:source\s+|checkpoint\s+)?state_dict\s*:?"
     r"|missing[_ ]keys?\s*[:=]|\bmissing\s*:\s*(?=\[)|not\s+found\s+in\s+the\s+checkpoint\s*:"
-    r"|missing\s+adapter\s+keys[^:\n]*:"
-    r"|missing\s+keys\s+in\s+the\s+checkpoint[^:\n]*:|keys\s+are\s+missing\s*:|newly\s+initialized\s*(?:because(?![^:]*shape)[^:]*)?:|missing\s+\d+\s+parameters\s*:"
+    r"|missing\s+adapter\s+keys[^:\n]{0,200}:"
+    r"|missing\s+keys\s+in\s+the\s+checkpoint[^:\n]{0,200}:|keys\s+are\s+missing\s*:|newly\s+initialized\s*(?:because(?![^:]{0,300}shape)[^:]{0,300})?:|missing\s+\d{1,9}\s+parameters\s*:"
 )
 _UNEXPECTED = (
     r"unexpected\s+keys?\s*(?:\(s\))?\s+in\s+(?:source\s+)?state_dict\s*:?|unexpected[_ ]keys?\s*[:=]"
     r"|unexpected\s+key\s*(?=[\"'])|unexpected\s+keys\s+not\s+found\s+in\s+the\s+model\s*:"
-    r"|not\s+used\s+when\s+initializing\s+[\w.]+\s*:|keys?\s+that\s+(?:is|are)\s+not\s+used\s+by\s+the\s+model\s*:"
-    r"|received\s+\d+\s+parameters\s+not\s+in\s+model\s*:|unexpected\s+running\s+stats\s+buffer\(s\)"
+    r"|not\s+used\s+when\s+initializing\s+[\w.]{1,200}\s*:|keys?\s+that\s+(?:is|are)\s+not\s+used\s+by\s+the\s+model\s*:"
+    r"|received\s+\d{1,9}\s+parameters\s+not\s+in\s+model\s*:|unexpected\s+running\s+stats\s+buffer\(s\)"
     r"|lora\s+key\s+not\s+loaded\s*:?|\bunexpected\s*:\s*(?=\[)|left\s*over\s+keys\s*:\s*(?:dict_keys\()?"
     r"|unexpected\s+keys\s+found\s+in\s+the\s+model\s*:"
 )
@@ -49,10 +37,11 @@ _HEADS = re.compile(
 _KEY = re.compile(r"[\w.\-/<>*{}@:+]+")
 _QUOTED = re.compile(r"([\"'])([^\"']*)(\1|$)")
 _BETWEEN = re.compile(r"(?:[\s,`*\[\](){}]|\band\b|\.{3,})*")
-_SIZE = r"(?:torch\.)?Size\(\[?\s*([\d,\s]*)(?:\]?\)|\]?$)"
+_NAME = r"(?P<key>[\w.\-/]{1,1000})(?![\w.\-/])"
+_SIZE = r"(?:torch\.)?Size\(\[?([\d,\s]{0,400})(?:\]?\)|\]?$)"
 _MISMATCHES = (
     re.compile(
-        rf"size\s+mismatch\s+for\s+[\"'`]?(?P<key>[\w.\-/]+)[\"'`]?\s*:?\s*(?:copying\s+a\s+param\s+(?:with\s+shape|of)\s+"
+        rf"size\s+mismatch\s+for\s+[\"'`]?{_NAME}[\"'`]?\s*:?\s*(?:copying\s+a\s+param\s+(?:with\s+shape|of)\s+"
         rf"{_SIZE}(?:\s+from\s+checkpoint,?\s+(?:the\s+shape\s+in\s+current\s+model\s+is|where\s+the\s+shape\s+is)\s+{_SIZE})?)?",
         re.IGNORECASE,
     ),
@@ -69,33 +58,29 @@ _MISMATCHES = (
 _SIDES = (  # (the pattern, whether the checkpoint's shape comes first)
     (
         re.compile(
-            rf"tensor\s+of\s+shape\s+{_SIZE}\s+in\s+[\"'](?P<key>[\w.\-/]+)[\"']\s+\(which\s+has\s+shape\s+{_SIZE}"
+            rf"tensor\s+of\s+shape\s+{_SIZE}\s+in\s+[\"']{_NAME}[\"']\s+\(which\s+has\s+shape\s+{_SIZE}"
         ),
         True,
     ),
     (
-        re.compile(rf"because\s+(?P<key>[\w.\-/]+)\s+expected\s+shape\s+{_SIZE},?\s+but\s+got\s+{_SIZE}"),
+        re.compile(rf"because\s+{_NAME}\s+expected\s+shape\s+{_SIZE},?\s+but\s+got\s+{_SIZE}"),
         False,
     ),
     (
         re.compile(
-            r"parameter\s+[\"'](?P<key>[\w.\-/]+)[\"'][^\n]{0,200}?shapes?:\s*\(([\d,\s]*)\)\s+in\s+the\s+checkpoint\s+but\s+"
-            r"\(([\d,\s]*)\)\s+in\s+the\s+model"
+            rf"parameter\s+[\"']{_NAME}[\"'][^\n]{{0,200}}?shapes?:\s*\(([\d,\s]{{0,400}})\)\s+in\s+the\s+checkpoint\s+but\s+"
+            r"\(([\d,\s]{0,400})\)\s+in\s+the\s+model"
         ),
         True,
     ),
 )
 _COPYING = re.compile(
-    rf"while\s+copying\s+the\s+parameter\s+named\s+[\"'`]?(?P<key>[\w.\-/]+)[\"'`]?"
+    rf"while\s+copying\s+the\s+parameter\s+named\s+[\"'`]?{_NAME}[\"'`]?"
     rf"(?:,?\s+whose\s+dimensions\s+in\s+the\s+model\s+are\s+{_SIZE}(?:\s+and\s+whose\s+dimensions\s+in\s+the\s+checkpoint"
     rf"\s+are\s+{_SIZE})?)?",
     re.IGNORECASE,
 )
 _BARE = re.compile(r"(?<![\w./\\])\w{1,80}(?:\.\w{1,80}){2,16}?\.(?:weight|bias)\b")
-_TABLE = re.compile(
-    r"^\s*[|│┃]?\s*(?P<key>[\w.{}\-,* ]+?)\s*[|│┃]\s*(?P<kind>MISSING|UNEXPECTED|MISMATCH)\b(?P<rest>[^\n]*)$",
-    re.MULTILINE,
-)
 _SHAPES = re.compile(_SIZE)
 
 
@@ -107,33 +92,26 @@ def read_text(text: str) -> Parsed:
     """
     clean = cleaned(text[:MAX_TEXT])
     parsed = Parsed(clean, truncated=len(text) > MAX_TEXT)
-    match = re.search(r"loading\s+state_dict\s+for\s+(\w[\w.]*)", clean)
+    match = re.search(r"loading\s+state_dict\s+for\s+(\w[\w.]{0,199})", clean)
     match = match or re.search(
-        r"when\s+initializing\s+(\w[\w.]*)|weights\s+of\s+(?!the\b)(\w+)\s+were\s+not", clean
+        r"when\s+initializing\s+(\w[\w.]{0,199})|weights\s+of\s+(?!the\b)(\w{1,200})\s+were\s+not", clean
     )
     if match is not None:
         parsed.class_name = next((group for group in match.groups() if group), None)
     _read_lists(clean, parsed)
     _read_shapes(clean, parsed)
-    _read_table(clean, parsed)
-    for quote in re.finditer(r"KeyError:\s*([\"'])(.+?)\1", clean):
-        if _KEY.fullmatch(quote[2]) and quote[2] not in parsed.unexpected:
+    _read_tables(clean, parsed)
+    seen = set(parsed.unexpected)
+    for quote in re.finditer(r"KeyError:\s*([\"'])(.{1,1000}?)\1", clean):
+        if _is_key(quote[2]) and quote[2] not in seen:
             parsed.loose.append(quote[2])
     if parsed.empty:
         parsed.loose = _BARE.findall(re.sub(r"(?<=\w)\n(?=[\w.])", "", clean))
     for name in ("missing", "unexpected", "loose"):
         setattr(parsed, name, list(dict.fromkeys(getattr(parsed, name)))[:MAX_KEYS])
-    parsed.truncated |= bool(re.search(r"\.\.\.|…", clean)) or not re.search(
-        r"[.\]\"'`)}|]\s*`*\s*$", clean.strip() or "."
-    )
+    del parsed.mismatched[MAX_KEYS:]
+    parsed.truncated |= "..." in clean or "\u2026" in clean or (clean.strip() or ".")[-1] not in ".]\"'`)}|"
     return parsed
-
-
-def cleaned(text: str) -> str:
-    """The text without colours, e-mail quotes, and the prefixes of logs and ranks; quotation marks made plain."""
-    text = _ANSI.sub("", text.replace("\r", "")).translate(_QUOTES)
-    text = text.replace('\\"', '"').replace("\\'", "'").replace("\\t", "\t").replace("\\n", "\n")
-    return _LOG_INSIDE.sub("", _LINE_PREFIX.sub("", text))
 
 
 def _read_lists(text: str, parsed: Parsed) -> None:
@@ -169,16 +147,25 @@ def _quoted(body: str, parsed: Parsed) -> Iterator[str]:
         match = _QUOTED.match(body, at)
         if match is None:
             return
-        key = re.sub(r"\s+", "", match[2])
+        key = "".join(match[2].split())
         if not _KEY.fullmatch(key):
             return
         if not match[3]:
             parsed.truncated = True
             parsed.cut.append(key[:MAX_KEY])
             return
-        if len(key) <= MAX_KEY:
+        if _is_key(key):
             yield key
         at = match.end()
+
+
+def _is_key(text: str) -> bool:
+    return (
+        len(text) <= MAX_KEY
+        and text.count(".") < MAX_PARTS
+        and not text.startswith("re:")  # which would be an expression in a rule
+        and _KEY.fullmatch(text) is not None
+    )
 
 
 def _plain(body: str, parsed: Parsed) -> Iterator[str]:
@@ -195,12 +182,13 @@ def _plain(body: str, parsed: Parsed) -> Iterator[str]:
             if key.rpartition(".")[2] not in _LEAVES:
                 parsed.truncated = True
                 return
-        yield key
+        if _is_key(key):
+            yield key
         if len(words) > 1 or "`" in part:
             return
 
 
-_BRACES = re.compile(r"([\w.]{1,1000})\.\{(\w+(?:,\s*\w+){0,20})\}")
+_BRACES = re.compile(r"(?<![\w.])([\w.]{1,1000})\.\{(\w+(?:,\s*\w+){0,20})\}")
 
 
 def _spelled_out(match: re.Match[str]) -> str:
@@ -222,55 +210,43 @@ _LEAVES = {
 
 def _read_shapes(text: str, parsed: Parsed) -> None:
     found: dict[str, ShapeMismatch] = {}
+
+    def note(key: str, source: Shape | None, target: Shape | None) -> None:
+        if key not in found and _is_key(key):
+            found[key] = ShapeMismatch(key.rstrip("."), source, target)
+
     lower = text.lower()
     for pattern in _MISMATCHES if "mismatch" in lower or "copying" in lower or "found shape" in lower else ():
         for match in pattern.finditer(text):
-            source, target = _shape(match.group(2)), _shape(match.group(3))
-            found.setdefault(match["key"], ShapeMismatch(match["key"].rstrip("."), source, target))
+            note(match["key"], _shape(match.group(2)), _shape(match.group(3)))
     for pattern, first in _SIDES if "shape" in lower else ():
         for match in pattern.finditer(text):
             one, other = (
                 _shape(group) for n, group in enumerate(match.groups(), 1) if n != pattern.groupindex["key"]
             )
-            source, target = (one, other) if first else (other, one)
-            found.setdefault(match["key"], ShapeMismatch(match["key"], source, target))
+            note(match["key"], *((one, other) if first else (other, one)))
     for match in _COPYING.finditer(text):
-        target, source = _shape(match.group(2)), _shape(match.group(3))
-        found.setdefault(match["key"], ShapeMismatch(match["key"], source, target))
+        note(match["key"], _shape(match.group(3)), _shape(match.group(2)))
     parsed.mismatched += list(found.values())
 
 
 def _shape(text: str | None) -> Shape | None:
-    if text is None:
+    """The sizes; None when there are none, or no tensor has them."""
+    numbers = re.findall(r"\d+", text or "")[:16]
+    if text is None or any(len(number) > 18 for number in numbers):
         return None
-    return tuple(int(number) for number in re.findall(r"\d+", text)[:16])
+    return tuple(map(int, numbers))
 
 
-def _read_table(text: str, parsed: Parsed) -> None:
-    """The report of newer transformers: one row a key, blocks folded as ``{0, 1, 2}`` or ``{0...11}``."""
-    for match in _TABLE.finditer(text):
-        keys = list(islice(_unfolded(match["key"].strip()[:MAX_KEY]), MAX_KEYS))
-        if not all(_KEY.fullmatch(key) for key in keys):
+def _read_tables(text: str, parsed: Parsed) -> None:
+    for row in rows(text, MAX_KEYS):
+        if not all(map(_is_key, row.keys)):
             continue
-        if match["kind"] == "MISSING":
-            parsed.missing += keys
-        elif match["kind"] == "UNEXPECTED":
-            parsed.unexpected += keys
+        if row.kind == "MISSING":
+            parsed.missing += row.keys
+        elif row.kind == "UNEXPECTED":
+            parsed.unexpected += row.keys
         else:
-            shapes = [_shape(each) for each in _SHAPES.findall(match["rest"])]
+            shapes = [_shape(each) for each in _SHAPES.findall(row.rest)]
             source, target = [*shapes, None, None][:2]
-            parsed.mismatched += [ShapeMismatch(key, source, target) for key in keys]
-
-
-def _unfolded(key: str) -> Iterator[str]:
-    fold = re.search(r"\{([\d,\s.]+)\}", key)
-    if fold is None:
-        yield key
-        return
-    numbers: list[int] = []
-    for part in fold[1].split(","):
-        ends = [int(n) for n in re.findall(r"\d+", part)[:2]]
-        if ends:
-            numbers += range(ends[0], min(ends[-1], ends[0] + 999) + 1)
-    for number in numbers:
-        yield from _unfolded(key[: fold.start()] + str(number) + key[fold.end() :])
+            parsed.mismatched += [ShapeMismatch(key, source, target) for key in row.keys]

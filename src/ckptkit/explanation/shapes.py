@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import prod
@@ -17,7 +18,7 @@ from .names import is_buffer
 from .parsed import Parsed, Shape, ShapeMismatch
 
 _POSITION = re.compile(
-    r"(?i)(?:^|[._])(?:abs_?|rel_?)?pos(?:\d|ition|_|emb|itional|$|\.)|position|pos_?emb|(?:^|\.)wpe\.|relative_\w*bias|rel_[hw]$"
+    r"(?i)(?:^|[._])(?:abs_?|rel_?)?pos(?:\d|ition|_|emb|itional|$|\.)|position|pos_?emb|(?:^|\.)wpe\.|relative_\w{0,40}bias|rel_[hw]$"
 )
 _TEXT_POSITION = re.compile(
     r"(?i)(?:^|[._])(?:wpe|embed_positions|position_embeddings?|position_embed|pos_embeddings?|positional_embeddings?)\.weight$"
@@ -25,14 +26,10 @@ _TEXT_POSITION = re.compile(
 _IMAGE = re.compile(r"(?i)patch|visual|vision|image|vit|pixel")
 _NO_WORDS = re.compile(r"(?i)quer(?:y|ies)|token_type|segment|time|position|(?:^|[._])pos|class_embed|label")
 _SINGLE_AXIS = re.compile(r"(?i)rel_pos(?:_[hwt])?$|rel_[hw]$")
-_VOCABULARY = re.compile(
-    r"(?i)(?:^|[._])\w*(?:embed|wte|word|tok|symbol|vocab|lookup|emb_g|speaker)\w*(?:[._]|$)"
-)
-_SURE_HEAD = re.compile(
-    r"(?i)(?:^|[._])\w*(?:head|classif|logits?|segmentation|final_conv|outc|out_conv)\w*\."
-)
+_VOCABULARY = re.compile(r"(?i)embed|wte|word|tok|symbol|vocab|lookup|emb_g|speaker")
+_SURE_HEAD = re.compile(r"(?i)head|classif|logit|segmentation|final_conv|outc|out_conv")
 _HEAD = re.compile(
-    r"(?i)(?:^|[._])\w*(?:head|classif|cls|fc|logit|score|pred|proposal|out_proj|output|linear|last|decoder|final|outc|out_conv|conv_out|class_)\w*(?:[._]|$)"
+    r"(?i)head|classif|cls|fc|logit|score|pred|proposal|out_proj|output|linear|last|decoder|final|outc|out_conv|conv_out|class_"
 )
 
 
@@ -69,9 +66,14 @@ def _of_one_cause(parsed: Parsed, every: Sequence[ShapeMismatch]) -> Finding | N
 def _apart(every: Sequence[ShapeMismatch]) -> list[list[ShapeMismatch]]:
     """Position tables, the first convolution, and the rest."""
     positions = [m for m in every if _POSITION.search(m.key)]
-    stems = [m for m in every if m not in positions and len(_source(m)) >= 4 and _axis(m) == 1]
-    rest = [m for m in every if m not in positions and m not in stems]
+    stems = [m for m in _without(every, positions) if len(_source(m)) >= 4 and _axis(m) == 1]
+    rest = _without(every, [*positions, *stems])
     return [group for group in (positions, stems, rest) if group]
+
+
+def _without(found: Sequence[ShapeMismatch], others: Sequence[ShapeMismatch]) -> list[ShapeMismatch]:
+    left = set(others)
+    return [m for m in found if m not in left]
 
 
 def _source(m: ShapeMismatch) -> Shape:
@@ -181,7 +183,7 @@ def _positions(
         if _POSITION.search(m.key) and len(_source(m)) == len(_target(m)) and _source(m)[-1:] == _target(m)[-1:]
         and not is_buffer(m.key) and len(_source(m)) >= 2
     ]  # fmt: skip
-    others = [m for m in every if m not in found and not is_buffer(m.key)]
+    others = [m for m in _without(every, found) if not is_buffer(m.key)]
     if not found or len(others) > len(found):
         return None
     if all(len(_source(m)) == 2 and _TEXT_POSITION.search(m.key) and not _IMAGE.search(m.key) for m in found):
@@ -272,7 +274,7 @@ def _vocabulary(
         and len(_source(m)) == 2 and not _NO_WORDS.search(m.key)
         and m.key.rpartition(".")[0] not in biases
     ]  # fmt: skip
-    cut = [m for m in every if m not in whole and _VOCABULARY.search(m.key)]
+    cut = [m for m in _without(every, whole) if _VOCABULARY.search(m.key)]
     if parsed.missing or parsed.unexpected or not (tables or (cut and len(every) == len(cut))):
         return None
     if not tables:
@@ -285,7 +287,7 @@ def _vocabulary(
     if every[0] not in same and 2 * len(same) < len(every):
         return None
     a, b = _source(tables[0])[0], _target(tables[0])[0]
-    others = [m for m in rows if m not in same]
+    others = _without(rows, same)
     if others and b >= 2 * a and b % a == 0 and all(_target(m)[0] * a == _source(m)[0] * b for m in others):
         return Finding(
             "sharding",
@@ -325,7 +327,7 @@ def _head(parsed: Parsed, whole: Sequence[ShapeMismatch], every: Sequence[ShapeM
         or (_source(m)[1:2] != _target(m)[1:2] and len(_source(m)) == 1)
     ]
     stems = {m.key.rpartition(".")[0] for m in every}
-    sure = all(_SURE_HEAD.search(m.key) for m in every)
+    sure = all(_SURE_HEAD.search(m.key.rpartition(".")[0]) for m in every)
     kernels = [
         m for m in whole if len(_source(m)) == 4 and (_source(m)[1] <= 4 or (not sure and _source(m)[2] > 1))
     ]
@@ -372,7 +374,7 @@ def _other(parsed: Parsed, whole: Sequence[ShapeMismatch], every: Sequence[Shape
         for a, b in zip(_source(m), _target(m), strict=True)
         if a != b
     ]
-    pair = max(set(ratios), key=ratios.count) if ratios else None
+    pair = Counter(ratios).most_common(1)[0][0] if ratios else None
     hint = f": {pair[0]} in the model where the checkpoint has {pair[1]}" if pair else ""
     return Finding(
         "arch_mismatch",
