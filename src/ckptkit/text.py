@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+
+MAX_QUOTED = 200  # characters of somebody's text in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +138,37 @@ def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
 
 def quote_list(keys: Sequence[str], limit: int = 5) -> str:
     """Keys in quotes, at most `limit`, the rest counted."""
-    shown = ", ".join(repr(k) for k in keys[:limit])
+    shown = ", ".join(map(quoted, keys[:limit]))
     return f"{shown} and {len(keys) - limit} more" if len(keys) > limit else shown
+
+
+class _Quoting(reprlib.Repr):
+    """Bounded whatever the value is; never an error of its own, as Python's `repr` gives for long integers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother = 3, MAX_QUOTED, MAX_QUOTED
+        self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdict = 8
+
+    def repr_int(self, number: int, level: int) -> str:
+        return repr(number) if number.bit_length() <= 128 else f"<a number of {number.bit_length()} bits>"
+
+
+_QUOTING = _Quoting()
+
+
+def quoted(value: object) -> str:
+    """A value in a message as Python writes it, its middle left out where it is long.
+
+    Args:
+        value: a key, a pattern, or whatever stood in a file: of any type and size.
+    """
+    return _QUOTING.repr(value)
+
+
+def clipped(text: str) -> str:
+    """Somebody's words in a message: the first 200 characters."""
+    return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}..."
 
 
 def safe(text: str) -> str:

@@ -12,6 +12,7 @@ from ..resize import check_dtype, resolve
 from ..resize.fields import ResizeFields
 from ..rules.base import Pattern
 from ..signatures import TensorInfo
+from ..text import quoted
 
 
 class AdaptEntry(ResizeFields):
@@ -60,7 +61,7 @@ def adapt_expr(entry: AdaptEntry, key: str, source: TensorInfo, target: TensorIn
         args = resolve(entry.method, source.shape, target.shape, given)
     except PlanError as error:
         raise PlanError(
-            f"{key!r} cannot be adapted by {entry.method} from {list(source.shape)} in the checkpoint to "
+            f"{quoted(key)} cannot be adapted by {entry.method} from {list(source.shape)} in the checkpoint to "
             f"{list(target.shape)} in the model: {error.message}",
             key=key,
         ) from None

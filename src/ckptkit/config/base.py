@@ -5,12 +5,23 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from ..errors import ConfigError, Problem
-from .documents import read_document
+from ..text import clipped, quoted
+from .documents import read_document, write_yaml
+from .plain import strange_values
+
+MAX_SHOWN = 50  # problems in a message; the error has all
+
+
+def _number_one(value: Any) -> Any:
+    """A literal is compared by ==, and True and 1.0 are equal to 1."""
+    if type(value) is not int:
+        raise ValueError(f"Input should be 1, not {quoted(value)}")
+    return value
 
 
 class Config(BaseModel):
@@ -24,14 +35,19 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
     _name: ClassVar[str] = "config"
 
-    version: Literal[1] = 1
+    version: Annotated[Literal[1], BeforeValidator(_number_one)] = 1
     description: str | None = None
 
-    def __init__(self, **fields: Any) -> None:
-        try:
-            super().__init__(**fields)
-        except ValidationError as error:
-            raise _config_error(error, type(self), fields, None) from None
+    def __init__(self, /, **fields: Any) -> None:
+        problems = strange_values(fields)
+        if not problems:
+            try:
+                super().__init__(**fields)
+            except ValidationError as error:
+                found = error.errors(include_url=False)
+                problems = [_problem(detail, type(self), fields) for detail in found]
+        if problems:
+            raise _config_error(problems, type(self), None)
 
     @classmethod
     def parse(cls, document: Any, *, file: str | None = None) -> Self:
@@ -45,11 +61,25 @@ class Config(BaseModel):
             ConfigError: with one `Problem` for everything that is wrong.
         """
         if not isinstance(document, Mapping):
-            raise ConfigError(f"a {cls.__name__} is a mapping, not a {type(document).__name__}", file=file)
+            where = f"{file}: " if file else ""
+            raise ConfigError(
+                f"{where}a {cls.__name__} is a mapping, not a {type(document).__name__}", file=file
+            )
+        fields = {name: value for name, value in document.items() if isinstance(name, str)}
+        problems = [
+            Problem(
+                quoted(name), "a field name must be text; known fields are " + ", ".join(cls.model_fields)
+            )
+            for name in document
+            if not isinstance(name, str)
+        ]
         try:
-            return cls.model_validate(dict(document))
-        except ValidationError as error:
-            raise _config_error(error, cls, document, file) from None
+            config = cls(**fields)
+        except ConfigError as error:
+            problems += error.problems
+        if problems:
+            raise _config_error(problems, cls, file)
+        return config
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
@@ -67,19 +97,18 @@ class Config(BaseModel):
 
     def to_yaml(self) -> str:
         """The config as YAML that `from_file` reads back; defaults are left out."""
-        import yaml
-
-        return str(yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=110))
+        return write_yaml(self.to_dict())
 
 
-def _config_error(error: ValidationError, cls: type[Config], document: Any, file: str | None) -> ConfigError:
-    problems = [_problem(detail, cls, document) for detail in error.errors(include_url=False)]
+def _config_error(problems: list[Problem], cls: type[Config], file: str | None) -> ConfigError:
     where = f"{file}: " if file else ""
     if len(problems) == 1:
         message = f"{where}{problems[0].location}: {problems[0].message}"
     else:
-        lines = "\n".join(f"  {p.location}: {p.message}" for p in problems)
-        message = f"{where}{len(problems)} problems in this {cls.__name__}:\n{lines}"
+        lines = [f"  {p.location}: {p.message}" for p in problems[:MAX_SHOWN]]
+        if len(problems) > MAX_SHOWN:
+            lines.append(f"  and {len(problems) - MAX_SHOWN} more")
+        message = "\n".join([f"{where}{len(problems)} problems in this {cls.__name__}:", *lines])
     return ConfigError(message, file=file, problems=problems)
 
 
@@ -87,19 +116,19 @@ def _problem(detail: Any, cls: type[Config], document: Any) -> Problem:
     """One pydantic error as location and plain words."""
     location, _ = _walk(detail["loc"], document)
     kind, context, given = detail["type"], detail.get("ctx", {}), detail.get("input")
-    name = str(detail["loc"][-1]) if detail["loc"] else ""
+    name = clipped(str(detail["loc"][-1])) if detail["loc"] else ""
     if kind == "extra_forbidden":
         known = _fields(cls, detail["loc"])
         close = difflib.get_close_matches(name, known, 1, 0.5)
         hint = f"did you mean {close[0]!r}? " if close else ""
         message = f"unknown field; {hint}Known fields are {', '.join(known)}" if known else "unknown field"
     elif kind == "union_tag_invalid":
-        tag = str(context.get("tag"))
+        tag = clipped(str(context.get("tag")))
         known = [t.strip().strip("'") for t in str(context.get("expected_tags", "")).split(",")]
         close = difflib.get_close_matches(tag, known, 1, 0.5)
         hint = f"did you mean {close[0]!r}? " if close else ""
         location = f"{location}.op" if location else "op"
-        message = f"unknown op {tag!r}; {hint}Known ops are {', '.join(known)}"
+        message = f"unknown op {quoted(tag)}; {hint}Known ops are {', '.join(known)}"
     elif kind == "union_tag_not_found":
         message = "a rule needs the field op, e.g. op: rename"
     elif kind == "missing":
@@ -107,9 +136,9 @@ def _problem(detail: Any, cls: type[Config], document: Any) -> Problem:
     elif kind == "value_error":
         message = str(context.get("error", detail["msg"]))
     else:
-        message = str(detail["msg"])
-        if not isinstance(given, dict | list) or len(str(given)) < 60:
-            message += f", not {given!r}"
+        message = clipped(str(detail["msg"]))
+        if not isinstance(given, dict | list) or len(quoted(given)) < 60:
+            message += f", not {quoted(given)}"
     return Problem(location or "config", message)
 
 
@@ -127,7 +156,7 @@ def _walk(loc: tuple[int | str, ...], document: Any) -> tuple[str, Any]:
             continue
         else:
             node = None
-        parts.append(str(step))
+        parts.append(clipped(str(step)))
     return ".".join(parts), node
 
 

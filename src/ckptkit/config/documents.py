@@ -13,9 +13,11 @@ from typing import Any, NoReturn
 
 from ..errors import ConfigError
 from ..files.regular import open_regular
+from ..text import clipped, quoted
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 100
+MAX_VALUES = 50_000  # YAML takes a thousand bytes for each, the report of a wrong one even more
 
 
 def read_document(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -35,7 +37,7 @@ def read_document(path: str | os.PathLike[str]) -> dict[str, Any]:
     readers = {".yaml": _yaml, ".yml": _yaml, ".json": _json, ".toml": _toml}
     if suffix not in readers:
         raise ConfigError(
-            f"{name}: a config file ends in .yaml, .yml, .json or .toml, not in {suffix!r}", file=name
+            f"{name}: a config file ends in .yaml, .yml, .json or .toml, not in {quoted(suffix)}", file=name
         )
     text = _text(name)
     try:
@@ -54,7 +56,7 @@ def read_document(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ConfigError(
             f"{name}: the top level must be a mapping, not a {type(document).__name__}", file=name
         )
-    _check_depth(document, name)
+    _check_size(document, name)
     return document
 
 
@@ -70,8 +72,8 @@ def _text(name: str) -> str:
     return text
 
 
-def _check_depth(document: Any, name: str) -> None:
-    level = [document]
+def _check_size(document: Any, name: str) -> None:
+    level, count = [document], 0
     for _ in range(MAX_DEPTH):
         level = [
             child
@@ -79,9 +81,15 @@ def _check_depth(document: Any, name: str) -> None:
             if isinstance(node, dict | list)
             for child in (node.values() if isinstance(node, dict) else node)
         ]
+        count += len(level)
+        if count > MAX_VALUES:
+            raise ConfigError(f"{name}: {_TOO_MANY}", file=name)
         if not level:
             return
     raise ConfigError(f"{name}: nested more than {MAX_DEPTH} deep", file=name)
+
+
+_TOO_MANY = f"more than {MAX_VALUES} values, which no config needs"
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -90,7 +98,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise ConfigError(f"the field {key!r} stands twice in one object")
+                raise ConfigError(f"the field {quoted(key)} stands twice in one object")
             seen.add(key)
     return result
 
@@ -127,11 +135,25 @@ def _json(text: str) -> Any:
         ) from None
 
 
+# Strings and comments of TOML, each matched to its end, or to where a malformed one could end at the latest.
+_TOML_TEXT = re.compile(
+    r"""["]{3}(?:[^"\\]|\\.?|"{1,2}(?!"))*+"{0,5}"""
+    r"""|[']{3}(?:[^']|'{1,2}(?!'))*+'{0,5}"""
+    r"""|"(?:[^"\\\n]|\\[^\n])*+["\\]?"""
+    r"""|'[^'\n]*+'?|#[^\n]*+""",
+    re.DOTALL,
+)
+
+
 def _toml(text: str) -> Any:
+    # tomllib takes quadratic time and memory for the parts of a dotted key, so they are counted first.
+    for run in re.finditer(r"[A-Za-z0-9_\-. \t]+", _TOML_TEXT.sub("_", text)):
+        if run[0].count(".") >= MAX_DEPTH:
+            raise ConfigError(f"nested more than {MAX_DEPTH} deep")
     try:
         return tomllib.loads(text, parse_float=_finite)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"malformed TOML: {error}") from None
+        raise ConfigError(f"malformed TOML: {clipped(str(error))}") from None
     except ValueError:
         raise ConfigError("malformed TOML: a number has too many digits") from None
 
@@ -140,27 +162,57 @@ def _yaml_float(loader: Any, node: Any) -> float:
     return _finite(loader.construct_scalar(node))
 
 
+def write_yaml(document: dict[str, Any]) -> str:
+    """Plain data as YAML that `read_document` reads back."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        """Escapes the characters that only some readers take for the end of a line."""
+
+    def text(dumper: Any, value: str) -> Any:
+        quotes = '"' if _YAML_1_1_BREAK.search(value) else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=quotes)
+
+    Dumper.add_representer(str, text)
+    return str(yaml.dump(document, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=110))
+
+
+_YAML_1_1_BREAK = re.compile("[\x85\u2028\u2029]|\r(?!\n)")
+
+
 def _yaml(text: str) -> Any:
     import yaml
+
+    hidden = _YAML_1_1_BREAK.search(text)
+    if hidden is not None:
+        line = text.count("\n", 0, hidden.start()) + 1
+        raise ConfigError(
+            f"line {line}: the character {hidden[0]!r} ends a line for some readers of YAML and not for others, nor for "
+            "editors; write it as an escape in double quotes, or end the line with a line feed"
+        )
 
     class Loader(yaml.SafeLoader):
         """YAML's plain data only: what JSON can say."""
 
         depth = 0
+        count = 0
 
         def compose_node(self, parent: Any, index: Any) -> Any:
             event: Any = self.peek_event()  # type: ignore[no-untyped-call]
             where = f"line {event.start_mark.line + 1}"
             if isinstance(event, yaml.events.AliasEvent):
                 raise ConfigError(
-                    f"{where}: YAML aliases (*{event.anchor}) are not allowed; write the value out"
+                    f"{where}: YAML aliases (*{clipped(str(event.anchor))}) are not allowed; write the value out"
                 )
             if event.anchor:
                 raise ConfigError(
-                    f"{where}: YAML anchors (&{event.anchor}) are not allowed; write the value out"
+                    f"{where}: YAML anchors (&{clipped(str(event.anchor))}) are not allowed; write the value out"
                 )
             if getattr(event, "tag", None):
-                raise ConfigError(f"{where}: YAML tags ({event.tag}) are not allowed")
+                raise ConfigError(f"{where}: YAML tags ({clipped(event.tag)}) are not allowed")
+            self.count += 1
+            if self.count > MAX_VALUES:
+                raise ConfigError(f"{where}: {_TOO_MANY}")
             self.depth += 1
             if self.depth > MAX_DEPTH:
                 raise ConfigError(f"{where}: nested more than {MAX_DEPTH} deep")
@@ -178,7 +230,7 @@ def _yaml(text: str) -> Any:
                     raise ConfigError(f"{where}: YAML merge keys (<<) are not allowed")
                 key = self.construct_object(key_node)
                 if key in seen:
-                    raise ConfigError(f"{where}: the field {key!r} stands twice")
+                    raise ConfigError(f"{where}: the field {quoted(key)} stands twice")
                 seen.add(key)
             return super().construct_mapping(node, deep=True)
 
@@ -210,6 +262,6 @@ def _yaml(text: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(f"malformed YAML{where}: {error.problem or error.context}") from None
+        raise ConfigError(f"malformed YAML{where}: {clipped(str(error.problem or error.context))}") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"malformed YAML: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"malformed YAML: {clipped(str(error).splitlines()[0])}") from None

@@ -10,17 +10,21 @@ from pydantic import BeforeValidator, Field, model_validator
 from ..errors import ConfigError, PlanError
 from ..regexes import check_replacement, compile_regex, required_literal
 from ..rewriting import rewrite
+from ..text import quoted
 from .base import Pattern, Regex, Rule, State, Text, no_match
 
 
 def _int_keys(value: Any) -> Any:
     """JSON and TOML have text keys only: {"3": 0} means {3: 0}."""
-    if isinstance(value, dict):
-        return {
-            int(k) if isinstance(k, str) and re.fullmatch(r"[0-9]{1,9}", k) else k: v
-            for k, v in value.items()
-        }
-    return value
+    if not isinstance(value, dict):
+        return value
+    found: dict[Any, Any] = {}
+    for key, new in value.items():
+        number = int(key) if isinstance(key, str) and re.fullmatch(r"[0-9]{1,9}", key) else key
+        if number in found:
+            raise ValueError(f"the number {quoted(number)} stands twice in map")
+        found[number] = new
+    return found
 
 
 Keys = Annotated[list[Pattern], Field(min_length=1)]
@@ -156,7 +160,8 @@ class Renumber(Rule):
             old = match.group("index")
             if not re.fullmatch(r"[0-9]{1,18}", old):
                 raise PlanError(
-                    f"renumber: the group index matched {old!r} in {key!r}, which is no block number", key=key
+                    f"renumber: the group index matched {quoted(old)} in {quoted(key)}, which is no block number",
+                    key=key,
                 )
             if self.map is not None:
                 if int(old) not in self.map:
@@ -166,7 +171,7 @@ class Renumber(Rule):
                 number = int(old) + (self.offset or 0)
             if number < 0:
                 raise PlanError(
-                    f"renumber: {key!r} would get the negative number {number} (offset {self.offset})",
+                    f"renumber: {quoted(key)} would get the negative number {number} (offset {self.offset})",
                     key=key,
                 )
             start, end = match.span("index")
