@@ -15,6 +15,7 @@ from functools import lru_cache
 
 from .errors import ConfigError
 from .regexes import compile_regex, required_literal
+from .text import quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,9 @@ def _translate(glob: str) -> tuple[str, str | None]:
             start = i + 1 + negated
             end = glob.find("]", start + 1)
             if end < 0:
-                raise ConfigError(f"the key pattern {glob!r} has an unclosed '['; a literal bracket is '[[]'")
+                raise ConfigError(
+                    f"the key pattern {quoted(glob)} has an unclosed '['; a literal bracket is '[[]'"
+                )
             members = glob[start:end]
             out.append(_character_set(members, negated))
             if not negated and len(members) == 1:

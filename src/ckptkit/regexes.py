@@ -60,7 +60,7 @@ def check_replacement(pattern: re.Pattern[str], replacement: str) -> None:
     except (re.error, IndexError) as error:
         reason = str(error) if isinstance(error, re.error) else f"unknown group name: {error}"
         raise ConfigError(
-            f"the replacement {replacement!r} does not suit the pattern {pattern.pattern!r}: {reason}; "
+            f"the replacement {replacement[:200]!r} does not suit the pattern {pattern.pattern[:200]!r}: {reason[:200]}; "
             f"the pattern has {pattern.groups} group(s)"
             + (f" named {', '.join(sorted(pattern.groupindex))}" if pattern.groupindex else "")
         ) from None

@@ -46,6 +46,7 @@ def test_yaml_words_and_dates_are_text_and_numbers_are_numbers(tmp_path: Path) -
     }  # fmt: skip
 
 
+LONG = "x" * 300_000
 REFUSED: dict[str, tuple[str, str | bytes, str]] = {
     "alias": ("a.yaml", "a: &x 1\nb: *x\n", "line 1: YAML anchors (&x) are not allowed"),
     "lone_alias": ("a.yaml", "b: *x\n", "YAML aliases (*x) are not allowed"),
@@ -60,6 +61,25 @@ REFUSED: dict[str, tuple[str, str | bytes, str]] = {
     "deep_json": ("a.json", "[" * 5000, "nested more than 100 deep"),
     "deep_yaml": ("a.yaml", "[" * 5000, "nested more than 100 deep"),
     "deep_toml": ("a.toml", "a = " + "[" * 300 + "]" * 300, "nested more than 100 deep"),
+    "dotted_toml": ("a.toml", "a." * 480_000 + "a = 1", "nested more than 100 deep"),
+    "dotted_table": ("a.toml", "[" + "'a' . " * 120_000 + "a]", "nested more than 100 deep"),
+    "dotted_behind_text": (
+        "a.toml",
+        'a = {x = """y""""", ' + '"b".' * 100_000 + 'b = "q"}',
+        "nested more than 100 deep",
+    ),
+    "many_yaml": ("a.yaml", "a: [" + "1," * 60_000 + "]", "more than 50000 values"),
+    "many_json": ("a.json", '{"a": [' + "[]," * 60_000 + "0]}", "more than 50000 values"),
+    "many_toml": ("a.toml", "a = [" + "{}," * 60_000 + "]", "more than 50000 values"),
+    "next_line": (
+        "a.yaml",
+        "a: 1 # comment\x85root: b",
+        "line 1: the character '\\x85' ends a line for some",
+    ),
+    "line_separator": ("a.yaml", "a: 1\nb: 1 # comment\u2028c: d", "line 2: the character '\\u2028'"),
+    "lone_return": ("a.yaml", "a: 1 # comment\rc: d", "the character '\\r' ends a line for some"),
+    "long_tag": ("a.yaml", "a: !" + "x" * 500_000 + " b", "YAML tags (!xxx"),
+    "long_field": ("a.json", f'{{"{LONG}": 1, "{LONG}": 2}}', "stands twice"),
     "large": ("a.yaml", "a: " + "x" * 1_000_001, "larger than 1000000 bytes"),
     "bytes": ("a.yaml", b"a: \xff\n", "not UTF-8 text (byte 3)"),
     "list": ("a.json", "[1]", "the top level must be a mapping, not a list"),
@@ -76,7 +96,18 @@ def test_what_is_not_plain_data_is_one_error(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         read(tmp_path, file, text)
     assert words in caught.value.message
+    assert len(caught.value.message) < 1000
     assert caught.value.file == str(tmp_path / file)
+
+
+def test_dots_in_texts_and_comments_of_toml_are_no_nesting(tmp_path: Path) -> None:
+    dots = "a." * 500
+    text = f'a = \'{dots}\' # {dots}\nb = """{dots}""""\nc = [{"1.5, " * 500}]\n'
+    assert read(tmp_path, "a.toml", text) == {"a": dots, "b": dots + '"', "c": [1.5] * 500}
+
+
+def test_lines_may_end_as_on_windows(tmp_path: Path) -> None:
+    assert read(tmp_path, "a.yaml", "a: 1\r\nb: 2\r\n") == {"a": 1, "b": 2}
 
 
 def test_every_problem_of_a_file_is_told_with_its_place(tmp_path: Path) -> None:
@@ -113,7 +144,7 @@ RULES = st.one_of(
 
 @given(
     rules=st.lists(RULES, max_size=5),
-    description=st.none() | st.sampled_from(["", "x: y", "line\nline", "\u2028"]),
+    description=st.none() | st.sampled_from(["", "x: y", "line\nline", "\u2028", "a\x85b\r"]),
 )
 def test_what_is_written_as_yaml_reads_back_equal(rules: list[Any], description: str | None) -> None:
     import tempfile

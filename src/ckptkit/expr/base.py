@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from .. import dtypes
 from ..errors import PlanError
 from ..signatures import TensorInfo
+from ..text import quoted
 
 if TYPE_CHECKING:
     import torch
@@ -92,7 +93,9 @@ def infer(expr: Expr, source: Mapping[str, TensorInfo]) -> TensorInfo:
     """
     if isinstance(expr, Read):
         if expr.key not in source:
-            raise PlanError(f"the plan reads {expr.key!r}, which the source does not have", key=expr.key)
+            raise PlanError(
+                f"the plan reads {quoted(expr.key)}, which the source does not have", key=expr.key
+            )
         return source[expr.key]
     return expr.infer(tuple(infer(e, source) for e in expr.of))
 
@@ -127,7 +130,7 @@ def workable(info: TensorInfo, op: str) -> TensorInfo:
         raise PlanError(f"an entry that is no tensor has nothing to {op}; leave it out, or drop it")
     if info.dtype not in dtypes.DTYPES or not dtypes.DTYPES[info.dtype].torch:
         raise PlanError(
-            f"torch has no dtype {info.dtype!r}, so there is no {op} for it; it can only be renamed"
+            f"torch has no dtype {quoted(info.dtype)}, so there is no {op} for it; it can only be renamed"
         )
     return info
 

@@ -7,11 +7,13 @@ from typing import Any
 
 from ..errors import PlanError
 from ..resize import freeze
+from ..text import quoted
 from .base import Expr, Read
 from .joins import Concat, Stack
 from .values import Cast, Resize
 from .views import Permute, Reshape, Select, Slice, Transpose
 
+_MAX_DIMS = 64  # that a tensor of torch can have
 _MAX_DEPTH = 200  # rules nest a handful; deeper documents are made to exhaust the stack
 
 
@@ -24,34 +26,34 @@ def from_json(document: Any, depth: int = 0) -> Expr:
     if isinstance(document, dict) and isinstance(document.get("read"), str) and len(document) == 1:
         return Read(document["read"])
     if not isinstance(document, dict) or not isinstance(document.get("of"), list):
-        raise PlanError(f"not an expression: {str(document)[:80]}")
+        raise PlanError(f"not an expression: {quoted(document)}")
     if depth > _MAX_DEPTH:
         raise PlanError(f"an expression in the plan is nested more than {_MAX_DEPTH} deep")
     op = document.get("op")
     make = _OPS.get(op) if isinstance(op, str) else None
     if make is None:
-        raise PlanError(f"unknown operation {op!r} in a plan; known are read, {', '.join(_OPS)}")
+        raise PlanError(f"unknown operation {quoted(op)} in a plan; known are read, {', '.join(_OPS)}")
     of = tuple(from_json(e, depth + 1) for e in document["of"])
     if not of or (len(of) > 1 and op not in _JOINS):
-        raise PlanError(f"the operation {op!r} in a plan has {len(of)} inputs")
+        raise PlanError(f"the operation {quoted(op)} in a plan has {len(of)} inputs")
     try:
         return make(document, of)
     except KeyError as error:
-        raise PlanError(f"the operation {op!r} in a plan lacks its field {error}") from None
+        raise PlanError(f"the operation {quoted(op)} in a plan lacks its field {error}") from None
 
 
 def _integer(document: dict[str, Any], name: str, least: int | None = None) -> int:
     value = document[name]
     if type(value) is not int or (least is not None and value < least):
-        raise PlanError(f"{name} of {document['op']!r} in a plan cannot be {str(value)[:40]!r}")
+        raise PlanError(f"{name} of {quoted(document['op'])} in a plan cannot be {quoted(value)}")
     return value
 
 
 def _integers(document: dict[str, Any], name: str, count: int | None = None) -> tuple[int, ...]:
     value = document[name]
-    whole = isinstance(value, list) and all(type(n) is int for n in value)
+    whole = isinstance(value, list) and len(value) <= _MAX_DIMS and all(type(n) is int for n in value)
     if not whole or (count is not None and len(value) != count):
-        raise PlanError(f"{name} of {document['op']!r} in a plan cannot be {str(value)[:40]!r}")
+        raise PlanError(f"{name} of {quoted(document['op'])} in a plan cannot be {quoted(value)}")
     return tuple(value)
 
 
@@ -67,7 +69,7 @@ def _slice(document: dict[str, Any], of: tuple[Expr, ...]) -> Slice:
 
 def _cast(document: dict[str, Any], of: tuple[Expr, ...]) -> Cast:
     if not isinstance(document["dtype"], str):
-        raise PlanError(f"dtype of 'cast' in a plan cannot be {str(document['dtype'])[:40]!r}")
+        raise PlanError(f"dtype of 'cast' in a plan cannot be {quoted(document['dtype'])}")
     return Cast(document["dtype"], of, document.get("allow_overflow", False) is True)
 
 

@@ -10,6 +10,7 @@ from ..errors import PlanError
 from ..resize import Args, check_dtype, resolve
 from ..resize.methods import resize
 from ..signatures import TensorInfo
+from ..text import quoted
 from .base import Expr
 from .casting import cast
 
@@ -37,7 +38,7 @@ class Cast(Expr):
         for name in (source.dtype, self.dtype):
             if name not in dtypes.DTYPES or not dtypes.DTYPES[name].torch:
                 raise PlanError(
-                    f"torch has no dtype {name!r}, so a cast from {source.dtype} to {self.dtype} is not possible"
+                    f"torch has no dtype {quoted(name)}, so a cast from {source.dtype} to {self.dtype} is not possible"
                 )
         return TensorInfo(source.shape, self.dtype)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import PlanError, Problem
 from ..expr import Expr, Read
-from ..text import folded
+from ..text import folded, quoted
 
 if TYPE_CHECKING:
     from .data import Plan
@@ -42,7 +42,7 @@ def refusal(plan: Plan, losses: Sequence[tuple[str, Expr]], lost: list[str]) -> 
 def _causes(plan: Plan, losses: Sequence[tuple[str, Expr]], key: str) -> list[tuple[int, str]]:
     """(rule, reason) of the losses of a source key; rule -1 where a plan from a file does not tell."""
     found = [
-        (gone.rule, "dropped" if gone.expr == Read(key) else f"a part of it, {gone.key!r}, is dropped")
+        (gone.rule, "dropped" if gone.expr == Read(key) else f"a part of it, {quoted(gone.key)}, is dropped")
         for gone in plan.dropped
         if gone.expr is not None and key in gone.expr.reads()
     ]

@@ -17,6 +17,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
+from ..text import quoted
 from .shapes import METHODS, MODES
 
 
@@ -28,12 +29,12 @@ def _fill(value: Any) -> Any:
     number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
     if number or value in ("zero", "mean"):
         return value
-    raise ValueError(f"fill is zero, mean or a finite number, not {value!r}")
+    raise ValueError(f"fill is zero, mean or a finite number, not {quoted(value)}")
 
 
 Side = Annotated[int, Field(ge=1)]
 GridField = Annotated[list[Side], Field(min_length=1, max_length=3), BeforeValidator(_listed)]
-Dims = Annotated[list[int], Field(min_length=1), BeforeValidator(_listed)]
+Dims = Annotated[list[int], Field(min_length=1, max_length=64), BeforeValidator(_listed)]
 Count = Annotated[int, Field(ge=0)]
 Fill = Annotated[Literal["zero", "mean"] | float, BeforeValidator(_fill)]
 
@@ -118,7 +119,7 @@ def _misuse(data: Mapping[str, Any], unsized: frozenset[str]) -> list[tuple[str,
         found.append(("fill", "pad needs it: zero, mean or a number"))
     mode, modes = data.get("mode"), MODES.get(method, ())
     if isinstance(mode, str) and modes and mode not in modes:
-        found.append(("mode", f"the mode of {method} is one of {', '.join(modes)}, not {mode!r}"))
+        found.append(("mode", f"the mode of {method} is one of {', '.join(modes)}, not {quoted(mode)}"))
     if data.get("antialias") is True and mode in modes and mode not in ("bicubic", "bilinear"):
         found.append(("antialias", f"it is for the modes bicubic and bilinear, not for {mode}"))
     return found

@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import dtypes
 from ..errors import PlanError
+from ..text import quoted
 from .grids import Grid, shown, span, table_windows, token_grids
 
 Shape = tuple[int, ...]
@@ -48,7 +49,7 @@ def freeze(given: Mapping[str, Any]) -> Args:
             return tuple(raw)
         if isinstance(raw, str | bool | int | float):
             return raw
-        raise PlanError(f"the argument {name} of a resize is {str(raw)[:40]!r}")
+        raise PlanError(f"the argument {name} of a resize is {quoted(raw)}")
 
     return tuple(sorted((str(name), value(str(name), raw)) for name, raw in given.items()))
 
@@ -67,7 +68,7 @@ def resolve(method: str, source: Shape, target: Shape, given: Mapping[str, Any])
         PlanError: the method cannot do that, or something must be stated.
     """
     if method not in METHODS:
-        raise PlanError(f"unknown resize method {method!r}; known are {', '.join(METHODS)}")
+        raise PlanError(f"unknown resize method {quoted(method)}; known are {', '.join(METHODS)}")
     surplus = [name for name in given if name not in METHODS[method]]
     if surplus:
         raise PlanError(f"{method} takes no {surplus[0]}; it takes {', '.join(METHODS[method])}")
@@ -76,7 +77,7 @@ def resolve(method: str, source: Shape, target: Shape, given: Mapping[str, Any])
     stated = dict(freeze(given))
     for name, value in stated.items():
         if not _is(name, value):
-            raise PlanError(f"{name} of {method} cannot be {value!r}")
+            raise PlanError(f"{name} of {method} cannot be {quoted(value)}")
     return freeze(_LAWS[method](source, target, stated))
 
 
@@ -117,7 +118,7 @@ def _interpolate(source: Shape, target: Shape, given: dict[str, Any]) -> dict[st
         raise PlanError("interpolate keeps the number of dimensions; reshape first")
     layout = given.get("layout")
     if layout is not None and layout not in LAYOUTS:
-        raise PlanError(f"layout is one of {', '.join(LAYOUTS)}, not {layout!r}")
+        raise PlanError(f"layout is one of {', '.join(LAYOUTS)}, not {quoted(layout)}")
     known: dict[str, Any]
     if layout == "tokens" or (layout is None and len(source) <= 3):
         known = _tokens(source, target, given)
@@ -286,7 +287,7 @@ def _changed(source: Shape, target: Shape, given: dict[str, Any], method: str) -
 def _mode(given: dict[str, Any], modes: tuple[str, ...], what: str) -> str:
     mode = given.get("mode", modes[0])
     if mode not in modes:
-        raise PlanError(f"the mode of {what} is {' or '.join(modes)}, not {mode!r}")
+        raise PlanError(f"the mode of {what} is {' or '.join(modes)}, not {quoted(mode)}")
     return str(mode)
 
 

@@ -14,7 +14,7 @@ from ..expr import Expr
 from ..patterns import compile_pattern, nearest, select
 from ..regexes import compile_regex
 from ..signatures import TensorInfo
-from ..text import quote_list
+from ..text import quote_list, quoted
 
 MAX_KEY = 100_000
 
@@ -198,7 +198,7 @@ class State:
         try:
             info = info_of(expr)
         except PlanError as error:
-            raise PlanError(f"{key!r}: {error.message}", key=key) from None
+            raise PlanError(f"{quoted(key)}: {error.message}", key=key) from None
         rules = {number for part in parts for number in part.rules}
         return Entry(expr, info, (*sorted(rules - {self.index}), self.index), all(part.tie for part in parts))
 
@@ -222,12 +222,17 @@ def check_key(new: str, old: str) -> None:
         PlanError: the name is empty, ``__metadata__``, or longer than 100,000 characters.
     """
     if not new:
-        raise PlanError(f"{old!r} would become the empty key; change the pattern or the replacement", key=old)
+        raise PlanError(
+            f"{quoted(old)} would become the empty key; change the pattern or the replacement", key=old
+        )
     if new == "__metadata__":
-        raise PlanError(f"{old!r} would become '__metadata__', which safetensors keeps for itself", key=old)
+        raise PlanError(
+            f"{quoted(old)} would become '__metadata__', which safetensors keeps for itself", key=old
+        )
     if len(new) > MAX_KEY:
         raise PlanError(
-            f"{old[:80]!r} would become a key of {len(new)} characters; {MAX_KEY} is the limit", key=old[:200]
+            f"{quoted(old)} would become a key of {len(new)} characters; {MAX_KEY} is the limit",
+            key=old[:200],
         )
 
 
@@ -235,15 +240,17 @@ def collision(first: str, second: str, new: str) -> PlanError:
     """The error for two keys that end on one name."""
     if new == first:
         return PlanError(
-            f"{second!r} would become {new!r}, which exists already; drop or rename one of them first",
+            f"{quoted(second)} would become {quoted(new)}, which exists already; drop or rename one of them first",
             key=new,
         )
     if new == second:
         return PlanError(
-            f"{first!r} would become {new!r}, which exists already; drop or rename one of them first", key=new
+            f"{quoted(first)} would become {quoted(new)}, which exists already; drop or rename one of them first",
+            key=new,
         )
     return PlanError(
-        f"{first!r} and {second!r} would both become {new!r}; make the rule tell them apart, or drop one first",
+        f"{quoted(first)} and {quoted(second)} would both become {quoted(new)}; make the rule tell them apart, or "
+        "drop one first",
         key=new,
     )
 
@@ -298,7 +305,7 @@ def no_match(wanted: str, what: str, keys: Iterable[str]) -> str:
     """The text for a pattern, prefix or key that matches nothing."""
     close = nearest(wanted, keys)
     hint = f"the nearest keys are {quote_list(close)}" if close else "there are no keys at all"
-    return f"the {what} {wanted!r} matches no key; {hint}; correct it, or set required: false"
+    return f"the {what} {quoted(wanted)} matches no key; {hint}; correct it, or set required: false"
 
 
 def untouched(rule: Rule, keys: Iterable[str]) -> str:
@@ -306,7 +313,7 @@ def untouched(rule: Rule, keys: Iterable[str]) -> str:
     described: dict[str, Any] = rule.model_dump(exclude_defaults=True, exclude={"required"})
     described.pop("op", None)
     wanted = next((v for v in described.values() if isinstance(v, str)), None)
-    shown = ", ".join(f"{k}: {v!r}" for k, v in described.items())
+    shown = ", ".join(f"{k}: {quoted(v)}" for k, v in described.items())
     close = nearest(wanted or "", keys)
     hint = f"; the nearest keys are {quote_list(close)}" if close else "; there are no keys at all"
     return f"it touches no key ({shown}){hint}; correct it, or set required: false"

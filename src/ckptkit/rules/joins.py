@@ -14,7 +14,7 @@ from ..expr import Reshape as ReshapeExpr
 from ..expr import Stack as StackExpr
 from ..expr.base import dimension
 from ..regexes import compile_regex, uses_group, with_groups
-from ..text import quote_list
+from ..text import quote_list, quoted
 from .base import Entry, Regex, Rule, State, collision
 from .layout import listed
 from .parts import Template, check_templates, expand, whole_matches
@@ -50,8 +50,8 @@ class Concat(Rule):
                 first = parts[number]
                 if first is not None:
                     raise PlanError(
-                        f"{first!r} and {key!r} both match {pattern!r} for {expand(pattern, key, self.into)!r}; "
-                        "make the pattern tell them apart",
+                        f"{quoted(first)} and {quoted(key)} both match {quoted(pattern)} for "
+                        f"{quoted(expand(pattern, key, self.into))}; make the pattern tell them apart",
                         key=key,
                     )
                 parts[number] = key
@@ -64,7 +64,7 @@ class Concat(Rule):
             missing = [number for number, key in enumerate(parts) if key is None]
             names = [self._name(number, there[0]) for number in missing]
             raise PlanError(
-                f"{into!r} lacks {'a part' if len(names) == 1 else f'{len(names)} parts'}: there is no "
+                f"{quoted(into)} lacks {'a part' if len(names) == 1 else f'{len(names)} parts'}: there is no "
                 f"{quote_list(names, 3)}, beside {quote_list([key for _, key in there], 3)}",
                 key=names[0],
             )
@@ -132,7 +132,8 @@ class Stack(Rule):
             index = match.group("index")
             if index is None or not index.isascii() or not index.isdigit() or len(index) > 18:
                 raise PlanError(
-                    f"stack: the group index matched {index!r} in {key!r}, which is no number", key=key
+                    f"stack: the group index matched {quoted(index)} in {quoted(key)}, which is no number",
+                    key=key,
                 )
             into = expand(self.pattern, key, self.into)
             parts = found.setdefault(into, {})
@@ -151,7 +152,8 @@ class Stack(Rule):
             assert match is not None
             start, end = match.span("index")
             raise PlanError(
-                f"{into!r} lacks a part: there is no {last[:start] + str(gap) + last[end:]!r}, but there is {last!r}; "
+                f"{quoted(into)} lacks a part: there is no {quoted(last[:start] + str(gap) + last[end:])}, "
+                f"but there is {quoted(last)}; "
                 "renumber: true stacks what is there",
                 key=last[:start] + str(gap) + last[end:],
             )
@@ -165,14 +167,17 @@ def join(state: State, groups: dict[str, list[str]], make: Callable[[Sequence[En
     for into, keys in groups.items():
         for key in keys:
             if users.setdefault(key, into) != into:
-                raise PlanError(f"{key!r} would go into {users[key]!r} and {into!r}; copy it first", key=key)
+                raise PlanError(
+                    f"{quoted(key)} would go into {quoted(users[key])} and {quoted(into)}; copy it first",
+                    key=key,
+                )
         parts = [state.entries[key] for key in keys]
         try:
             expr = make(parts)
             entry = state.made(expr, into, *parts)
         except PlanError as error:
-            text = error.message.removeprefix(f"{into!r}: ")
-            raise PlanError(f"{into!r} of {quote_list(keys, 4)}: {text}", key=into) from None
+            text = error.message.removeprefix(f"{quoted(into)}: ")
+            raise PlanError(f"{quoted(into)} of {quote_list(keys, 4)}: {text}", key=into) from None
         made.setdefault(keys[0], []).append((into, entry))
     state.rebuild(made, users)
     return len(users)

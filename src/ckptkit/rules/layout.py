@@ -15,6 +15,7 @@ from ..expr import Reshape as ReshapeExpr
 from ..expr import Transpose as TransposeExpr
 from ..expr.base import dimension
 from ..expr.views import reshaped
+from ..text import quoted
 from .base import Entry, Rule, State
 from .keys import Keys
 
@@ -26,7 +27,8 @@ def listed(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-Integers = Annotated[list[int], Field(min_length=1), BeforeValidator(listed)]
+MAX_DIMS = 64  # that a tensor of torch can have
+Integers = Annotated[list[int], Field(min_length=1, max_length=MAX_DIMS), BeforeValidator(listed)]
 
 
 def remake(state: State, keys: list[str], make: Callable[[Entry], Expr]) -> int:
@@ -39,7 +41,7 @@ def remake(state: State, keys: list[str], make: Callable[[Entry], Expr]) -> int:
                 raise PlanError("an entry that is no tensor has no shape; leave it out of keys")
             expr = make(entry)
         except PlanError as error:
-            raise PlanError(f"{key!r}: {error.message}", key=key) from None
+            raise PlanError(f"{quoted(key)}: {error.message}", key=key) from None
         made[key] = [(key, state.made(expr, key, entry))]
     state.rebuild(made)
     return len(made)
@@ -135,7 +137,7 @@ class Reshape(Rule):
 
     op: Literal["reshape"] = "reshape"
     keys: Keys
-    shape: Annotated[list[int], BeforeValidator(listed)]
+    shape: Annotated[list[int], Field(max_length=MAX_DIMS), BeforeValidator(listed)]
 
     @model_validator(mode="after")
     def _check(self) -> Self:

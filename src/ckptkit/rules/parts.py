@@ -13,6 +13,7 @@ from ..expr import Reshape as ReshapeExpr
 from ..expr import Slice as SliceExpr
 from ..expr.base import dimension
 from ..regexes import check_replacement, compile_regex, required_literal
+from ..text import quoted
 from .base import Entry, Regex, Rule, State, Text
 from .keys import Keys
 from .layout import listed, remake
@@ -90,7 +91,7 @@ class Split(Rule):
             try:
                 parts = self._parts(entry)
             except PlanError as error:
-                raise PlanError(f"{key!r}: {error.message}", key=key) from None
+                raise PlanError(f"{quoted(key)}: {error.message}", key=key) from None
             made[key] = [
                 (expand(self.pattern, key, name), state.made(part, key, entry))
                 for name, part in zip(self.into, parts, strict=True)
@@ -134,7 +135,7 @@ class Split(Rule):
             return [size] * len(self.into)
         if sum(self.sizes) != total:
             raise PlanError(
-                f"split: the sizes {self.sizes} make {sum(self.sizes)}, dimension {dim} has {total} entries"
+                f"split: the sizes {quoted(self.sizes)} make {sum(self.sizes)}, dimension {dim} has {total} entries"
             )
         return list(self.sizes)
 
@@ -167,11 +168,11 @@ class Unstack(Rule):
         for key in whole_matches(self.pattern, state):
             entry = state.entries[key]
             if entry.info.kind == "object":
-                raise PlanError(f"{key!r} is no tensor, so it cannot be unstacked", key=key)
+                raise PlanError(f"{quoted(key)} is no tensor, so it cannot be unstacked", key=key)
             try:
                 dim = dimension(self.dim, entry.info.shape, self.op)
             except PlanError as error:
-                raise PlanError(f"{key!r}: {error.message}", key=key) from None
+                raise PlanError(f"{quoted(key)}: {error.message}", key=key) from None
             pieces = [expand(self.pattern, key, piece) for piece in (head, *tails)]
             made[key] = [
                 (str(index).join(pieces), state.made(Select(dim, index, (entry.expr,)), key, entry))
@@ -179,7 +180,7 @@ class Unstack(Rule):
             ]
             if not made[key]:
                 raise PlanError(
-                    f"{key!r}: unstack: dimension {dim} of {list(entry.info.shape)} is empty", key=key
+                    f"{quoted(key)}: unstack: dimension {dim} of {list(entry.info.shape)} is empty", key=key
                 )
         state.rebuild(made)
         return len(made)

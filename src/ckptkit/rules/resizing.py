@@ -13,7 +13,7 @@ from ..resize import check_dtype, resolve
 from ..resize.fields import ResizeFields
 from .base import Entry, Rule, State
 from .keys import Keys
-from .layout import listed, remake
+from .layout import MAX_DIMS, listed, remake
 
 Size = Annotated[int, Field(ge=-1)]
 
@@ -29,7 +29,7 @@ class Resize(Rule, ResizeFields):
 
     op: Literal["resize"] = "resize"
     keys: Keys
-    shape: Annotated[list[Size], BeforeValidator(listed)]
+    shape: Annotated[list[Size], Field(max_length=MAX_DIMS), BeforeValidator(listed)]
     method: Literal["interpolate", "rel_pos_table", "crop", "pad", "repeat", "input_channels", "inflate"]
 
     def apply(self, state: State) -> int:

@@ -13,6 +13,7 @@ from ..expr import Expr
 from ..patterns import nearest, select
 from ..regexes import check_replacement, compile_regex, required_literal
 from ..signatures import TensorInfo
+from ..text import quoted
 from .base import Entry, Regex, Rule, State, Text, no_match
 from .keys import Keys
 
@@ -26,7 +27,9 @@ def check_dtype(name: str) -> str:
     known = [d.name for d in dtypes.DTYPES.values() if d.torch and d.name != "float4_e2m1fn_x2"]
     if name not in known:
         close = nearest(name.removeprefix("torch."), known, 1)
-        raise ValueError(f"unknown dtype {name!r}; did you mean {close[0]!r}? Known are {', '.join(known)}")
+        raise ValueError(
+            f"unknown dtype {quoted(name)}; did you mean {close[0]!r}? Known are {', '.join(known)}"
+        )
     return name
 
 
@@ -64,7 +67,7 @@ class Cast(Rule):
                 return entry.expr, entry.info
             if entry.info.kind == "object":
                 raise PlanError(
-                    f"{key!r} is no tensor, so it cannot be cast to {self.dtype}; leave it out of keys",
+                    f"{quoted(key)} is no tensor, so it cannot be cast to {self.dtype}; leave it out of keys",
                     key=key,
                 )
             expr = CastExpr(self.dtype, (entry.expr,), self.allow_overflow)
