@@ -12,9 +12,9 @@ from .errors import FormatError, PlanError
 from .expr import from_json, infer
 from .files.atomic import AtomicFile
 from .files.copy import write_all
-from .files.regular import open_regular
+from .formats.json_text import read_json
 from .formats.shard_names import bad_name, folded
-from .formats.signature_file import MAX_BYTES, parse_json, read_signature
+from .formats.signature_file import read_signature
 from .plans import Dropped, Equal, Layout, Output, Plan, RuleUse, signature_hash
 from .signatures import OBJECT, Signature, TensorInfo
 
@@ -53,9 +53,7 @@ def load_plan(path: Path) -> Plan:
         FormatError: it is no ``ckptkit.plan`` document, or contradicts itself.
     """
     name = os.fspath(path)
-    with open_regular(name) as file:
-        raw = file.read(MAX_BYTES)
-    document = parse_json(raw, name)
+    document = read_json(name)
     if not isinstance(document, dict) or document.get("format") != "ckptkit.plan":
         raise FormatError(
             f'{name}: JSON, but no plan ("format": "ckptkit.plan" is missing); write one with: '

@@ -104,14 +104,14 @@ MALFORMED = {
     "list": (raw(b"[1, 2, 3]" + b" " * 7), "no JSON object"),
     "nan": (
         raw(b'{"a":{"dtype":"F32","shape":[NaN],"data_offsets":[0,8]}}', b"\0" * 8),
-        "NaN, which is no JSON",
+        "NaN is no JSON",
     ),
     "same_key_twice": (
         raw(
             b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"\\u0061":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}',
             b"\0\0",
         ),
-        "'a': the name stands twice",
+        "'a' stands twice in one object",
     ),
     "field_twice": (
         raw(b'{"a":{"dtype":"F32","dtype":"I32","shape":[2],"data_offsets":[0,8]}}', b"\0" * 8),

@@ -88,7 +88,7 @@ BROKEN = {
     "case": ({"a": "X.bin", "b": "x.bin"}, {}, "differ in case only"),
     "twice": ('{"weight_map": {"a": "x.bin", "a": "y.bin"}}', {}, "stands twice"),
     "no_map": ("{}", {}, "an index needs a weight_map"),
-    "no_json": ("{", {}, "the index is no valid JSON"),
+    "no_json": ("{", {}, "no valid JSON: Expecting property name"),
 }
 
 

@@ -30,6 +30,10 @@ def entry(dtype: str, shape: list[int], start: int, stop: int) -> dict[str, Any]
     return {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}
 
 
+def one(ignored: str = "0", shape: str = "[2]", offsets: str = "[0,8]", key: str = "a") -> str:
+    return f'{{"{key}":{{"dtype":"F32","shape":{shape},"data_offsets":{offsets},"x":{ignored}}}}}'
+
+
 MALFORMED: dict[str, tuple[bytes, str]] = {
     "ten tensors on the same bytes": (
         file({f"weight_{i}": entry("F32", [2, 2], 0, 16) for i in range(10)}, bytes(16)),
@@ -44,8 +48,8 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "an empty file"),
     "seven bytes": (b"<" + bytes(6), "7 bytes"),
     "length and nothing behind it": (b"<" + bytes(7), "claims 60 bytes"),
-    "header is not UTF-8": (file(b"\xff"), "the header is not UTF-8"),
-    "header is half of an object": (file(b"{"), "the header is no JSON"),
+    "header is not UTF-8": (file(b"\xff"), "not UTF-8 at byte 8"),
+    "header is half of an object": (file(b"{"), "no valid JSON: Expecting property name"),
     "fewer bytes than the shape": (file({"test": entry("I32", [2, 2], 0, 4)}, bytes(16)), "takes 16 bytes"),
     "more bytes than the shape": (
         file({"test": entry("I32", [2, 2], 0, 20)}, bytes(20)),
@@ -73,6 +77,25 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
         file({"test": entry("U8", [99], 0, 99)}, bytes(16)),
         "99 bytes of data, the file has 16",
     ),
+    "minus zero as a size": (file(one(shape="[-0]", offsets="[0,0]")), "shape holds '-0.0'"),
+    "minus zero as an offset": (file(one(offsets="[-0,8]"), bytes(8)), "is no range"),
+    "minus zero in a name and as an offset": (
+        file(one(offsets="[ -0,8]", key="layer-0"), bytes(8)),
+        "is no range",
+    ),
+    "an ignored field that is too deep": (
+        file(one("[" * 126 + "]" * 126), bytes(8)),
+        "'a': a field is nested more than 127 deep",
+    ),
+    "an ignored field of objects that is too deep": (
+        file(one('{"b":[' * 63 + "]}" * 63), bytes(8)),
+        "'a': a field is nested more than 127 deep",
+    ),
+    "an ignored number beyond a double": (file(one("-1e400"), bytes(8)), "-1e400 is beyond any double"),
+    "an ignored integer beyond a double": (file(one("[" + "9" * 309 + "]"), bytes(8)), "beyond any double"),
+    "an ignored integer of 5000 digits": (file(one("9" * 5000), bytes(8)), "too many digits"),
+    "an ignored lone surrogate": (file(one('"\\uD800"'), bytes(8)), "a lone surrogate"),
+    "a zero byte": (file(I32[:-1] + "\0}", bytes(16)), f"a zero byte at byte {8 + len(I32) - 1}"),
 }
 
 SOUND: dict[str, tuple[bytes, dict[str, torch.Tensor]]] = {
@@ -88,6 +111,11 @@ SOUND: dict[str, tuple[bytes, dict[str, torch.Tensor]]] = {
         file({"test": entry("I32", [2, 0], 0, 0)}),
         {"test": torch.zeros(2, 0, dtype=torch.int32)},
     ),
+    "ignored fields that are deep and large, but not too much": (
+        file(one("[-0,1e308,0e999," + "9" * 308 + "," + "[" * 124 + "]" * 125), bytes(8)),
+        {"a": torch.zeros(2)},
+    ),
+    "minus zero in a name": (file(one(key="a-0"), bytes(8)), {"a-0": torch.zeros(2)}),
     "metadata alone": (file({"__metadata__": {"framework": "pt"}}), {}),
     "metadata and a tensor that is declared last": (
         file(

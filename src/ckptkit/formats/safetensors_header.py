@@ -12,16 +12,18 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from ..collector import gc_paused
 from ..dtypes import DTYPES, FROM_SAFETENSORS
 from ..errors import FormatError
 from ..files.mapped import MappedFile
 from ..signatures import TensorInfo
+from .json_text import MAX_NUMBER, BadJson, parse, read_text
 
 MAX_HEADER = 100_000_000
 METADATA = "__metadata__"
+MAX_DEPTH = 127  # lists and objects inside each other, as the reference counts them
 _U64 = 1 << 64
 
 
@@ -85,51 +87,16 @@ def _read(file: MappedFile) -> Header:
             f"the header claims {length} bytes, and only {file.size - 8} follow; it was cut, or is no safetensors",
             offset=0,
         )
-    try:
-        text = file.read(8, length).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise _Bad(f"the header is not UTF-8 (byte {8 + error.start})", offset=8 + error.start) from None
     with gc_paused():
-        document = _parse(text)
+        try:
+            document = parse(read_text(file.read, 8, length), 8)
+        except BadJson as bad:
+            raise _Bad(f"the header is no valid JSON: {bad}", offset=bad.offset) from None
         if type(document) is not dict:
             raise _Bad("the header is no JSON object")
         metadata = _metadata(document.pop(METADATA, {}))
         data = 8 + length
         return Header(_entries(document, file.size, data), metadata, data)
-
-
-def _parse(text: str) -> Any:
-    try:
-        document = json.loads(text, object_pairs_hook=_unique, parse_constant=_constant)
-    except json.JSONDecodeError as error:
-        at = 8 + error.pos
-        raise _Bad(f"the header is no JSON: {error.msg} at byte {at}", offset=at) from None
-    except RecursionError:
-        raise _Bad("the header is nested too deeply") from None
-    except ValueError:  # int() refuses thousands of digits
-        raise _Bad("the header has a number with too many digits") from None
-    if "\\" in text and "\\ud" in text.lower():
-        # An escaped surrogate without its partner makes a str that no file can hold.
-        try:
-            json.dumps(document, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            raise _Bad("the header has a lone surrogate, which is no text") from None
-    return document
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise _Bad("the name stands twice in one JSON object", key)
-            seen.add(key)
-    return fields
-
-
-def _constant(name: str) -> NoReturn:
-    raise _Bad(f"the header has {name}, which is no JSON")
 
 
 def _metadata(document: Any) -> dict[str, str]:
@@ -176,6 +143,8 @@ def _entry(key: str, fields: Any, known: dict[tuple[str, tuple[int, ...]], tuple
         code, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
     except KeyError as missing:
         raise _Bad(f"the field {missing} is missing", key) from None
+    if len(fields) > 3:
+        _check_ignored(key, fields)
     if type(code) is not str or code not in FROM_SAFETENSORS:
         raise _Bad(f"unknown dtype {str(code)[:40]!r}", key)
     if type(shape) is not list:
@@ -196,6 +165,23 @@ def _entry(key: str, fields: Any, known: dict[tuple[str, tuple[int, ...]], tuple
     if size != stop - start:
         raise _Bad(f"shape {shape} of {code} takes {size} bytes, data_offsets give it {stop - start}", key)
     return Entry(info, start, stop)
+
+
+def _check_ignored(key: str, fields: dict[str, Any]) -> None:
+    """The reference ignores other fields, but not how deep and how large what they hold is."""
+    level = [fields]
+    for _ in range(MAX_DEPTH - 1):  # the header is one, too
+        inner: list[Any] = []
+        for node in level:
+            for value in node.values() if type(node) is dict else node:
+                if type(value) is dict or type(value) is list:
+                    inner.append(value)
+                elif type(value) is int and abs(value) > MAX_NUMBER:
+                    raise _Bad("a field holds a number beyond any double", key)
+        if not inner:
+            return
+        level = inner
+    raise _Bad(f"a field is nested more than {MAX_DEPTH} deep", key)
 
 
 def _info_and_size(key: str, code: str, shape: tuple[int, ...]) -> tuple[TensorInfo, int]:

@@ -6,7 +6,6 @@ tools': ``{"metadata": {...}, "weight_map": {key: file name}}``.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 from ..errors import FormatError
 from ..files.atomic import is_temporary
 from ..files.carrying import is_weight_file
-from ..files.regular import open_regular, read_exactly, undisturbed
+from ..files.regular import undisturbed
 from ..signatures import Signature
 from ..text import quote_list
 from .base import Buffer, Source, Storage, View
+from .json_text import read_json
 from .shard_names import WEIGHTS, bad_name, folded
 
 if TYPE_CHECKING:
@@ -141,15 +141,7 @@ def read_index(path: str) -> tuple[dict[str, str], dict[str, Any]]:
     Raises:
         FormatError: malformed, or a shard name that is no plain file name on every system.
     """
-    with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > MAX_INDEX:
-            raise FormatError(f"{path}: an index of more than {MAX_INDEX} bytes is none", file=path)
-        raw = read_exactly(file.fileno(), 0, size, path)
-    try:
-        document = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path}: the index is no valid JSON: {str(error)[:200]}", file=path) from None
+    document = read_json(path, MAX_INDEX)
     weight_map = document.get("weight_map") if isinstance(document, dict) else None
     if not isinstance(weight_map, dict):
         raise FormatError(f"{path}: an index needs a weight_map from keys to file names", file=path)
@@ -164,12 +156,6 @@ def read_index(path: str) -> tuple[dict[str, str], dict[str, Any]]:
                 key=key,
             )
         names.add(name)
-        try:
-            key.encode()
-        except UnicodeEncodeError:
-            raise FormatError(
-                f"{path}: the key {ascii(key)[:120]} holds a lone surrogate", file=path
-            ) from None
     files: dict[str, str] = {}
     for name in sorted(names):
         other = files.setdefault(folded(name), name)
@@ -338,18 +324,3 @@ def companions(folder: str) -> tuple[str, ...]:
 def _belongs(name: str) -> bool:
     """Whether a file is part of a checkpoint, or of one that was never finished."""
     return is_weight_file(name) or is_temporary(name) or name == ".metadata" or name.endswith(".distcp")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise ValueError(f"{key[:120]!r} stands twice in one object")
-            seen.add(key)
-    return fields
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..dtypes import is_known
 from ..errors import FormatError
-from ..files.regular import open_regular, read_exactly
 from ..signatures import OBJECT, Root, Signature, TensorInfo
 from .base import Buffer, Source, Storage, View
+from .json_text import read_json
 
 if TYPE_CHECKING:
     import torch
-
-MAX_BYTES = 1 << 30
 
 
 class SignatureSource(Source):
@@ -34,10 +30,7 @@ class SignatureSource(Source):
     def __init__(self, path: str) -> None:
         self.path = path
         self.files = (path,)
-        with open_regular(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            raw = read_exactly(file.fileno(), 0, min(size, MAX_BYTES), path)
-        self.signature = parse_signature(raw, path)
+        self.signature = _of_file(path)
 
     def view(self, key: str) -> View:
         self._refuse(key)
@@ -60,13 +53,8 @@ class SignatureSource(Source):
         )
 
 
-def parse_signature(raw: bytes, path: str) -> Signature:
-    """A signature from the bytes of its JSON document.
-
-    Raises:
-        FormatError: malformed, or not of this format.
-    """
-    document = parse_json(raw, path)
+def _of_file(path: str) -> Signature:
+    document = read_json(path)
     if not isinstance(document, dict) or document.get("format") != "ckptkit.signature":
         raise FormatError(
             f'{path}: JSON, but no signature ("format": "ckptkit.signature" is missing); '
@@ -81,20 +69,12 @@ def parse_signature(raw: bytes, path: str) -> Signature:
     return read_signature(document, path)
 
 
-def parse_json(raw: bytes, path: str) -> Any:
-    """Strict JSON: no name twice in one object, no NaN.
-
-    Raises:
-        FormatError: malformed.
-    """
-    try:
-        return json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path}: no valid JSON: {str(error)[:200]}", file=path) from None
-
-
 def read_signature(document: Any, path: str) -> Signature:
     """A signature from the content of its document.
+
+    Args:
+        document: from `json_text.read_json`, or a part of it.
+        path: the file, for messages.
 
     Raises:
         FormatError: malformed, or not of this format.
@@ -102,8 +82,6 @@ def read_signature(document: Any, path: str) -> Signature:
     if not isinstance(document, dict) or document.get("format") != "ckptkit.signature":
         raise FormatError(f'{path}: holds no signature ("format": "ckptkit.signature" is missing)', file=path)
     try:
-        # An escaped lone surrogate makes a str that is no text.
-        json.dumps(document, ensure_ascii=False).encode()
         return _signature(document)
     except (KeyError, TypeError, ValueError) as error:
         reason = f"the field {error} is missing" if isinstance(error, KeyError) else str(error)
@@ -168,14 +146,3 @@ def _list(value: Any, name: str) -> list[Any]:
     if type(value) is not list:
         raise ValueError(f"{name} is no list")
     return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ValueError("a name stands twice in one object")
-    return fields
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
