@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
-from .align import Alignment, outermost, ranked, subsequence
+from .align import Alignment, fit, outermost, ranked, subsequence
 from .blocks import Blocks
 from .groups import Group, Index, Shape
 from .spelling import ordered_as
@@ -56,6 +56,13 @@ class Candidate:
     def instance_pairs(self) -> dict[Index, Index]:
         """Target index to source index."""
         return self.pairs if self.pairs is not None else ranked(self.source, self.target)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether all that it pairs has the same numbers on both sides, or is all that there is."""
+        return self.how == "same" or (
+            self.how == "partial" and all(t == s for t, s in self.instance_pairs.items())
+        )
 
     @property
     def links(self) -> Links:
@@ -173,6 +180,7 @@ class _Makers:
         self._flat: dict[object, list[Group]] = {}
         self._single: dict[Shape, list[Group]] = {}
         self._others: dict[object, list[Group]] = {}
+        self._named = {group.template: group for group in source}
         for group in source:
             self._exact.setdefault(group.shapes, []).append(group)
             self._flat.setdefault(flat(group.shapes), []).append(group)
@@ -184,6 +192,9 @@ class _Makers:
     def all_for(self, group: Group) -> dict[Group, Candidate]:
         """Source group to candidate."""
         found: dict[Group, Candidate] = {}
+        own = self._own(group)
+        if own is not None:
+            found[own.source] = own
         turned = _turned(group.shapes)
         kinds: list[tuple[How, list[Group]]] = [
             ("same", self._exact.get(group.shapes, [])),
@@ -208,6 +219,18 @@ class _Makers:
                 candidate.source, source=True
             ) != self._alignment.repeated(group, source=False)
         return found
+
+    def _own(self, group: Group) -> Candidate | None:
+        """The group of the same name, number by number, where most of the numbers are on both sides."""
+        other = self._named.get(group.template)
+        if other is None or isinstance(other, (Fused, Stacked)) or isinstance(group, (Fused, Stacked)):
+            return None
+        pairs = {i: i for i in group.indices if i in other.instances and fit(other, i, group, i)}
+        if 2 * len(pairs) < min(len(group.instances), len(other.instances)):
+            return None
+        if len(pairs) == len(group.instances) == len(other.instances):
+            return Candidate(other, group, "same")
+        return Candidate(other, group, "partial", pairs, len(pairs) / len(group.instances))
 
     def _reshaped(self, group: Group) -> list[Group]:
         """Groups of other shapes that a reshape makes these."""

@@ -86,7 +86,7 @@ class Matcher:
         return self._alive
 
     def _identical(self) -> None:
-        same = [c for c in self._alive if c.how == "same" and c.source.template == c.target.template]
+        same = [c for c in self._alive if c.source.template == c.target.template and c.keeps]
         for c in same:
             c.score = 1.0
         self._accept(Match(c, 1.0, 1.0) for c in same)
