@@ -10,7 +10,7 @@ from typing import Literal
 
 from .align import Alignment, fit, outermost, ranked, subsequence
 from .blocks import Blocks
-from .groups import Group, Index, Shape
+from .groups import Group, Index, Shape, unlike
 from .spelling import ordered_as
 from .virtual import Atom, Fused, Part, Stacked, atom, atoms
 from .words import subwords
@@ -203,13 +203,14 @@ class _Makers:
         ]
         for how, groups in kinds:
             for other in self._rare.first(groups, group):
-                if other not in found:
+                if other not in found and not _other_leaf(other, group):
                     candidate = self._whole(other, group, how)
                     if candidate is not None:
                         found[other] = candidate
         for other in self._sharing(group):
             if other not in found and (
-                other.leaf == group.leaf or len(other.leaves) == len(group.leaves) == 1
+                other.leaf == group.leaf
+                or (len(other.leaves) == len(group.leaves) == 1 and not _other_leaf(other, group))
             ):
                 candidate = self._partial(other, group)
                 if candidate is not None:
@@ -224,6 +225,8 @@ class _Makers:
         """The group of the same name, number by number, where most of the numbers are on both sides."""
         other = self._named.get(group.template)
         if other is None or isinstance(other, (Fused, Stacked)) or isinstance(group, (Fused, Stacked)):
+            return None
+        if _other_leaf(other, group):
             return None
         pairs = {i: i for i in group.indices if i in other.instances and fit(other, i, group, i)}
         if 2 * len(pairs) < min(len(group.instances), len(other.instances)):
@@ -324,6 +327,17 @@ class Rare:
 
 def _words(group: Group) -> set[str]:
     return {w for token, _ in group.tokens for w in (token, *subwords(token))}
+
+
+def _other_leaf(source: Group, target: Group) -> bool:
+    """Whether both hold one leaf only, and these are known to be different things."""
+    if len(source.leaves) > 1 or len(target.leaves) > 1:
+        return False
+    (mine,), (theirs,) = (
+        source.instances[source.indices[0]].values(),
+        target.instances[target.indices[0]].values(),
+    )
+    return unlike(mine[0], theirs[0])
 
 
 def _backwards(source: Group, target: Group, alignment: Alignment) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .doubts import doubt
 from .groups import INDEX, Group
 from .lexicon import FAINT, MERGING
 from .match import Match
@@ -24,7 +25,9 @@ def judged(match: Match) -> Verdict:
     Only what needs no reordering can be certain: a plain move to the same name, or between modules
     of which no other has such a name or such a shape.
     """
-    return _copied(match) or _made(match) or _chosen(match) or _kept(match) or _moved(match)
+    confidence, why = _copied(match) or _made(match) or _chosen(match) or _kept(match) or _moved(match)
+    unsure = doubt(match) if confidence == "certain" else None
+    return ("likely", unsure) if unsure else (confidence, why)
 
 
 def _copied(match: Match) -> Verdict | None:

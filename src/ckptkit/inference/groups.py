@@ -119,6 +119,15 @@ class Group:
         return f"{'.'.join(self.template)} x{len(self.instances)}"
 
 
+def unlike(one: Any, other: Any) -> bool:
+    """Whether two keys end in parameters that are known to be different things, as weight and bias are."""
+    if not isinstance(one, str) or not isinstance(other, str):
+        return False
+    a, b = (key.rpartition(".")[2] for key in (one, other))
+    a, b = _ALIAS.get(a, a), _ALIAS.get(b, b)
+    return a != b and a in LEAVES and b in LEAVES
+
+
 def leaf_pairs(source: Mapping[str, Any], target: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(target leaf, source leaf) of two modules: those of one name, and the only ones where both have but one."""
     if len(source) == len(target) == 1:

@@ -76,7 +76,12 @@ def _infer(mine: Signature, theirs: Signature, drop_unused: bool, contents: Cont
         elif match is None:
             verdict = ("guess", "the rules leave this key as it is; nothing else speaks for it")
         else:
-            verdict = verdicts.setdefault(id(match), judged(match))
+            verdict = verdicts.get(id(match)) or verdicts.setdefault(id(match), judged(match))
+            if verdict[0] == "certain" and made[key] != Read(key) and _has(mine, key, theirs[key].shape):
+                verdict = (
+                    "likely",
+                    "the source has this key too, in this shape; verify which of the two is wanted",
+                )
         if contents is not None:
             verdict = _seen(contents.verdict(made[key], key), verdict)
         outputs.append(Inferred(key, made[key], *verdict))
@@ -109,6 +114,10 @@ def _wanted(
             wanted.copies.remove((twin, key))
             del wanted.exprs[key]
     return wanted
+
+
+def _has(signature: Signature, key: str, shape: Shape) -> bool:
+    return key in signature and signature[key].kind == "tensor" and signature[key].shape == shape
 
 
 def _by_chance(outputs: list[Inferred], keys: int) -> bool:

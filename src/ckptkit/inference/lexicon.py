@@ -187,6 +187,48 @@ RELATED: dict[frozenset[str], float] = {
     )
 }
 
+# Concepts of which a module is one or the other: roles, sides, kinds of parts.
+EXCLUSIVE: tuple[frozenset[str], ...] = tuple(
+    frozenset(words.split())
+    for words in (
+        "encoder decoder",
+        "text image audio video speech depth",
+        "generator discriminator",
+        "actor critic policy v reward",
+        "student teacher",
+        "q query doc document passage context item user",
+        "source target src tgt",
+        "in out input",
+        "start end begin",
+        "mean std var logvar sigma mu variance",
+        "box class mask keypoint objectness",
+        "pos token type patch segment",
+        "left right",
+        "up down gate",
+        "q k v out",
+        "self cross attn mlp norm conv",
+        "head embed",
+        "forward backward",
+        "high low mid",
+        "min max",
+        "real imag",
+        "local global",
+        "row col column",
+        "x y z h w",
+        "prior posterior",
+        "main aux auxiliary",
+        "scale shift bias",
+        "online momentum",
+        "a b c d e",
+        "positive negative pos neg",
+        "fine coarse",
+        "shared routed",
+        "spatial temporal",
+        "pre post",
+        "pre-attn post-attn pre-mlp post-mlp",
+    )
+)
+
 # Words that hardly tell one module from another.
 FAINT = {"layer", "model", "module", "linear", "proj", "body", "net", "encoder_layer", "base"}
 

@@ -28,6 +28,7 @@ class Match:
         telling: whether its shapes are too many or too large to agree by chance.
         support: of its surroundings.
         copy_of: the group that takes the same source, where this is a copy.
+        also: what its source fills besides, where the target repeats it.
         rival_copy: a group of the source with the same names and shapes.
         turn: whether a square matrix is transposed.
         silent: whether it is square beside transposed ones.
@@ -45,6 +46,7 @@ class Match:
     telling: bool = False
     support: float = 0.0
     copy_of: Group | None = None
+    also: str | None = None
     rival_copy: Group | None = None
     turn: bool = False
     silent: bool = False

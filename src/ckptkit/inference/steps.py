@@ -10,7 +10,7 @@ from .groups import Group, Index, Shape, leaf_pairs
 from .match import Match
 from .repeats import Copy
 from .virtual import Fused, Stacked, expression
-from .words import hidden
+from .words import hidden, shown
 
 Expr = dict[str, Any]
 Tokens = tuple[str, ...]
@@ -81,6 +81,7 @@ def _repeat(result: Steps, copy: Copy) -> None:
             result.copies.append((twin, key))
             result.exprs[key] = result.exprs[twin]
             result.match_of[key] = replace(result.match_of[twin], copy_of=copy.main)
+            result.match_of[twin].also = shown(".".join(copy.group.template))
 
 
 def _step(result: Steps, match: Match, theirs: Index, mine: Index, leaf: str, origin: str) -> None:
