@@ -5,8 +5,23 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from ..errors import UsageError
+from ..text import quoted
+
 if TYPE_CHECKING:
     from ..config.base import Config
+
+
+def check_config_name(path: str | None) -> None:
+    """Refuse a name, before any work is done, that no command would read as a config.
+
+    Raises:
+        UsageError: neither YAML nor JSON.
+    """
+    if path is not None and not path.lower().endswith((".yaml", ".yml", ".json")):
+        raise UsageError(
+            f"-o {quoted(path)}: rules are written as .yaml, .yml or .json, by which remap reads them"
+        )
 
 
 def write_config(path: str, config: Config, *, overwrite: bool) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from .config_out import write_config
+from .config_out import check_config_name, write_config
 from .guard import refuse_inputs
 from .output import print_json, print_note, print_text
 
@@ -31,6 +31,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Carry the command out; 1 when nothing was found."""
+    check_config_name(arguments.output)
     refuse_inputs(arguments.output, arguments, "file")
     from ..explanation import explain
 

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from ..errors import UsageError
-from .config_out import write_config
+from .config_out import check_config_name, write_config
 from .guard import refuse_inputs, refuse_twice
 from .html import add_html, write_html
 from .output import print_json, print_note, print_text
@@ -50,6 +50,7 @@ def run(arguments: Namespace) -> int:
         )
     if arguments.values and arguments.model is not None:
         raise UsageError("--values compares data with data; a model that is only built has none")
+    check_config_name(arguments.output)
     refuse_inputs(arguments.output, arguments, "source", "target", "like")
     refuse_twice(arguments, "output", "html")
     from ..checkpoint import open as open_checkpoint

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
@@ -11,15 +10,12 @@ from typing import Literal
 from .align import Alignment, fit, outermost, ranked, subsequence
 from .blocks import Blocks
 from .groups import Group, Index, Shape, unlike
+from .rare import Rare
 from .spelling import ordered_as
 from .virtual import Atom, Fused, Part, Stacked, atom, atoms
-from .words import subwords
 
 Links = tuple[frozenset[Atom], frozenset[Atom], frozenset[object]]
 How = Literal["same", "transpose", "reshape", "partial"]
-
-# How many candidates a group has at the most and, where very many have one shape, how many all have together.
-MANY, FEW, MOST = 64, 4, 16384
 
 
 @dataclass(eq=False, slots=True)
@@ -229,7 +225,7 @@ class _Makers:
         if _other_leaf(other, group):
             return None
         pairs = {i: i for i in group.indices if i in other.instances and fit(other, i, group, i)}
-        if 2 * len(pairs) < min(len(group.instances), len(other.instances)):
+        if 2 * len(pairs) < min(len(group.instances), len(other.instances)) or _shifted(other, group):
             return None
         if len(pairs) == len(group.instances) == len(other.instances):
             return Candidate(other, group, "same")
@@ -284,51 +280,6 @@ class _Makers:
         return self._blocks.pairs(source, target, known, exact=exact)
 
 
-class Rare:
-    """Keeps the candidates of a group few where very many have its shape: those that share rare words.
-
-    Args:
-        groups: of the source.
-        targets: how many groups are to find candidates.
-    """
-
-    def __init__(self, groups: Iterable[Group], targets: int) -> None:
-        self._most = max(FEW, min(MANY, MOST // max(1, targets)))
-        self._having: dict[str, list[Group]] = {}
-        self._order: dict[int, tuple[list[Group], set[Group], list[Group], list[Group]]] = {}
-        for group in groups:
-            for word in _words(group):
-                self._having.setdefault(word, []).append(group)
-
-    def first(self, groups: list[Group], target: Group) -> list[Group]:
-        """The groups if they are few, else those that share the most rare words with the target.
-
-        Args:
-            groups: always the same list for the same groups.
-        """
-        if len(groups) <= self._most:
-            return groups
-        if id(groups) not in self._order:
-            ordered = sorted(groups, key=lambda g: g.template)
-            trained = [g for g in ordered if not g.shadow] or ordered
-            self._order[id(groups)] = groups, set(groups), ordered, trained
-        _, inside, ordered, trained = self._order[id(groups)]
-        wanted = ordered if target.shadow else trained
-        shared: Counter[Group] = Counter()
-        for word in _words(target):
-            having = self._having.get(word, [])
-            if len(having) <= MANY:
-                shared.update(g for g in having if g in inside)
-        named = sorted(shared, key=lambda g: (-shared[g], g.template))
-        if wanted is trained is not ordered:
-            named = [g for g in named if not g.shadow]
-        return list(dict.fromkeys((*named[: self._most], *wanted[: self._most])))[: self._most]
-
-
-def _words(group: Group) -> set[str]:
-    return {w for token, _ in group.tokens for w in (token, *subwords(token))}
-
-
 def _other_leaf(source: Group, target: Group) -> bool:
     """Whether both hold one leaf only, and these are known to be different things."""
     if len(source.leaves) > 1 or len(target.leaves) > 1:
@@ -338,6 +289,21 @@ def _other_leaf(source: Group, target: Group) -> bool:
         target.instances[target.indices[0]].values(),
     )
     return unlike(mine[0], theirs[0])
+
+
+def _shifted(source: Group, target: Group) -> bool:
+    """Whether as many blocks are counted without a gap on both sides, from another number on."""
+    if len(source.instances) != len(target.instances) or source.depth != target.depth:
+        return False
+    for place in range(target.depth):
+        mine, theirs = ({index[place] for index in side.indices} for side in (source, target))
+        if mine != theirs and len(mine) == len(theirs) and _run(mine) and _run(theirs):
+            return True
+    return False
+
+
+def _run(numbers: set[int]) -> bool:
+    return max(numbers) - min(numbers) == len(numbers) - 1
 
 
 def _backwards(source: Group, target: Group, alignment: Alignment) -> bool:

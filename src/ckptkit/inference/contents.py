@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..expr import evaluate, from_json
+from ..expr import Expr, Read, evaluate, from_json
 from .candidates import Candidate
 from .virtual import expression
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..checkpoint import Checkpoint
 
 ALIKE = 0.9  # the cosine from which two tensors are taken for versions of one
+FEW, SAMPLE = 2, 1 << 16  # so few different numbers, among so many, say nothing
 
 
 class Contents:
@@ -49,20 +50,42 @@ class Contents:
         want = c.target.instances[theirs].get(c.target.leaf)
         if here is None or want is None:
             return 0.0
-        made = evaluate(from_json(expression(here[0])), self._source.__getitem__)
-        wanted = evaluate(from_json(expression(want[0])), self._target.__getitem__)
+        made = _data(from_json(expression(here[0])), self._source)
+        wanted = _data(from_json(expression(want[0])), self._target)
+        if made is None or wanted is None:
+            return 0.0
         if turned or (made.shape != wanted.shape and made.ndim >= 2):
             made = made.transpose(-1, -2)
         return cosine(made, wanted)
 
-    def verdict(self, expr: Any, key: str) -> float:
-        """The cosine of an output and the target's own tensor; 2 when all elements are equal."""
+    def verdict(self, expr: Expr, key: str) -> float | None:
+        """The cosine of an output and the target's own tensor.
+
+        Returns:
+            2 when all elements are equal; None where the data say nothing: objects, tensors without data, and equal
+            ones of hardly any different numbers, as many initialisations are.
+        """
         import torch
 
-        made, wanted = evaluate(expr, self._source.__getitem__), self._target[key]
+        made, wanted = _data(expr, self._source), _data(Read(key), self._target)
+        if made is None or wanted is None:
+            return None
         if made.shape == wanted.shape and torch.equal(made, wanted.to(made.dtype)):
-            return 2.0
+            return 2.0 if _telling(made) else None
         return cosine(made, wanted)
+
+
+def _data(expr: Expr, checkpoint: Checkpoint) -> torch.Tensor | None:
+    """What an expression makes; None where a checkpoint holds no numbers for it."""
+    if any(checkpoint.signature[key].kind != "tensor" for key in expr.reads()):
+        return None
+    made = evaluate(expr, checkpoint.__getitem__)
+    return None if made.is_meta else made
+
+
+def _telling(tensor: torch.Tensor) -> bool:
+    """Whether equal elements cannot be chance: more different numbers than zeros, ones and such have."""
+    return len(set(tensor.reshape(-1)[:SAMPLE].tolist())) > FEW
 
 
 def cosine(one: torch.Tensor, other: torch.Tensor) -> float:

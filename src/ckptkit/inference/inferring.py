@@ -51,6 +51,21 @@ def infer(source: Any, target: Any, *, drop_unused: bool = False, values: bool =
 def _infer(mine: Signature, theirs: Signature, drop_unused: bool, contents: Contents | None) -> Inference:
     ties = {key: group for group in theirs.tied for key in group}
     wanted = _wanted(mine, theirs, ties, contents)
+    found = _answered(mine, theirs, wanted, ties, drop_unused, contents)
+    if found.outputs and _by_chance(found.outputs, min(len(mine), len(theirs))):
+        found = _answered(mine, theirs, Steps(), ties, drop_unused, contents)
+    return found
+
+
+def _answered(
+    mine: Signature,
+    theirs: Signature,
+    wanted: Steps,
+    ties: Mapping[str, Sequence[str]],
+    drop_unused: bool,
+    contents: Contents | None,
+) -> Inference:
+    """The rules that do what is wanted, and what they really do."""
     rules, plan = synthesised(mine, theirs, wanted)
     if drop_unused:
         surplus = [o.key for o in plan.outputs if o.key not in theirs]
@@ -83,10 +98,9 @@ def _infer(mine: Signature, theirs: Signature, drop_unused: bool, contents: Cont
                     "the source has this key too, in this shape; verify which of the two is wanted",
                 )
         if contents is not None:
-            verdict = _seen(contents.verdict(made[key], key), verdict)
+            alike = contents.verdict(made[key], key)
+            verdict = verdict if alike is None else _seen(alike, verdict)
         outputs.append(Inferred(key, made[key], *verdict))
-    if _by_chance(outputs, min(len(mine), len(theirs))):
-        rules, outputs, made, used = [], [], {}, set()
     tied = []
     for key, partner in owner.items():
         if partner is not None and partner != key:
@@ -120,7 +134,7 @@ def _has(signature: Signature, key: str, shape: Shape) -> bool:
     return key in signature and signature[key].kind == "tensor" and signature[key].shape == shape
 
 
-def _by_chance(outputs: list[Inferred], keys: int) -> bool:
+def _by_chance(outputs: Sequence[Inferred], keys: int) -> bool:
     """Whether all that was found is what two unrelated models of so many keys would show as well."""
     return len(outputs) * CHANCE <= keys and all(o.confidence == "guess" for o in outputs)
 

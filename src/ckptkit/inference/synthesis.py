@@ -226,9 +226,14 @@ def selection(wanted: Sequence[str], keys: Sequence[str]) -> list[str]:
     """Patterns that select exactly the wanted keys: globs where they are exact, else anchored expressions."""
     found: list[str] = []
     chosen = set(wanted)
-    for line in lines([((k,), ()) for k in wanted], [None] * len(wanted)):
-        found += _exact(line, [wanted[n] for n in line.rows], chosen, keys)
+    rows = sorted(wanted)  # whatever the order of the keys, the rules are the same
+    for line in lines([((k,), ()) for k in rows], [None] * len(rows)):
+        found += _exact(line, [rows[n] for n in line.rows], chosen, keys)
     return found
+
+
+# The start of a group, not a parenthesis that a key has itself.
+_GROUP = re.compile(r"(?<!\\)\((?!\?)")
 
 
 def _exact(line: Line, members: list[str], wanted: set[str], keys: Sequence[str]) -> list[str]:
@@ -236,7 +241,7 @@ def _exact(line: Line, members: list[str], wanted: set[str], keys: Sequence[str]
         return [_glob(members[0])]
     match = re.compile(line.patterns[0]).fullmatch
     if all(k in wanted for k in keys if match(k)):
-        return ["re:" + line.patterns[0].replace("(", "(?:").replace(r"(?:\d+)", r"\d+")]
+        return ["re:" + _GROUP.sub("(?:", line.patterns[0]).replace(r"(?:\d+)", r"\d+")]
     return [_glob(k) for k in members]
 
 

@@ -1,0 +1,135 @@
+"""What speaks against an answer keeps it from being certain, and what keeps its own name is not moved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import ckptkit
+
+from . import generated as g
+from .test_answers import by_key, infer
+
+
+def moved(found: ckptkit.Inference) -> dict[str, str]:
+    """The confidence of every key that is read from a key of another name."""
+    return {o.key: o.confidence for o in found.outputs if o.expr.reads() != (o.key,)}
+
+
+def tower(name: str, layers: int = 4, *, cross: bool = False) -> g.Shapes:
+    shapes: g.Shapes = {}
+    for n in range(layers):
+        at = f"{name}.layers.{n}"
+        for part in ("self_attn", "cross_attn")[: 1 + cross]:
+            for p in "qkvo":
+                shapes |= g.linear(f"{at}.{part}.{p}_proj", 16, 16)
+        shapes |= g.linear(f"{at}.fc1", 64, 16) | g.linear(f"{at}.fc2", 16, 64) | g.norm(f"{at}.norm", 16)
+    return shapes
+
+
+def test_a_tower_keeps_its_own_keys_though_another_one_fits_better() -> None:
+    source = tower("encoder") | tower("decoder", cross=True)
+    assert moved(infer(source, tower("decoder"))) == {}
+    assert moved(infer(tower("student", 6) | tower("teacher", 12), tower("teacher", 6))) == {}
+
+
+@pytest.mark.parametrize(("here", "there"), [(0, 7), (2, 5)])
+def test_a_part_in_another_layer_does_not_move_the_layers(here: int, there: int) -> None:
+    base = tower("m", 8)
+    source = base | {f"m.layers.{here}.self_attn.rel_bias.weight": (32, 8)}
+    target = base | {f"m.layers.{there}.self_attn.rel_bias.weight": (32, 8)}
+    assert set(moved(infer(source, target))) <= {f"m.layers.{there}.self_attn.rel_bias.weight"}
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs"), [((0, 1, 2), (3, 4, 5)), ((2, 5), (1, 4)), ((1, 2, 3), (2, 3, 4))]
+)
+def test_equal_blocks_under_other_numbers_are_never_certain(
+    mine: tuple[int, ...], theirs: tuple[int, ...]
+) -> None:
+    source, target = (
+        {f"layers.{n}.{p}.weight": (8, 8) for n in side for p in ("up", "down")} for side in (mine, theirs)
+    )
+    assert set(moved(infer(source, target)).values()) <= {"likely", "guess"}
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs"),
+    [
+        ("encoder", "decoder"),
+        ("text_model", "vision_model"),
+        ("generator", "discriminator"),
+        ("student", "teacher"),
+        ("query_encoder", "document_encoder"),
+    ],
+)
+def test_another_role_is_never_certain(mine: str, theirs: str) -> None:
+    found = infer(tower(mine), tower(theirs))
+    assert {o.confidence for o in found.outputs} <= {"likely", "guess"}
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs"),
+    [
+        ("bbox_head", "cls_head"),
+        ("conv_in", "conv_out"),
+        ("pos_embed", "token_embed"),
+        ("start_logits", "end_logits"),
+        ("source_embed", "target_embed"),
+        ("mlp.gate", "mlp.up"),
+        ("embed_tokens", "lm_head"),
+    ],
+)
+def test_one_word_in_common_does_not_outweigh_the_one_that_differs(mine: str, theirs: str) -> None:
+    found = infer({f"{mine}.weight": (300, 77)}, {f"{theirs}.weight": (300, 77)})
+    assert all(o.confidence != "certain" for o in found.outputs)
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs"),
+    [("weight", "bias"), ("running_mean", "running_var"), ("beta", "weight"), ("scale", "bias")],
+)
+def test_parameters_that_are_different_things_are_not_exchanged(mine: str, theirs: str) -> None:
+    assert infer({f"norm.{mine}": (64,)}, {f"norm.{theirs}": (64,)}).outputs == ()
+
+
+def test_no_one_of_several_towers_that_one_source_fills_is_certain() -> None:
+    base = tower("backbone")
+    target = {
+        f"{side}.{key.split('.', 1)[1]}": shape for side in ("left", "right") for key, shape in base.items()
+    }
+    found = infer(base, target)
+    assert {o.confidence for o in found.outputs} == {"likely"}
+
+
+def test_the_rules_do_not_depend_on_the_order_of_keys() -> None:
+    source = {f"l.{n}.q.weight": (8, 8) for n in (2, 5, 11)} | {"head.weight": (3, 8)}
+    target = {"head.weight": (3, 8)}
+    there = ckptkit.infer(g.signature(source), g.signature(target), drop_unused=True)
+    back = ckptkit.infer(g.signature(dict(reversed(source.items()))), g.signature(target), drop_unused=True)
+    assert there.config == back.config
+
+
+def test_keys_with_parentheses_are_dropped_by_rules_that_match_them() -> None:
+    source = {f"f(x).{n}.w": (n + 2, 3) for n in range(4)} | {"head.weight": (3, 8)}
+    found = ckptkit.infer(g.signature(source), g.signature({"head.weight": (3, 8)}), drop_unused=True)
+    assert [o.key for o in ckptkit.plan(g.signature(source), found.config).outputs] == ["head.weight"]
+
+
+def test_data_that_every_model_starts_with_prove_nothing() -> None:
+    zeros = torch.zeros(40)
+    found = ckptkit.infer({"encoder.bias": zeros}, {"head.bias": zeros.clone()}, values=True)
+    assert all(o.confidence != "certain" for o in found.outputs)
+
+
+def test_what_holds_no_numbers_is_compared_by_name(tmp_path: Path) -> None:
+    for name, prefix in (("a.pt", ""), ("b.pt", "m.")):
+        torch.save(
+            {prefix + "a.w": torch.arange(12.0), prefix + "a._extra_state": {"scale": 3}}, tmp_path / name
+        )
+    found = ckptkit.infer(tmp_path / "a.pt", tmp_path / "b.pt", values=True)
+    assert by_key(found)["m.a.w"] == ({"read": "a.w"}, "certain")
+    meta = {"a.w": torch.empty(4, 3, device="meta")}
+    assert ckptkit.infer(meta, meta, values=True).complete
