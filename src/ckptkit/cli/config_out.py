@@ -33,12 +33,22 @@ def write_config(path: str, config: Config, *, overwrite: bool) -> None:
         overwrite: whether a file that is there may be replaced.
 
     Raises:
-        WriteError: the file exists and may not be replaced, or the system refuses.
+        WriteError: the file exists and may not be replaced, the config is larger than any that is read, or the
+            system refuses.
     """
+    from ..config.documents import MAX_BYTES
+    from ..errors import WriteError
     from ..files.atomic import AtomicFile
     from ..files.copy import write_all
 
     as_json = path.lower().endswith(".json")
     text = json.dumps(config.to_dict(), indent=2) + "\n" if as_json else config.to_yaml()
+    data = text.encode()
+    if len(data) > MAX_BYTES:
+        raise WriteError(
+            f"{path}: the rules take {len(data)} bytes, and a config may have {MAX_BYTES}; nothing was written. Without -o, "
+            "--json prints them",
+            file=path,
+        )
     with AtomicFile(path, overwrite=overwrite, fsync=True) as file:
-        write_all(file.fd, text.encode(), 0)
+        write_all(file.fd, data, 0)

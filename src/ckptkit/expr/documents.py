@@ -14,7 +14,7 @@ from .values import Cast, Resize
 from .views import Permute, Reshape, Select, Slice, Transpose
 
 _MAX_DIMS = 64  # that a tensor of torch can have
-_MAX_DEPTH = 200  # rules nest a handful; deeper documents are made to exhaust the stack
+MAX_DEPTH = 200  # rules nest a handful; what is deeper exhausts the stack
 
 
 def from_json(document: Any, depth: int = 0) -> Expr:
@@ -27,8 +27,8 @@ def from_json(document: Any, depth: int = 0) -> Expr:
         return Read(document["read"])
     if not isinstance(document, dict) or not isinstance(document.get("of"), list):
         raise PlanError(f"not an expression: {quoted(document)}")
-    if depth > _MAX_DEPTH:
-        raise PlanError(f"an expression in the plan is nested more than {_MAX_DEPTH} deep")
+    if depth > MAX_DEPTH:
+        raise PlanError(f"an expression in the plan is nested more than {MAX_DEPTH} deep")
     op = document.get("op")
     make = _OPS.get(op) if isinstance(op, str) else None
     if make is None:

@@ -6,9 +6,11 @@ import json
 import os
 from collections.abc import Sequence
 
+from ..errors import WriteError
 from ..files.atomic_dir import AtomicDir
 from .base import Item, WriteOptions, WriteRequest, Written, WrittenFile
 from .safetensors_write import check_items, check_written, file_metadata, merge_ties, write_shard
+from .sharded import read_index
 
 DEFAULT_SHARD_SIZE = 5_000_000_000
 
@@ -124,4 +126,6 @@ def _write_index(
     fd = folder.create(name)
     with os.fdopen(fd, "wb") as file:
         file.write(text)
+    if read_index(os.path.join(folder.path, name))[0] != weight_map:
+        raise WriteError(f"{target}: the index is not what was planned; nothing was kept", file=target)
     return WrittenFile(os.path.join(target, name), len(text), 0)

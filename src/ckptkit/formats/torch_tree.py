@@ -63,6 +63,17 @@ class TreeBuilder:
         around = request.around
         self.around = around if isinstance(around, TorchSource) else None
 
+    @property
+    def plain(self) -> bool:
+        """Whether the tree is one dictionary of tensors and nothing else."""
+        objects = any(item.info.kind == "object" for item in self.request.items)
+        return self.around is None and self.request.state_metadata is None and not objects
+
+    @property
+    def root_path(self) -> tuple[Any, ...]:
+        """The keys that lead to the weights."""
+        return () if self.around is None else self.around.root_path
+
     def build(self) -> Any:
         """The tree.
 

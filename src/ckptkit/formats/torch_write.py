@@ -15,6 +15,7 @@ from ..files.atomic import AtomicFile
 from ..files.copy import Writeback, write_all
 from .base import Buffer, Progress, Region, Source, Storage, WriteRequest, Written, WrittenFile
 from .pickled.writer import PickleWriter
+from .torch_check import check_readable
 from .torch_copy import Copier, compare_crc
 from .torch_layout import OutStorage, lay_out
 from .torch_tree import TreeBuilder
@@ -40,7 +41,7 @@ def write_torch_zip(request: WriteRequest) -> Written:
 
     Raises:
         FormatError: the bytes of a source are damaged.
-        WriteError: an entry cannot be written, or the system refuses; the target is as it was.
+        WriteError: an entry cannot be written or would not be read, or the system refuses; the target is as it was.
     """
     builder = TreeBuilder(request)
     tree = builder.build()
@@ -50,13 +51,17 @@ def write_torch_zip(request: WriteRequest) -> Written:
         writer.emit(tree)
     except TypeError as error:
         raise WriteError(f"{request.target}: {error}", file=request.target) from None
+    pickle = writer.finish()
+    notes = check_readable(
+        request, pickle, builder.tensors, storages, plain=builder.plain, root=builder.root_path
+    )
     options = request.options
     with AtomicFile(request.target, overwrite=options.overwrite, fsync=options.fsync) as file:
-        size = _write(file.fd, writer.finish(), storages, options.progress, request.target)
+        size = _write(file.fd, pickle, storages, options.progress, request.target)
         request.check_source()
     left_out = [*builder.left_out, *(f"metadata {name!r}" for name in request.metadata)]
     tensors = sum(item.info.kind == "tensor" for item in request.items)
-    return Written((WrittenFile(request.target, size, tensors),), tuple(left_out))
+    return Written((WrittenFile(request.target, size, tensors),), tuple(left_out), notes)
 
 
 def _write(fd: int, pickle: bytes, storages: list[OutStorage], progress: Progress, target: str) -> int:
