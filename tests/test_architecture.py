@@ -53,6 +53,7 @@ LAZY = {
     "fsspec",
     "shtab",
     "fcntl",
+    "resource",
     "ctypes",
     "multiprocessing",
 }

@@ -70,9 +70,11 @@ class SafetensorsSource(Source):
         info, dtype, offset = self._place(key)
         if not info.numel:
             return self._empty(key, info, dtype)
-        return self._shaped(
-            memoryview(self.file.buffer())[offset : offset + info.nbytes], info, dtype, offset
-        )
+        try:
+            memory = memoryview(self.file.buffer())
+        except OSError:  # a file system that cannot map, or a process that has no more descriptors
+            return self.loaded(key)
+        return self._shaped(memory[offset : offset + info.nbytes], info, dtype, offset)
 
     def loaded(self, key: str) -> torch.Tensor:
         info, dtype, offset = self._place(key)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +21,13 @@ from ..text import quote_list
 from .base import Buffer, Source, Storage, View
 from .json_text import read_json
 from .shard_names import WEIGHTS, bad_name, folded
+from .shard_pool import Opener, ShardPool
 
 if TYPE_CHECKING:
     import torch
 
 MAX_INDEX = 200_000_000
 _NUMBERED = re.compile(r"-(\d{5})-of-(\d{5})\.")
-Opener = Callable[[str], Source]
 
 
 class ShardedSource(Source):
@@ -43,64 +43,48 @@ class ShardedSource(Source):
 
     def __init__(self, index: str, opener: Opener) -> None:
         self.path = index
-        self.shards: dict[str, Source] = {}
+        self.pool = ShardPool(opener)
         try:
             with undisturbed(index):
                 weight_map, metadata = read_index(index)
-                self._open(index, weight_map, opener)
-                self._home = _homes(index, weight_map, self.shards)
+                self.pool.open(_paths(index, weight_map))
+                shards = self.pool.shards
+                self._home = _homes(index, weight_map, {name: s.signature for name, s in shards.items()})
         except BaseException:
             self.close()
             raise
-        kinds = dict.fromkeys(shard.format for shard in self.shards.values())
+        kinds = dict.fromkeys(shard.format for shard in shards.values())
         self.format = f"sharded {' and '.join(kinds) or 'safetensors'}"
-        self.files = (index, *(path for shard in self.shards.values() for path in shard.files))
+        self.files = (index, *(path for shard in shards.values() for path in shard.files))
         self.companions = companions(os.path.dirname(index))
         self.signature = Signature(
-            {key: self.shards[name].signature[key] for key, name in self._home.items()},
-            tuple(group for shard in self.shards.values() for group in shard.signature.tied),
-            _metadata(metadata, self.shards.values()),
+            {key: shards[name].signature[key] for key, name in self._home.items()},
+            tuple(group for shard in shards.values() for group in shard.signature.tied),
+            _metadata(metadata, [shard.signature for shard in shards.values()]),
         )
-        self.notes = tuple(f"{name}: {note}" for name, shard in self.shards.items() for note in shard.notes)
-
-    def _open(self, index: str, weight_map: dict[str, str], opener: Opener) -> None:
-        folder = os.path.dirname(index)
-        names = list(dict.fromkeys(weight_map.values()))
-        missing = [name for name in names if not os.path.exists(os.path.join(folder, name))]
-        if missing:
-            raise FormatError(
-                f"{index}: {len(missing)} of {len(names)} shards are missing: {quote_list(missing)}; fetch them again",
-                file=index,
-            )
-        for name in names:
-            path = os.path.join(folder, name)
-            if os.path.isdir(path):
-                raise FormatError(f"{index}: the shard {name!r} is a directory", file=index)
-            self.shards[name] = opener(path)
+        self.notes = tuple(f"{name}: {note}" for name, shard in shards.items() for note in shard.notes)
 
     @property
     def layout(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        keys: dict[str, list[str]] = {name: [] for name in self.shards}
+        keys: dict[str, list[str]] = {name: [] for name in self.pool.shards}
         for key, name in self._home.items():
             keys[name].append(key)
         return tuple((name, tuple(own)) for name, own in keys.items())
 
-    def _shard(self, key: str) -> Source:
-        return self.shards[self._home[key]]
-
     def view(self, key: str) -> View:
         name = self._home[key]
-        view = self.shards[name].view(key)
+        view = self.pool.view(name, key)
         storage = Storage((name, view.storage.id), view.storage.nbytes, view.storage.region)
         return View(storage, view.offset, view.shape, view.stride, view.dtype)
 
     def lazy(self, key: str) -> bool:
-        return self._shard(key).lazy(key)
+        return self.pool.lazy(self._home[key], key)
 
     def read(self, storage: Storage, start: int, stop: int) -> Iterator[Buffer]:
         assert isinstance(storage.id, tuple)
         name, inner = storage.id
-        return self.shards[name].read(Storage(inner, storage.nbytes, storage.region), start, stop)
+        with self.pool.use(name) as shard:
+            yield from shard.read(Storage(inner, storage.nbytes, storage.region), start, stop)
 
     def check(self, storage: Storage) -> None:
         assert isinstance(storage.id, tuple)
@@ -108,28 +92,47 @@ class ShardedSource(Source):
         self.shards[name].check(Storage(inner, storage.nbytes, storage.region))
 
     def tensor(self, key: str) -> torch.Tensor:
-        return self._shard(key).tensor(key)
+        with self.pool.use(self._home[key]) as shard:
+            # A mapping holds a descriptor of its own for as long as somebody has the tensor.
+            return shard.loaded(key) if self.pool.crowded else shard.tensor(key)
 
     def loaded(self, key: str) -> torch.Tensor:
-        return self._shard(key).loaded(key)
+        with self.pool.use(self._home[key]) as shard:
+            return shard.loaded(key)
 
     def verify(self, keys: Iterable[str]) -> None:
         of: dict[str, list[str]] = {}
         for key in keys:
             of.setdefault(self._home[key], []).append(key)
         for name, own in of.items():
-            self.shards[name].verify(own)
+            with self.pool.use(name) as shard:
+                shard.verify(own)
 
     def value(self, key: str) -> Any:
-        return self._shard(key).value(key)
+        with self.pool.use(self._home[key]) as shard:
+            return shard.value(key)
 
     def check_unchanged(self) -> None:
-        for shard in self.shards.values():
-            shard.check_unchanged()
+        self.pool.check_unchanged()
 
     def close(self) -> None:
-        for shard in self.shards.values():
-            shard.close()
+        self.pool.close()
+
+
+def _paths(index: str, weight_map: dict[str, str]) -> dict[str, str]:
+    """Shard name to path; all are there."""
+    folder = os.path.dirname(index)
+    paths = {name: os.path.join(folder, name) for name in weight_map.values()}
+    missing = [name for name, path in paths.items() if not os.path.exists(path)]
+    if missing:
+        raise FormatError(
+            f"{index}: {len(missing)} of {len(paths)} shards are missing: {quote_list(missing)}; fetch them again",
+            file=index,
+        )
+    for name, path in paths.items():
+        if os.path.isdir(path):
+            raise FormatError(f"{index}: the shard {name!r} is a directory", file=index)
+    return paths
 
 
 def read_index(path: str) -> tuple[dict[str, str], dict[str, Any]]:
@@ -185,10 +188,10 @@ def _check_count(path: str, names: AbstractSet[str]) -> None:
             )
 
 
-def _homes(index: str, weight_map: dict[str, str], shards: dict[str, Source]) -> dict[str, str]:
+def _homes(index: str, weight_map: dict[str, str], shards: dict[str, Signature]) -> dict[str, str]:
     """Key to shard, every key in exactly one; the tied names of shards come with them."""
     described = {
-        name: (tuple(shard.signature), frozenset(key for group in shard.signature.tied for key in group))
+        name: (tuple(shard), frozenset(key for group in shard.tied for key in group))
         for name, shard in shards.items()
     }
     found = disagreements(index, weight_map, described)
@@ -243,11 +246,11 @@ def disagreements(
                 )
 
 
-def _metadata(index: dict[str, Any], shards: Any) -> dict[str, str]:
+def _metadata(index: dict[str, Any], shards: Iterable[Signature]) -> dict[str, str]:
     """The index's own strings and the shards' metadata; sizes are computed anew when written."""
     merged: dict[str, str] = {}
     for shard in shards:
-        for key, value in shard.signature.metadata.items():
+        for key, value in shard.metadata.items():
             merged.setdefault(key, value)
     merged.update({k: v for k, v in index.items() if isinstance(v, str)})
     return merged
