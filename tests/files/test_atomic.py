@@ -89,8 +89,8 @@ def test_system_errors_become_one_line_that_names_the_target(tmp_path: Path) -> 
 
 
 def test_what_a_killed_run_left_is_removed_and_what_a_live_one_holds_is_kept(tmp_path: Path) -> None:
-    (tmp_path / f"{PREFIX}dead{SUFFIX}").write_bytes(b"x")
-    (tmp_path / f"{PREFIX}deaddir{SUFFIX}").mkdir()
+    (tmp_path / f"{PREFIX}{1:016x}{SUFFIX}").write_bytes(b"x")
+    (tmp_path / f"{PREFIX}{2:016x}{SUFFIX}").mkdir()
     code = (
         "import sys, os; from ckptkit.files.atomic import AtomicFile\n"
         "with AtomicFile(sys.argv[1]) as f: print('held', flush=True); sys.stdin.read()"
@@ -104,6 +104,28 @@ def test_what_a_killed_run_left_is_removed_and_what_a_live_one_holds_is_kept(tmp
     assert len([n for n in os.listdir(tmp_path) if n.endswith(SUFFIX)]) == 1
     holder.communicate(b"")
     assert os.listdir(tmp_path) == ["live"]
+
+
+def test_what_only_looks_like_a_temporary_is_never_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """G1: nothing is touched that ckptkit did not make."""
+    for name in ("notes", "", "1", f"{0xABC:016X}", f"{1:017x}", f"{1:016x}.bak"):
+        (tmp_path / f"{PREFIX}{name}{SUFFIX}").write_text("mine")
+    (tmp_path / f"{PREFIX}my-logs{SUFFIX}").mkdir()
+    (tmp_path / f"{PREFIX}{1:016x}{SUFFIX}").symlink_to("nowhere")
+    os.mkfifo(tmp_path / f"{PREFIX}{2:016x}{SUFFIX}")
+    before = sorted(os.listdir(tmp_path))
+    put(tmp_path / "a", b"x")
+    assert sorted(os.listdir(tmp_path)) == sorted([*before, "a"])
+    theirs = tmp_path / f"{PREFIX}{3:016x}{SUFFIX}"
+    theirs.write_text("theirs")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: theirs.stat().st_uid + 1)
+        remove_stale(str(tmp_path))
+    assert theirs.exists()
+    remove_stale(str(tmp_path))
+    assert sorted(os.listdir(tmp_path)) == sorted([*before, "a"])
 
 
 @pytest.mark.parametrize("without_exchange", [False, True])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import stat
 import sys
@@ -14,6 +15,7 @@ from . import locks
 
 PREFIX = ".ckptkit-"
 SUFFIX = ".tmp"
+_TEMPORARY = re.compile(rf"{re.escape(PREFIX)}[0-9a-f]{{16}}{re.escape(SUFFIX)}")
 
 
 class AtomicFile:
@@ -147,11 +149,13 @@ def temporary_name(folder: str) -> str:
 
 def is_temporary(name: str) -> bool:
     """Whether a file name is one of our temporary ones."""
-    return name.startswith(PREFIX) and name.endswith(SUFFIX)
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def remove_stale(folder: str) -> None:
-    """Remove what killed runs left behind in a folder. A file that a live process holds is kept."""
+    """Remove what killed runs of this user left behind in a folder; what a live process holds is kept, and all that is
+    none of ours.
+    """
     try:
         names = [name for name in os.listdir(folder) if is_temporary(name)]
     except OSError:

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import shutil
+import stat
 import sys
 import time
 from functools import lru_cache
@@ -52,18 +53,23 @@ def still_named(fd: int, path: str) -> bool:
 
 
 def remove_if_free(path: str) -> None:
-    """Remove a temporary file or folder that no live process holds."""
+    """Remove a temporary file or folder of this user that no live process holds."""
     if sys.platform == "win32":
         return
     import fcntl
 
     try:
+        if not _is_own(os.lstat(path)):  # before it is opened, which can have effects on a device
+            return
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.isdir(path):
+        status = os.fstat(fd)
+        if not _is_own(status) or not still_named(fd, path):
+            return
+        if stat.S_ISDIR(status.st_mode):
             shutil.rmtree(path, ignore_errors=True)
         else:
             os.unlink(path)
@@ -71,6 +77,12 @@ def remove_if_free(path: str) -> None:
         pass  # held by a live process, or gone already
     finally:
         os.close(fd)
+
+
+def _is_own(status: os.stat_result) -> bool:
+    """Whether it is of the kinds that are made here, and made by the same user."""
+    kind = stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
+    return kind and (sys.platform == "win32" or status.st_uid == os.geteuid())
 
 
 @lru_cache(maxsize=1)
