@@ -82,6 +82,10 @@ class FormatError(CkptkitError):
         self.offset = offset
 
 
+class UnsupportedFormatError(FormatError):
+    """A file that is known to be something else, and may be sound as that: a program, an archive, another library's file."""
+
+
 class RootError(CkptkitError):
     """The weights inside a nested checkpoint were not found, or more than one place could be meant."""
 

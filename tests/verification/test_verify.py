@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ckptkit
+from ckptkit.errors import FormatError
 
 from ..cli.conftest import Shell, shell  # noqa: F401 - a fixture
 
@@ -137,6 +139,31 @@ def test_what_cannot_be_looked_at_is_an_error(tmp_path: Path) -> None:
             ckptkit.verify(tmp_path / name)
     with pytest.raises(ckptkit.UsageError, match="takes a path, not a dict"):
         ckptkit.verify({})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["script", "export", "gguf", "numpy"])
+def test_what_is_something_else_is_not_called_damaged(kind: str, shell: Shell, tmp_path: Path) -> None:  # noqa: F811
+    """G17: a TorchScript or .pt2 archive is named as such, by verify too."""
+    path = tmp_path / "other.pt"
+    if kind == "script":
+        torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), path)
+    elif kind == "export":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("other/archive_format", "pt2")
+            archive.writestr("other/models/model.json", "{}")
+    else:
+        path.write_bytes({"gguf": b"GGUF" + bytes(60), "numpy": b"\x93NUMPY" + bytes(60)}[kind])
+    words = {
+        "script": "a TorchScript archive",
+        "export": "a torch.export (.pt2) archive",
+        "gguf": "a GGUF file",
+    }
+    with pytest.raises(FormatError) as caught:
+        ckptkit.verify(path)
+    assert words.get(kind, "a NumPy file") in caught.value.message
+    answer = shell("verify", str(path))
+    assert (answer.code, answer.out) == (2, "")
+    assert caught.value.message in answer.err
 
 
 def test_the_command_prints_where_and_exits_as_promised(shell: Shell) -> None:  # noqa: F811

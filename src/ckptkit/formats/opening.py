@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from ..errors import FormatError, RootError, UsageError
+from ..errors import FormatError, RootError, UnsupportedFormatError, UsageError
 from ..files.regular import open_regular, read_exactly
 from ..text import quote_list
 from .base import NO_ROOT, Source, WriteRequest, Written
-from .recognise import HEAD, described, recognise
+from .recognise import HEAD, described, is_foreign, recognise
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 
@@ -79,7 +79,8 @@ def open_source(path: str, root: str = "auto") -> Source:
 
         source = open_torch_legacy(path, root)
     else:
-        raise FormatError(f"{path}: is {described(kind, head)}", file=path)
+        error = UnsupportedFormatError if is_foreign(kind) else FormatError
+        raise error(f"{path}: is {described(kind, head)}", file=path)
     expected = "safetensors" if suffix == ".safetensors" else "torch" if suffix in TORCH_SUFFIXES else None
     if expected is not None and not source.format.startswith(expected):
         source.notes = (*source.notes, f"the name ends in {suffix}, the content is {source.format}")

@@ -61,6 +61,13 @@ def recognise(head: bytes, size: int) -> str:
     return _text_or_pickle(head)
 
 
+def is_foreign(kind: str) -> bool:
+    """Whether a kind is a sound file of something else, and no checkpoint that was damaged or never arrived."""
+    return kind in ("a NumPy file", "a tar archive") or any(
+        kind == name and kind != "a Git LFS pointer" for _, name in _MAGICS
+    )
+
+
 def looks_like_zip(head: bytes) -> bool:
     """Whether a file that begins with `head` is meant to be a zip archive."""
     return head[:4] in (b"PK\3\4", b"PK\5\6")

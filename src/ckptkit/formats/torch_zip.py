@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, NoReturn
 
-from ..errors import FormatError
+from ..errors import FormatError, UnsupportedFormatError
 from ..files.regular import open_fd, stamp
 from .base import Region, Source, Storage
 from .pickled import StorageIds, StorageNode, load_pickle, paused_gc
@@ -119,11 +119,11 @@ def describe(archive: Archive, ids: StorageIds) -> tuple[Any, dict[str, Storage]
 def _check_kind(archive: Archive) -> None:
     names = archive.entries
     if "constants.pkl" in names or any(name.startswith("code/") for name in names):
-        raise FormatError(f"{archive.path}: {_SCRIPT}", file=archive.path)
+        raise UnsupportedFormatError(f"{archive.path}: {_SCRIPT}", file=archive.path)
     if "archive_format" in names or any(
         name.startswith(("models/", "serialized_exported")) for name in names
     ):
-        raise FormatError(f"{archive.path}: {_EXPORT}", file=archive.path)
+        raise UnsupportedFormatError(f"{archive.path}: {_EXPORT}", file=archive.path)
     if "data.pkl" not in names:
         some = ", ".join(ascii(name)[1:-1][:60] for name in list(names)[:3]) or "nothing"
         raise FormatError(

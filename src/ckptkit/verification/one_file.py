@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from ..errors import FormatError, RootError
+from ..errors import FormatError, RootError, UnsupportedFormatError
 from ..files.positions import pread
 from ..files.regular import open_fd, stamp
 from ..formats import open_source
@@ -64,7 +64,7 @@ def look(path: str, root: str, progress: Progress) -> Looked:
         progress: called with the number of bytes just read.
 
     Raises:
-        FormatError: it is not there, may not be read, or is no regular file.
+        FormatError: it is not there, may not be read, is no regular file, or is of a kind that is not read.
     """
     with ExitStack() as opened:
         fd = open_fd(path)
@@ -99,6 +99,8 @@ def _laws(path: str, looked: Looked) -> _Whole | None:
     """Read headers and pickles, and prove every tensor of the file; None when a law is broken."""
     try:
         source = open_source(path, NO_ROOT)
+    except UnsupportedFormatError:
+        raise  # its laws are others
     except FormatError as error:
         looked.problems.append(Damage(path, error.message, error.key, error.offset))
         return None

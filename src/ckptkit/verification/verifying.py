@@ -44,8 +44,8 @@ def verify(
         What is damaged and where; `ok` says whether nothing is.
 
     Raises:
-        FormatError: there is no such file, it may not be read, or it is no regular file; with `finite` or `hash`,
-            a whole file that holds no state_dict.
+        FormatError: there is no such file, it may not be read, it is no regular file, or it is known to be something
+            else than a checkpoint; with `finite` or `hash`, a whole file that holds no state_dict.
         RootError: with `finite` or `hash`, the root is not there or not unique.
         UsageError: the path is no path.
     """
