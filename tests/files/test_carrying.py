@@ -246,3 +246,16 @@ def test_files_that_replace_others_are_never_readable_by_more_people(tmp_path: P
         modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in Path(folder.path).iterdir()}
     assert modes == {"model.safetensors": 0o600, "config.json": 0o600}
     assert {p.name: stat.S_IMODE(p.stat().st_mode) for p in out.iterdir()} == modes
+
+
+def test_a_folder_with_the_name_of_weights_is_not_taken_for_them(out: Path) -> None:
+    """G23: it may be a distributed checkpoint that somebody saved under such a name."""
+    (out / "step-1.safetensors").mkdir()
+    (out / "step-1.safetensors" / ".metadata").write_bytes(b"x")
+    ckptkit.save({"a": torch.ones(1)}, out, overwrite=True)
+    assert (out / "step-1.safetensors" / ".metadata").read_bytes() == b"x"
+    (out / "model.safetensors").unlink()
+    (out / "model.safetensors").mkdir()
+    with pytest.raises(WriteError, match="model.safetensors: is a folder, and a file of this name"):
+        ckptkit.save({"a": torch.ones(1)}, out, overwrite=True)
+    assert (out / "model.safetensors").is_dir()

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
+from ..errors import WriteError
 from .regular import stamp
 
 _SHARD = re.compile(
@@ -58,10 +59,17 @@ class Carrying:
         """Give what is in the old folder a second place in the new one, before that one gets the name.
 
         Raises:
+            WriteError: a folder has the name of a file of the new folder.
             OSError: the system refuses.
         """
         for name in os.listdir(old):
-            if not self._goes(name):
+            folder = _is_folder(os.path.join(old, name))
+            if folder and name in self.own:
+                raise WriteError(
+                    f"{os.path.join(old, name)}: is a folder, and a file of this name is to be written; move it away",
+                    file=os.path.join(old, name),
+                )
+            if not self._goes(name, folder):
                 self._carry(os.path.join(old, name), os.path.join(new, name), name)
         self.carried = {name for name in os.listdir(new) if name not in self.own}
 
@@ -92,8 +100,9 @@ class Carrying:
                 break
         return brought
 
-    def _goes(self, name: str) -> bool:
-        return name in self.own or is_stale(name)
+    def _goes(self, name: str, folder: bool) -> bool:
+        """Whether an entry makes way. A folder is nobody's weights, whatever its name: it may be a whole checkpoint."""
+        return name in self.own or (is_stale(name) and not folder)
 
     def _carry(self, old: str, new: str, place: str) -> None:
         with _vanishing(old):
@@ -115,14 +124,14 @@ class Carrying:
         _let_remove(old)
         for entry in list(os.scandir(old)):
             here, there = os.path.join(place, entry.name), os.path.join(new, entry.name)
-            if not place and self._goes(entry.name):
-                if entry.name not in self.own and not (
-                    is_weight_file(entry.name) and entry.name in self.before
-                ):
+            folder = entry.is_dir(follow_symlinks=False)
+            if not place and self._goes(entry.name, folder):
+                known = is_weight_file(entry.name) and entry.name in self.before
+                if folder or (entry.name not in self.own and not known):
                     self.gone.add(entry.name)
                 with _vanishing(entry.path):
                     _remove(entry.path)
-            elif entry.is_dir(follow_symlinks=False) and _is_folder(there):
+            elif folder and _is_folder(there):
                 with _vanishing(entry.path):
                     brought |= self._settle(entry.path, there, here)
                     os.rmdir(entry.path)

@@ -32,6 +32,11 @@ def open_source(path: str, root: str = "auto") -> Source:
         inner.path = path
         if not inner.companions:
             inner.companions = companions(path)
+        if os.path.splitext(path.rstrip("/"))[1].lower() == ".safetensors":
+            inner.notes = (
+                *inner.notes,
+                f"the name ends in .safetensors, the content is a folder: {inner.format}",
+            )
         others = not_taken(path, inner.files)
         if others:
             taken = ", ".join(os.path.basename(file) for file in inner.files[:1])
