@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -119,3 +122,33 @@ def test_a_name_that_is_no_file_is_refused(name: str, shell: Shell) -> None:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_replacing_the_folder_one_is_in_works_to_the_end_and_says_so(shell: Shell) -> None:
+    """The old folder is gone then, and names without a folder would lead nowhere."""
+    ckptkit.save({"old.a": torch.ones(1)}, shell.folder / "s.safetensors")
+    here = shell.folder / "here"
+    here.mkdir()
+    (here / "notes.txt").write_text("mine")
+    arguments = [
+        "remap",
+        "../s.safetensors",
+        ".",
+        "--overwrite",
+        "--rename",
+        "^old",
+        "new",
+        "--save-plan",
+        "plan.json",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "ckptkit", *arguments],
+        cwd=here,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(os.listdir(here)) == ["model.safetensors", "notes.txt", "plan.json"]
+    notes = [line for line in done.stderr.splitlines() if "where you are, was replaced" in line]
+    assert len(notes) == 1

@@ -153,7 +153,7 @@ def _options(arguments: Namespace) -> WriteOptions:
 
 def _write(arguments: Namespace, checkpoint: Checkpoint, plan: Plan, options: WriteOptions) -> Written:
     target = arguments.source if arguments.in_place else arguments.target
-    with progress(plan.signature.nbytes, "writing") as advance:
+    with _staying_here(), progress(plan.signature.nbytes, "writing") as advance:
         return write(
             plan,
             checkpoint,
@@ -162,6 +162,21 @@ def _write(arguments: Namespace, checkpoint: Checkpoint, plan: Plan, options: Wr
             in_place=arguments.in_place,
             options=replace(options, progress=advance),
         )
+
+
+@contextmanager
+def _staying_here() -> Iterator[None]:
+    """Be in the folder of the same name afterwards, should the one that the command runs in be replaced."""
+    try:
+        here, before = os.getcwd(), os.stat(".")
+    except OSError:  # gone already
+        yield
+        return
+    yield
+    with suppress(OSError):
+        if not os.path.samestat(before, os.stat(here)):
+            os.chdir(here)
+            print_note(f"{here}, where you are, was replaced; cd into it again to see the new one")
 
 
 def _fit(arguments: Namespace, plan: Plan) -> Fit | None:
