@@ -89,7 +89,8 @@ class ShardedSource(Source):
     def check(self, storage: Storage) -> None:
         assert isinstance(storage.id, tuple)
         name, inner = storage.id
-        self.shards[name].check(Storage(inner, storage.nbytes, storage.region))
+        with self.pool.use(name) as shard:
+            shard.check(Storage(inner, storage.nbytes, storage.region))
 
     def tensor(self, key: str) -> torch.Tensor:
         with self.pool.use(self._home[key]) as shard:

@@ -10,8 +10,9 @@ from ..files.atomic import AtomicFile
 from ..files.copy import write_all
 from ..signatures import Signature
 from .base import WriteRequest, Written, WrittenFile
+from .json_text import BadJson, parse
 from .safetensors_write import check_metadata
-from .signature_file import parse_signature
+from .signature_file import read_signature
 
 
 def write_signature(request: WriteRequest) -> Written:
@@ -38,9 +39,9 @@ def write_signature(request: WriteRequest) -> Written:
     signature = Signature(infos, tuple(tuple(g) for g in ties.values() if len(g) > 1), request.metadata)
     text = json.dumps(signature.to_json(), indent=1, ensure_ascii=False).encode() + b"\n"
     try:
-        parse_signature(text, request.target)
-    except FormatError as error:
-        reason = error.message.removeprefix(f"{request.target}: ")
+        read_signature(parse(text.decode()), request.target)
+    except (FormatError, BadJson) as error:
+        reason = str(error).removeprefix(f"{request.target}: ")
         raise WriteError(
             f"{request.target}: what is to be written could not be read again: {reason}", file=request.target
         ) from None

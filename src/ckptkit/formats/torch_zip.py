@@ -15,7 +15,8 @@ from .torch_bytes import Bytes
 from .torch_source import TorchSource
 from .torch_views import ITEMSIZE
 from .unfolding import Parts
-from .zipfmt import STORED, Archive
+from .zip_local import STORED
+from .zipfmt import Archive
 
 MAX_PICKLE = 512 << 20
 # A pickle of repeated opcodes deflates far, and unfolds once more into objects; those of models deflate to a fifth.

@@ -11,32 +11,41 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from struct import Struct
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from ..errors import FormatError
 from ..files.positions import pread
 from ..files.regular import read_exactly
 from .base import CHUNK
 from .unfolding import Unfolding
+from .zip_local import (
+    DEFLATED,
+    GAPS,
+    HEADER,
+    MAGIC,
+    MAX4,
+    PENDING,
+    REACH,
+    STORED,
+    Declared,
+    wrong_descriptor,
+    wrong_header,
+    zip64_record,
+)
 
-STORED, DEFLATED = 0, 8
-_LOCAL = Struct("<IHHHHHIIIHH")
 _CENTRAL = Struct("<IHHHHHHIIIHHHHHII")
 _END = Struct("<IHHHHIIH")
 _END64 = Struct("<IQHHIIQQQQ")
 _LOCATOR = Struct("<IIQI")
 _ALLOWED_FLAGS = 0x0002 | 0x0004 | 0x0008 | 0x0800  # deflate options, data descriptor, UTF-8 names
-_DESCRIPTOR = 0x0008
 _FOLDER = 0x10  # DOS attribute
-_MAX2, _MAX4 = 0xFFFF, 0xFFFFFFFF
+_MAX2 = 0xFFFF
 # A deflated entry may not unfold beyond both of these: weights compress by a few percent, bombs by 1000.
 MAX_INFLATED, MAX_RATIO = 64 << 20, 200
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One file in the archive.
 
     Args:
@@ -53,17 +62,6 @@ class Entry:
     csize: int
     usize: int
     offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Raw:
-    name: bytes
-    flags: int
-    method: int
-    crc: int
-    csize: int
-    usize: int
-    header: int
 
 
 class Archive:
@@ -134,7 +132,7 @@ class Archive:
                 limit, plain = end - _LOCATOR.size, (here, count, length, start)
                 here, count, length, start, limit = self._end64(locator, limit)
                 for short, full, most in zip(
-                    plain, (here, count, length, start), (_MAX2, _MAX2, _MAX4, _MAX4), strict=True
+                    plain, (here, count, length, start), (_MAX2, _MAX2, MAX4, MAX4), strict=True
                 ):
                     if short not in (full, most):
                         self.fail("the end record and the zip64 end record disagree")
@@ -157,19 +155,37 @@ class Archive:
             self.fail("the zip64 end record is damaged")
         return here, count, length, start, offset
 
-    def _directory(self, start: int, length: int, count: int) -> Iterator[_Raw]:
+    def _directory(self, start: int, length: int, count: int) -> Iterator[Declared]:
         data = self.pread(start, length)
         pos = 0
         for number in range(count):
             if pos + _CENTRAL.size > length:
                 self.fail(f"entry {number} of {count} is missing in the directory", start + pos)
             fields = _CENTRAL.unpack_from(data, pos)
-            magic, _, _, flags, method, _, _, crc, csize, usize, n, x, k, disk, _, attributes, header = fields
+            (
+                magic,
+                _,
+                _,
+                flags,
+                method,
+                time,
+                date,
+                crc,
+                csize,
+                usize,
+                n,
+                x,
+                k,
+                disk,
+                _,
+                attributes,
+                header,
+            ) = fields
             pos += _CENTRAL.size
             if magic != 0x02014B50 or pos + n + x + k > length:
                 self.fail(f"entry {number} of the directory is damaged", start + pos - _CENTRAL.size)
             name = data[pos : pos + n]
-            large = _MAX4 in (csize, usize, header)
+            large = MAX4 in (csize, usize, header)
             if attributes & _FOLDER and not name.endswith(b"/"):
                 self.fail(f"entry {ascii(name)[:80]} is marked as a folder, which some readers believe")
             if large:
@@ -183,31 +199,26 @@ class Archive:
                 self.fail(f"entry {ascii(name)[:80]} uses compression method {method}")
             if method == STORED and csize != usize:
                 self.fail(f"entry {ascii(name)[:80]} is stored but has two sizes, {csize} and {usize}")
-            yield _Raw(name, flags, method, crc, csize, usize, header)
+            yield Declared(name, flags, method, time, date, crc, csize, usize, header)
         if pos != length:
             self.fail(f"{length - pos} bytes follow the last entry of the directory", start + pos)
 
-    def _zip64(self, extra: bytes, csize: int, usize: int, header: int, name: bytes) -> tuple[int, int, int]:  # noqa: RET503 - fail() never returns
-        pos = 0
-        while pos + 4 <= len(extra):
-            kind, length = (
-                int.from_bytes(extra[pos : pos + 2], "little"),
-                int.from_bytes(extra[pos + 2 : pos + 4], "little"),
-            )
-            field = extra[pos + 4 : pos + 4 + length]
-            if kind == 1:
-                values = [int.from_bytes(field[i : i + 8], "little") for i in range(0, len(field) - 7, 8)]
-                try:
-                    usize = values.pop(0) if usize == _MAX4 else usize
-                    csize = values.pop(0) if csize == _MAX4 else csize
-                    header = values.pop(0) if header == _MAX4 else header
-                except IndexError:
-                    break
-                return csize, usize, header
-            pos += 4 + length
-        self.fail(f"entry {ascii(name)[:80]} declares 4 GiB or more without a zip64 record")
+    def _zip64(self, extra: bytes, csize: int, usize: int, header: int, name: bytes) -> tuple[int, int, int]:
+        values = list(self._record(extra, name) or ())
+        sizes = []
+        for short in (usize, csize, header):
+            if short == MAX4 and not values:
+                self.fail(f"entry {ascii(name)[:80]} declares 4 GiB or more without a zip64 record")
+            sizes.append(values.pop(0) if short == MAX4 else short)
+        return sizes[1], sizes[0], sizes[2]
 
-    def _names(self, raw: list[_Raw]) -> tuple[str, list[str]]:
+    def _record(self, extra: bytes, name: bytes) -> tuple[int, ...] | None:
+        try:
+            return zip64_record(extra)
+        except ValueError:
+            self.fail(f"entry {ascii(name)[:80]} has two zip64 records")
+
+    def _names(self, raw: list[Declared]) -> tuple[str, list[str]]:
         tops: set[str] = set()
         seen: set[str] = set()
         names: list[str] = []
@@ -231,32 +242,26 @@ class Archive:
             names.append(name)
         return (tops.pop() if tops else ""), names
 
-    def _entries(self, raw: list[_Raw], names: list[str], directory: int) -> dict[str, Entry]:
+    def _entries(self, raw: list[Declared], names: list[str], directory: int) -> dict[str, Entry]:
         entries: dict[str, Entry] = {}
         order = sorted(range(len(raw)), key=lambda i: raw[i].header)
-        position, pending, label = 0, False, ""
+        position, before, wide, label = 0, None, False, ""
         cut = len(self.top) + 1
         for index in order:
             entry = raw[index]
-            self._gap(position, entry.header, pending, label)
-            label = names[index]
-            if entry.header + _LOCAL.size + len(entry.name) > directory:
+            gap = self._gap(position, entry.header, before, label)
+            if entry.header + HEADER.size + len(entry.name) > directory:
                 self.fail(
-                    f"entry {ascii(label)[:80]} begins at {entry.header}, inside or behind the directory",
+                    f"entry {ascii(names[index])[:80]} begins at {entry.header}, inside or behind the directory",
                     entry.header,
                 )
-            head = pread(self.fd, _LOCAL.size + len(entry.name), self.base + entry.header)
-            if len(head) < _LOCAL.size:
-                self.fail(f"entry {ascii(label)[:80]} is cut", entry.header)
-            magic, _, flags, method, _, _, crc, csize, usize, n, x = _LOCAL.unpack_from(head)
-            if magic != 0x04034B50 or n != len(entry.name) or head[_LOCAL.size :] != entry.name:
-                self.fail(f"entry {ascii(label)[:80]} has another name in its local header", entry.header)
-            pending = bool(flags & _DESCRIPTOR)
-            local = (flags, method, crc, csize, usize)
-            central = (entry.flags, entry.method, entry.crc, entry.csize, entry.usize)
-            if local != central and not (pending and local == (entry.flags, entry.method, 0, 0, 0)):
-                self._compare(label, local, central, pending, entry.header)
-            offset = entry.header + _LOCAL.size + n + x
+            head = pread(self.fd, gap + REACH + len(entry.name), self.base + position)
+            if before is not None:
+                self._descriptor(head[:gap], before, wide, label)
+            label = names[index]
+            length, wide = self._header(head[gap:], entry, label)
+            before = entry if entry.flags & PENDING else None
+            offset = entry.header + length
             position = offset + entry.csize
             if position > directory:
                 self.fail(
@@ -270,30 +275,45 @@ class Archive:
                 self.fail(f"entry {ascii(label)[:80]} lies in no top folder")
             short = label[cut:]
             entries[short] = Entry(short, entry.method, entry.crc, entry.csize, entry.usize, offset)
-        self._gap(position, directory, pending, label)
+        gap = self._gap(position, directory, before, label)
+        if before is not None:
+            self._descriptor(self.pread(position, gap), before, wide, label)
         return entries
 
-    def _compare(
-        self, label: str, local: tuple[int, ...], central: tuple[int, ...], pending: bool, header: int
-    ) -> None:
-        """A local header may leave out what a descriptor or a zip64 record says, and may say nothing else."""
-        for what, here, there in zip(
-            ("flags", "method", "CRC", "packed size", "size"), local, central, strict=True
-        ):
-            unknown = (pending and here == 0) or (here == _MAX4 and what.endswith("size"))
-            if here != there and not (unknown and what not in ("flags", "method")):
-                self.fail(
-                    f"entry {ascii(label)[:80]}: {what} {here} in its local header, {there} in the directory",
-                    header,
-                )
+    def _header(self, head: bytes, entry: Declared, label: str) -> tuple[int, bool]:
+        """The length of a local header, and whether it has a zip64 record."""
+        if len(head) < HEADER.size:
+            self.fail(f"entry {ascii(label)[:80]} is cut", entry.header)
+        fields = HEADER.unpack_from(head)
+        start = HEADER.size + len(entry.name)
+        if fields[0] != MAGIC or fields[9] != len(entry.name) or head[HEADER.size : start] != entry.name:
+            self.fail(f"entry {ascii(label)[:80]} has another name in its local header", entry.header)
+        length = start + fields[10]
+        extra = head[start:length]
+        if length > len(head):
+            extra = pread(self.fd, fields[10], self.base + entry.header + start)
+        record = self._record(extra, entry.name)
+        reason = wrong_header(entry, fields, record)
+        if reason is not None:
+            self.fail(f"entry {ascii(label)[:80]}: {reason}", entry.header)
+        return length, record is not None
 
-    def _gap(self, start: int, stop: int, pending: bool, label: str) -> None:
-        # Only a data descriptor may stand between two entries, and only where one was announced.
+    def _descriptor(self, raw: bytes, entry: Declared, wide: bool, label: str) -> None:
+        reason = wrong_descriptor(raw, entry, wide)
+        if reason is not None:
+            self.fail(f"entry {ascii(label)[:80]}: {reason}", entry.header)
+
+    def _gap(self, start: int, stop: int, before: Declared | None, label: str) -> int:
+        """How many bytes stand between two entries: a data descriptor where one was announced, or none."""
         if stop < start:
             self.fail(f"two entries overlap at byte {stop}", stop)
-        if start != stop and not (pending and stop - start in (12, 16, 20, 24)):
+        gap = stop - start
+        if before is not None and not gap:
+            self.fail(f"entry {ascii(label)[:80]} announces a data descriptor and has none", start)
+        if gap and (before is None or gap not in GAPS):
             where = f"behind entry {ascii(label)[:80]}" if label else "before the first entry"
-            self.fail(f"{stop - start} bytes that belong to nothing stand {where}", start)
+            self.fail(f"{gap} bytes that belong to nothing stand {where}", start)
+        return gap
 
     def check_bound(self, entry: Entry) -> None:
         """Refuse a deflated entry that claims to unfold beyond reason.

@@ -16,7 +16,8 @@ from ..pickled import StorageIds, TensorNode
 from ..torch_bytes import Bytes
 from ..torch_views import ITEMSIZE, prove, readable
 from ..torch_zip import describe
-from ..zipfmt import STORED, Archive
+from ..zip_local import STORED
+from ..zipfmt import Archive
 from .metadata import Piece, Place, StoredTensor
 from .tiles import runs
 
