@@ -201,6 +201,47 @@ def test_metadata_that_only_looks_like_a_tie_is_metadata(tmp_path: Path) -> None
             ckptkit.save(checkpoint, tmp_path / "b.safetensors")
 
 
+def test_the_format_entry_that_every_file_has_ties_nothing(tmp_path: Path) -> None:
+    """G7, G19: no key that is not in the file, and keys unchanged there and back."""
+    for key in ("pt", "format"):
+        ckptkit.save({key: torch.ones(2)}, tmp_path / "a.safetensors", overwrite=True)
+        with ckptkit.open(tmp_path / "a.safetensors") as checkpoint:
+            assert (list(checkpoint), checkpoint.metadata) == ([key], {"format": "pt"})
+            ckptkit.save(checkpoint, tmp_path / "b.safetensors", overwrite=True)
+        assert (tmp_path / "b.safetensors").read_bytes() == (tmp_path / "a.safetensors").read_bytes()
+    blob = raw({"__metadata__": {"__metadata__": "w"}, "w": entry()}, b"\0" * 8)
+    (tmp_path / "a.safetensors").write_bytes(blob)
+    with ckptkit.open(tmp_path / "a.safetensors") as checkpoint:
+        assert list(checkpoint) == ["w"]
+        ckptkit.save(checkpoint, tmp_path / "b.safetensors", overwrite=True)
+    assert list(ckptkit.open(tmp_path / "b.safetensors")) == ["w"]
+
+
+def test_a_tied_tensor_named_format_is_the_one_that_is_written(tmp_path: Path) -> None:
+    weight = torch.ones(3)
+    for target in ("a.safetensors", "folder"):
+        ckptkit.save({"a": weight, "format": weight, "z": weight}, tmp_path / target)
+        with ckptkit.open(tmp_path / target) as back:
+            assert sorted(back) == ["a", "format", "z"]
+            assert back.signature.tied == (("format", "a", "z"),)
+
+
+@pytest.mark.parametrize("target", ["b.safetensors", "folder"])
+def test_metadata_that_would_read_as_a_tie_is_not_written(target: str, tmp_path: Path) -> None:
+    """G19: what is written has no key more than what was to be written."""
+    with pytest.raises(
+        ckptkit.PlanError, match="an entry 'epoch' with the value '1', which is a tensor's key"
+    ):
+        ckptkit.save({"1": torch.ones(1)}, tmp_path / target, metadata={"epoch": "1"})
+    ckptkit.save({"0": torch.ones(1)}, tmp_path / "a.safetensors", metadata={"epoch": "1"})
+    renamed = ckptkit.remap(
+        tmp_path / "a.safetensors", [{"op": "rename", "pattern": "^0$", "replacement": "1"}]
+    )
+    with pytest.raises(ckptkit.PlanError, match="so 'epoch' would become a key"):
+        ckptkit.save(renamed, tmp_path / target)
+    assert os.listdir(tmp_path) == ["a.safetensors"]
+
+
 CANNOT_HOLD = {
     "complex128": (
         {"a": torch.ones(1, dtype=torch.complex128)},

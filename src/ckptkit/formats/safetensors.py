@@ -10,7 +10,7 @@ from ..errors import FormatError
 from ..files.mapped import MappedFile
 from ..signatures import Signature, TensorInfo, tied_groups
 from .base import Buffer, Region, Source, Storage, View
-from .safetensors_header import Header, read_header
+from .safetensors_header import read_header, ties
 from .strides import row_major
 
 if TYPE_CHECKING:
@@ -21,8 +21,7 @@ class SafetensorsSource(Source):
     """One safetensors file.
 
     The Hugging Face tools write tied tensors once and record the dropped name in the metadata as
-    ``{dropped: kept}``. Such an entry is honoured when `dropped` is absent and `kept` is there; the
-    dropped name is then a tied key, listed last.
+    ``{dropped: kept}``. The dropped name is then a tied key, listed last; `ties` says which entries count.
 
     Args:
         path: the file.
@@ -43,7 +42,7 @@ class SafetensorsSource(Source):
             self.file.close()
             raise
         self._header = header
-        self._alias = _aliases(header)
+        self._alias = ties(header.metadata, header.entries)
         tensors = {key: entry.info for key, entry in header.entries.items()}
         tensors |= {dropped: tensors[kept] for dropped, kept in self._alias.items()}
         self.signature = Signature(
@@ -127,11 +126,3 @@ class SafetensorsSource(Source):
 
     def close(self) -> None:
         self.file.close()
-
-
-def _aliases(header: Header) -> dict[str, str]:
-    return {
-        dropped: kept
-        for dropped, kept in header.metadata.items()
-        if dropped not in header.entries and kept in header.entries
-    }

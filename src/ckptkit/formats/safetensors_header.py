@@ -9,7 +9,7 @@ of the header, N bytes of JSON, then the data. The JSON maps each key to dtype, 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -23,6 +23,8 @@ from .json_text import MAX_NUMBER, BadJson, parse, read_text
 
 MAX_HEADER = 100_000_000
 METADATA = "__metadata__"
+# Entries that never stand for a tie: every file says whose tensors it holds, and no tensor has the other name.
+NO_TIES = frozenset(("format", METADATA))
 MAX_DEPTH = 127  # lists and objects inside each other, as the reference counts them
 _U64 = 1 << 64
 
@@ -106,6 +108,20 @@ def _metadata(document: Any) -> dict[str, str]:
         if type(value) is not str:
             raise _Bad(f"{METADATA} holds {str(value)[:40]!r} under {key[:80]!r}; only strings are allowed")
     return document
+
+
+def ties(metadata: Mapping[str, str], keys: Container[str]) -> dict[str, str]:
+    """Which entries of the metadata tie a name that was dropped to a tensor: ``{dropped: kept}``.
+
+    Args:
+        metadata: the strings of a file.
+        keys: its tensors.
+    """
+    return {
+        dropped: kept
+        for dropped, kept in metadata.items()
+        if kept in keys and dropped not in keys and dropped not in NO_TIES
+    }
 
 
 def _entries(document: dict[str, Any], file_size: int, data: int) -> dict[str, Entry]:

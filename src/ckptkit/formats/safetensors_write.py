@@ -13,9 +13,9 @@ from ..files.copy import Writeback, copy_bytes, write_all
 from ..files.mapped import OpenedFile
 from ..files.regular import check_stamp, open_fd
 from ..text import quote_list
-from .base import Item, Progress, Region, View, WriteRequest, Written, WrittenFile
+from .base import Item, Progress, Region, Source, View, WriteRequest, Written, WrittenFile
 from .expanded import Expansion
-from .safetensors_header import check_fields, encode_header, layout, read_header
+from .safetensors_header import NO_TIES, check_fields, encode_header, layout, read_header, ties
 from .tensor_bytes import item_bytes
 
 _SUPPORTED = ", ".join(sorted(d.name for d in DTYPES.values() if d.safetensors and d.torch))
@@ -42,18 +42,20 @@ def merge_ties(items: Sequence[Item]) -> tuple[list[Item], dict[str, str]]:
     """Which items are written, and under which name the tied ones are found.
 
     Returns:
-        The items without the later ones of each tie, and {dropped key: kept key}.
+        The items, one of each tie (the first, unless another's name cannot be dropped), and {dropped key: kept key}.
     """
-    first: dict[Hashable, str] = {}
+    names: dict[Hashable, str] = {}
+    for item in items:
+        if item.tie is not None and (item.tie not in names or item.key in NO_TIES):
+            names[item.tie] = item.key
     kept: list[Item] = []
     aliases: dict[str, str] = {}
     for item in items:
-        if item.tie is not None and item.tie in first:
-            aliases[item.key] = first[item.tie]
-            continue
-        if item.tie is not None:
-            first[item.tie] = item.key
-        kept.append(item)
+        name = item.key if item.tie is None else names[item.tie]
+        if name == item.key:
+            kept.append(item)
+        else:
+            aliases[item.key] = name
     return kept, aliases
 
 
@@ -95,12 +97,19 @@ def check_items(kept: Sequence[Item], aliases: Mapping[str, str], metadata: Mapp
     except FormatError as error:
         raise PlanError(error.message, key=error.key) from None
     check_metadata(metadata)
-    clash = [key for key in (*(item.key for item in kept), *aliases) if key in metadata]
+    keys = dict.fromkeys(item.key for item in kept)
+    clash = [key for key in (*keys, *aliases) if key in metadata and key not in NO_TIES]
     if clash:
         raise PlanError(
             f"the metadata has an entry {clash[0]!r}, which is also a tensor's key; readers take such entries for "
             "tied tensors, so rename one of them",
             key=clash[0],
+        )
+    for name, key in ties(metadata, keys).items():
+        raise PlanError(
+            f"the metadata has an entry {name!r} with the value {key!r}, which is a tensor's key; readers take such "
+            f"entries for tied tensors, so {name!r} would become a key; change one of them",
+            key=key,
         )
 
 
