@@ -20,9 +20,13 @@ from ckptkit.formats.pickled import (
     OrderedNode,
     StorageIds,
     TensorNode,
+    check_beginning,
     load_pickle,
     load_prefix,
+    machine,
+    state,
 )
+from ckptkit.formats.pickled import load as load_module
 
 
 def load(data: bytes) -> Any:
@@ -328,6 +332,62 @@ def test_many_items_given_to_an_opaque_take_linear_time() -> None:
     assert value.items is not None and len(value.items) == 200_000
 
 
+CALL = glob("torch.serialization", "unknown")
+COSTLY = {
+    "tuples of one": (b")" + b"\x85" * 3000, "tuples"),
+    "tuples of two": (b"N" + b"2\x86" * 3000, "tuples"),
+    "tuples of three": (b"N" + b"22\x87" * 3000, "tuples"),
+    "tuples behind marks": (b"(" + b"(Nt" * 3000 + b"t", "tuples"),
+    "unknown globals": (b"(" + b"ca\nb\n" * 5000 + b"t", "lists, dictionaries and calls"),
+    "calls of one": (b"(" + CALL + b"2)R" * 3000 + b"t", "lists, dictionaries and calls"),
+    "objects of one": (b"(" + CALL + b"2)\x81" * 3000 + b"t", "lists, dictionaries and calls"),
+    "one tensor again and again": (
+        glob("torch._utils", "_rebuild_tensor_v2") + b"q\0"
+        + tup(storage(), b"K\0", ints(4), ints(1), b"\x89", ORDERED) + b"q\1("
+        + b"h\0h\1R" * 3000 + b"t",
+        "lists, dictionaries and calls",
+    ),
+    "marks": (b"(" * 3000, "marks that nothing closes"),
+    "marks in a frame": (frame(6000) + b"(" * 6000, "marks that nothing closes"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_what_takes_many_times_its_length_in_memory_is_counted(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """G6: tuples, marks and results of calls take up to eighty bytes for one of the pickle."""
+    monkeypatch.setattr(state, "MIN_TUPLES", 1000)
+    monkeypatch.setattr(state, "MIN_CONTAINERS", 1000)
+    monkeypatch.setattr(state, "MAX_MARKS", 1000)
+    monkeypatch.setattr(machine, "STEP", 100)
+    body, words = COSTLY[name]
+    with pytest.raises(FormatError, match=f"(too many|more than 1000) {words}"):
+        load(prog(body, 4))
+
+
+@pytest.mark.parametrize("name", ["N", "I1\nR", "N."], ids=["sound", "wrong", "short"])
+def test_a_large_pickle_is_refused_by_its_beginning(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """G6: what is no pickle is not read to its end."""
+    monkeypatch.setattr(load_module, "LARGE", 1000)
+    monkeypatch.setattr(load_module, "BEGINNING", 100)
+    wrong = name != "N"
+    data = (b"\x80\x02" + name.encode()).ljust(2000, b"0" if wrong else b"N")
+    read: list[int] = []
+
+    def first(count: int) -> bytes:
+        read.append(count)
+        return data[:count]
+
+    if wrong:
+        with pytest.raises(FormatError, match=r"f\.pt: data\.pkl is refused at byte"):
+            check_beginning(first, len(data), file="f.pt", what="data.pkl")
+    else:
+        check_beginning(first, len(data), file="f.pt", what="data.pkl")
+    check_beginning(first, 999, file="f.pt", what="data.pkl")
+    assert read == [100]
+
+
 def test_a_pickle_before_other_bytes_is_read_in_growing_windows() -> None:
     value = [str(i) for i in range(5000)]
     data = pickle.dumps(value, 2) + b"trailing data" * 10_000
@@ -340,5 +400,7 @@ def test_a_pickle_before_other_bytes_is_read_in_growing_windows() -> None:
     found, end = load_prefix(read, len(data), file="f", what="object", window=64)
     assert found == value and data[end:].startswith(b"trailing data")
     assert max(sizes) < 8 * end
+    with pytest.raises(FormatError, match="it goes on beyond 1000 bytes, which are the most"):
+        load_prefix(read, len(data), file="f", what="object", window=64, limit=1000)
     with pytest.raises(FormatError, match="cut"):
         load_prefix(lambda n: data[: min(n, 100)], 100, file="f", what="object", window=64)

@@ -13,7 +13,7 @@ from ..files.copy import Writeback, copy_bytes, write_all
 from ..files.mapped import OpenedFile
 from ..files.regular import check_stamp, open_fd
 from ..text import quote_list
-from .base import Item, Progress, Region, Source, View, WriteRequest, Written, WrittenFile
+from .base import Item, Progress, Region, View, WriteRequest, Written, WrittenFile
 from .expanded import Expansion
 from .safetensors_header import NO_TIES, check_fields, encode_header, layout, read_header, ties
 from .tensor_bytes import item_bytes

@@ -22,6 +22,8 @@ from .torch_views import itemsize, storage_nbytes
 
 MAGIC = 0x1950A86A20F9469CFC6C  # torch.serialization.MAGIC_NUMBER
 PROTOCOL = 1001
+MAX_PICKLE = 512 << 20
+SMALL = 1 << 20  # bytes of a pickle that only describes the file
 _TAR = "a tar archive, torch's format before 0.1.10; load and save it again with the torch that made it"
 
 
@@ -84,24 +86,25 @@ class _Legacy:
         if is_tar(self._pread(512, 0)):
             self.fail(f"it is {_TAR}")
         self._check_magic()
-        protocol = self._pickle("the protocol number")
+        protocol = self._pickle("the protocol number", SMALL)
         if protocol != PROTOCOL or type(protocol) is not int:
             self.fail(f"torch legacy protocol {ascii(protocol)[:40]}; {PROTOCOL} is known")
-        system = self._pickle("the system information")
+        system = self._pickle("the system information", SMALL)
         if not isinstance(system, dict) or type(system.get("little_endian", True)) is not bool:
             self.fail("the system information of the torch legacy file is damaged")
         if not system.get("little_endian", True):
             self.fail("a torch legacy file from a big-endian machine; save it there with torch 1.6 or later")
         ids = StorageIds(legacy=True)
-        tree = self._pickle("the object", ids)
-        regions = self._regions(ids, self._pickle("the list of storages"))
+        tree = self._pickle("the object", MAX_PICKLE, ids)
+        most = SMALL + sum(32 + 4 * len(key) for key in ids.storages)  # utf-8 has four bytes for a character
+        regions = self._regions(ids, self._pickle("the list of storages", most))
         storages = {key: Storage(key, region.nbytes, region) for key, region in regions.items()}
         data = LegacyBytes(self.path, self.fd, regions)
         return TorchSource(self.path, "torch legacy", tree, storages, data, root)
 
     def _check_magic(self) -> None:
         try:
-            magic = self._pickle("the first pickle")
+            magic = self._pickle("the first pickle", SMALL)
         except FormatError as error:
             if self.position == 0:
                 raise FormatError(
@@ -117,7 +120,7 @@ class _Legacy:
                 "it was not executed; save the tensors with torch.save where the file was made"
             )
 
-    def _pickle(self, what: str, persistent: StorageIds | None = None) -> Any:
+    def _pickle(self, what: str, limit: int, persistent: StorageIds | None = None) -> Any:
         start = self.position
 
         def read(count: int) -> bytes:
@@ -130,6 +133,7 @@ class _Legacy:
             what=what,
             persistent=persistent or no_persistent_ids,
             start=start,
+            limit=limit,
         )
         self.position += length
         return value

@@ -10,13 +10,13 @@ from typing import Any, NoReturn
 from ..errors import FormatError, UnsupportedFormatError
 from ..files.regular import open_fd, stamp
 from .base import Region, Source, Storage
-from .pickled import StorageIds, StorageNode, load_pickle, paused_gc
+from .pickled import StorageIds, StorageNode, check_beginning, load_pickle, paused_gc
 from .torch_bytes import Bytes
 from .torch_source import TorchSource
 from .torch_views import ITEMSIZE
 from .unfolding import Parts
 from .zip_local import STORED
-from .zipfmt import Archive
+from .zipfmt import Archive, Entry
 
 MAX_PICKLE = 512 << 20
 # A pickle of repeated opcodes deflates far, and unfolds once more into objects; those of models deflate to a fifth.
@@ -102,8 +102,10 @@ def describe(archive: Archive, ids: StorageIds) -> tuple[Any, dict[str, Storage]
     most = MAX_PICKLE
     if entry.method != STORED:
         most = min(MAX_INFLATED_PICKLE, max(FREE, MAX_PICKLE_RATIO * entry.csize))
-    pickle = archive.read("data.pkl", most)
     start = archive.base + entry.offset if entry.method == STORED else None
+    if start is not None and entry.usize <= most:
+        _check_beginning(archive, entry, start)
+    pickle = archive.read("data.pkl", most)
     tree = load_pickle(pickle, file=path, what="data.pkl", persistent=ids, start=start)
     storages: dict[str, Storage] = {}
     swapped: dict[str, int] = {}
@@ -115,6 +117,20 @@ def describe(archive: Archive, ids: StorageIds) -> tuple[Any, dict[str, Storage]
         if storage is not None:
             storages[key] = storage
     return tree, storages, swapped
+
+
+def _check_beginning(archive: Archive, entry: Entry, start: int) -> None:
+    def read(count: int) -> bytes:
+        return b"".join(archive.content(entry, 0, min(count, entry.usize)))
+
+    try:
+        check_beginning(
+            read, entry.usize, file=archive.path, what="data.pkl", persistent=StorageIds(), start=start
+        )
+    except FormatError:
+        for _ in archive.content(entry):  # a wrong CRC is the better reason
+            pass
+        raise
 
 
 def _check_kind(archive: Archive) -> None:

@@ -368,7 +368,12 @@ class Archive:
         if entry.usize > limit:
             self.fail(f"the entry {name} has {entry.usize} bytes; {limit} is the most")
         self.check_bound(entry)
-        return b"".join(self.content(entry))
+        if entry.method != STORED:
+            return b"".join(self.content(entry))
+        data = self._pread(entry.offset, entry.usize)
+        if entry.crc and (crc := zlib.crc32(data)) != entry.crc:
+            self.bad_crc(name, entry.crc, crc)
+        return data
 
     def _stored(self, entry: Entry, start: int, stop: int) -> Iterator[bytes]:
         for at in range(start, stop, CHUNK):

@@ -8,15 +8,15 @@ from typing import Any
 from ...errors import FormatError
 from ...files.regular import open_fd, read_exactly, undisturbed
 from ..base import Storage
-from ..pickled import StorageIds, StorageNode, TensorNode, load_pickle, paused_gc
+from ..pickled import StorageIds, StorageNode, TensorNode, check_beginning, load_pickle, paused_gc
 from ..strides import row_major
 from ..torch_source import TorchSource
 from ..torch_views import ITEMSIZE, readable
 from ..torch_zip import describe
-from .metadata import Place, Reader, Stored, StoredTensor
+from .metadata import NAME, Place, Reader, Stored, StoredTensor
 from .parts import DcpBytes, PartFiles
 
-MAX_METADATA = 1 << 30
+MAX_METADATA = 512 << 20
 
 
 class _Joined(dict[Any, Any]):
@@ -33,8 +33,7 @@ class DcpSource(TorchSource):
 
     def __init__(self, path: str, root: str, fd: int) -> None:
         folder = os.path.dirname(path)
-        raw = _read(path, fd)
-        self.stored = Reader(path, load_pickle(raw, file=path, what=os.path.basename(path))).read()
+        self.stored = Reader(path, _tree_of(path, fd)).read()
         files = PartFiles(folder, _places(self.stored))
         self.parts = DcpBytes(path, fd, files)
         try:
@@ -72,11 +71,16 @@ def open_dcp(path: str, root: str) -> DcpSource:
         raise
 
 
-def _read(path: str, fd: int) -> bytes:
+def _tree_of(path: str, fd: int) -> Any:
     size = os.fstat(fd).st_size
     if size > MAX_METADATA:
         raise FormatError(f"{path}: metadata of {size} bytes; {MAX_METADATA} are the most", file=path)
-    return read_exactly(fd, 0, size, path)
+
+    def read(count: int) -> bytes:
+        return read_exactly(fd, 0, min(count, size), path)
+
+    check_beginning(read, size, file=path, what=NAME)
+    return load_pickle(read(size), file=path, what=NAME)
 
 
 def _places(stored: Stored) -> list[Place]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .load import StorageIds, load_pickle, load_prefix, no_persistent_ids, parts, paused_gc
+from .load import StorageIds, check_beginning, load_pickle, load_prefix, no_persistent_ids, parts, paused_gc
 from .tree import (
     DeviceNode,
     DtypeNode,
@@ -30,6 +30,7 @@ __all__ = [
     "StorageType",
     "TensorNode",
     "TypeNode",
+    "check_beginning",
     "load_pickle",
     "load_prefix",
     "no_persistent_ids",

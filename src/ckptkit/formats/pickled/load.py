@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ...errors import FormatError
@@ -13,6 +13,8 @@ from .machine import Machine
 from .tree import Opaque, OrderedNode, StorageNode, StorageType, TensorNode
 
 MAX_DEPTH = 100
+# What is no pickle is seen by its beginning, before gigabytes of it are read; the others lose a hundredth.
+LARGE, BEGINNING = 64 << 20, 1 << 20
 Read = Callable[[int], bytes]
 
 
@@ -116,6 +118,26 @@ def load_pickle(
     return value
 
 
+def check_beginning(
+    read: Read, size: int, *, file: str, what: str, persistent: Callable[[Any], Any] = no_persistent_ids,
+    start: int | None = None,
+) -> None:  # fmt: skip
+    """Refuse a large pickle whose first bytes are none; says nothing of one below `LARGE`.
+
+    Args:
+        read, size, file, what, persistent, start: as in `load_prefix`; `persistent` is not to be used again.
+
+    Raises:
+        FormatError: it is refused.
+    """
+    if size < LARGE:
+        return
+    machine = Machine(read(BEGINNING), persistent, size)
+    with paused_gc(), _refusals(file, what, machine, start), suppress(Truncated):
+        _, end = machine.run()
+        raise Refused(f"{size - end} bytes follow the end of the pickle")
+
+
 def load_prefix(
     read: Read, size: int, *, file: str, what: str, persistent: Callable[[Any], Any] = no_persistent_ids,
     window: int = 1 << 16, limit: int = 1 << 29, start: int | None = None,
@@ -144,9 +166,12 @@ def load_prefix(
                 measure(value, end)
                 return value, end
             except Truncated as short:
-                if len(data) >= size or short.need > min(size, limit):
+                if len(data) >= size or short.need > size:
                     raise
+                if short.need > limit:
+                    raise Refused(f"it goes on beyond {limit} bytes, which are the most") from None
                 window = min(max(window * 8, short.need), limit)
+        del data, machine  # two at a time would be twice the memory
 
 
 def measure(value: Any, budget: int) -> None:

@@ -19,6 +19,7 @@ from .state import State
 from .tree import OrderedNode
 
 MAX_OPCODES = 100_000_000
+STEP = 1 << 16  # bytes between two looks at what they have become
 ORDERED_DICT = GLOBALS["collections", "OrderedDict"]
 _U4 = Struct("<I").unpack_from
 _I4 = Struct("<i").unpack_from
@@ -32,6 +33,7 @@ class Machine(State):
     Args:
         data: bytes that begin somewhere with a pickle.
         persistent: describes a persistent id; raises `Refused` for one it does not know.
+        size: how long the pickle is, when `data` is only its beginning.
     """
 
     def run(self, start: int = 0) -> tuple[Any, int]:
@@ -63,14 +65,19 @@ class Machine(State):
         stack = self.stack
         size = len(data)
         pos = self.pos
-        frame_end = self.frame_end = 0
+        alarm = self.frame_end = 0
+        frame_end = size + 1
+        tuples = 0
         try:
             for _ in range(MAX_OPCODES):
-                if pos >= frame_end:
-                    if frame_end and pos > frame_end:
+                if pos >= alarm:
+                    if pos > frame_end:
                         # CPython reads frame by frame, and what it makes of this depends on where the pickle lies.
                         raise Refused("an opcode reaches over the end of its frame")
-                    frame_end = size + 1
+                    if pos == frame_end:
+                        frame_end = size + 1
+                    self.check_memory(tuples)
+                    alarm = min(frame_end, pos + STEP)
                 op = data[pos]
                 pos += 1
                 if op == 0x72:  # LONG_BINPUT
@@ -111,13 +118,16 @@ class Machine(State):
                     stack = self.stack = []
                 elif op == 0x74:  # TUPLE
                     items = tuple(stack)
+                    tuples += 1
                     stack = self.stack = self.pop_mark()
                     stack.append(items)
                 elif op == 0x86:  # TUPLE2
                     last = stack.pop()
                     stack[-1] = (stack[-1], last)
+                    tuples += 1
                 elif op == 0x85:  # TUPLE1
                     stack[-1] = (stack[-1],)
+                    tuples += 1
                 elif op == 0x4D:  # BININT2
                     stack.append(_U2(data, pos)[0])
                     pos += 2
@@ -136,6 +146,7 @@ class Machine(State):
                 elif op == 0x87:  # TUPLE3
                     last, middle = stack.pop(), stack.pop()
                     stack[-1] = (stack[-1], middle, last)
+                    tuples += 1
                 elif op == 0x75:  # SETITEMS
                     flat = stack
                     stack = self.stack = self.pop_mark()
@@ -157,6 +168,8 @@ class Machine(State):
                     stack, pos = self.stack, self.pos
                     if pos < self.frame_end:
                         frame_end = self.frame_end
+                        if frame_end < alarm:
+                            alarm = frame_end
             raise Refused(f"more than {MAX_OPCODES} opcodes")
         except Exception:
             self.pos = max(pos, self.pos)

@@ -15,6 +15,8 @@ from .tree import Function, Opaque, OrderedNode, StorageType, TypeNode
 MAX_LINE = 4096
 MIN_WORK = 1 << 18
 MIN_CONTAINERS = 100_000
+MIN_TUPLES = 1_000_000  # small ones, of which bodies of numbers may have many
+MAX_MARKS = 10_000  # open at a time; each level of nesting has one or two
 _SIZED = (list, tuple, dict, str, bytes)
 _WRAPPERS = frozenset(
     (("copy_reg", "_reconstructor"), ("copyreg", "_reconstructor"), ("copyreg", "__newobj__"))
@@ -27,10 +29,12 @@ class State:
     Args:
         data: bytes that begin somewhere with a pickle.
         persistent: describes a persistent id.
+        size: how long the pickle is, when `data` is only its beginning.
     """
 
-    def __init__(self, data: bytes, persistent: Callable[[Any], Any]) -> None:
+    def __init__(self, data: bytes, persistent: Callable[[Any], Any], size: int | None = None) -> None:
         self.data = data
+        self.size = len(data) if size is None else size
         self.persistent = persistent
         self.pos = 0
         self.stack: list[Any] = []
@@ -40,7 +44,7 @@ class State:
         self.work = 0
         self.frame_end = 0
         # An empty list takes one byte here and two hundred in memory; a tensor, with its one dictionary, takes fifty.
-        self.containers = MIN_CONTAINERS + len(data) // 8
+        self.containers = MIN_CONTAINERS + self.size // 8
         self._globals: dict[tuple[str, str], Any] = {}
 
     # -- the memo
@@ -49,8 +53,8 @@ class State:
         """Set any memo slot."""
         if index < len(self.memo):
             self.memo[index] = value
-        elif index > len(self.data):  # there are fewer values than bytes
-            raise Refused(f"memo index {index} in a pickle of {len(self.data)} bytes")
+        elif index > self.size:  # there are fewer values than bytes
+            raise Refused(f"memo index {index} in a pickle of {self.size} bytes")
         else:
             self.sparse[index] = value
 
@@ -67,14 +71,25 @@ class State:
         multiply a small file.
         """
         self.work += count
-        if self.work > max(MIN_WORK, 4 * len(self.data)):
+        if self.work > max(MIN_WORK, 4 * self.size):
             raise Refused("calls that copy the same values over and over")
 
     def count_container(self) -> None:
-        """Account for a new list, dictionary or set."""
+        """Account for a new list, dictionary, set, or result of a call."""
         self.containers -= 1
         if self.containers < 0:
-            raise Refused(f"too many lists and dictionaries for a pickle of {len(self.data)} bytes")
+            raise Refused(f"too many lists, dictionaries and calls for a pickle of {self.size} bytes")
+
+    def check_memory(self, tuples: int) -> None:
+        """Account for what takes one byte here and up to eighty in memory, every few thousand opcodes.
+
+        Args:
+            tuples: how many were made so far.
+        """
+        if len(self.marks) > MAX_MARKS:
+            raise Refused(f"more than {MAX_MARKS} marks that nothing closes")
+        if tuples > MIN_TUPLES + self.size // 8:
+            raise Refused(f"too many tuples for a pickle of {self.size} bytes")
 
     # -- operations on values
 
@@ -86,6 +101,7 @@ class State:
 
     def call(self, function: Any, args: Any) -> Any:
         """What `function(*args)` would be."""
+        self.count_container()
         if type(args) is not tuple:
             raise Refused(f"a call with a {type(args).__name__} in place of the arguments")
         kind = type(function)
@@ -163,7 +179,10 @@ class State:
         if len(module) > MAX_LINE or len(name) > MAX_LINE:
             raise Refused("a global with an overlong name")
         known = GLOBALS.get((module, name))
-        return Opaque(module, name) if known is None else known
+        if known is None:
+            self.count_container()
+            return Opaque(module, name)
+        return known
 
     # -- operands
 
