@@ -370,7 +370,7 @@ class Archive:
         self.check_bound(entry)
         if entry.method != STORED:
             return b"".join(self.content(entry))
-        data = self._pread(entry.offset, entry.usize)
+        data = self.pread(entry.offset, entry.usize)
         if entry.crc and (crc := zlib.crc32(data)) != entry.crc:
             self.bad_crc(name, entry.crc, crc)
         return data

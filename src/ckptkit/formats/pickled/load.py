@@ -185,12 +185,15 @@ def measure(value: Any, budget: int) -> None:
     """
     most = max(1_000_000, 8 * budget)
     done: dict[int, tuple[int, int]] = {}  # id -> (nodes when walked, depth)
-    stack: list[tuple[Any, Any]] = [(value, None)]
+    leaves: dict[
+        int, tuple[int, int]
+    ] = {}  # the same for those without children, of which there can be millions
+    stack: list[Any] = [value]
     open_: set[int] = set()
     while stack:
-        node, children = stack.pop()
-        mark = id(node)
-        if children is None:
+        node = stack.pop()
+        if node.__class__ is not _Walked:
+            mark = id(node)
             if mark in done:
                 continue
             if mark in open_:
@@ -199,17 +202,19 @@ def measure(value: Any, budget: int) -> None:
                 child for child in parts(node) if child.__class__ not in _LEAVES and not _plain(child)
             ]
             if not children:
-                done[mark] = (1 + _width(node), 1)
+                width = _width(node)
+                done[mark] = leaves.setdefault(width, (1 + width, 1))
                 continue
             open_.add(mark)
             if len(open_) > MAX_DEPTH:
                 raise Refused(f"containers nested more than {MAX_DEPTH} deep")
-            stack.append((node, children))
-            stack.extend((child, None) for child in children if id(child) not in done)
+            stack.append(_Walked(node, children))
+            stack.extend(child for child in children if id(child) not in done)
         else:
+            mark = id(node.node)
             open_.discard(mark)
-            total, depth = 1 + _width(node), 0
-            for child in children:
+            total, depth = 1 + _width(node.node), 0
+            for child in node.children:
                 nodes, below = done[id(child)]
                 total += nodes
                 depth = max(depth, below)
@@ -218,6 +223,16 @@ def measure(value: Any, budget: int) -> None:
             if depth >= MAX_DEPTH:  # a deep part that was met first on a shorter path
                 raise Refused(f"containers nested more than {MAX_DEPTH} deep")
             done[mark] = (total, depth + 1)
+
+
+class _Walked:
+    """A container whose children stand above it on the stack."""
+
+    __slots__ = ("children", "node")
+
+    def __init__(self, node: Any, children: list[Any]) -> None:
+        self.node = node
+        self.children = children
 
 
 # Tensors whose parts matter are rare; plain ones are leaves, like numbers and strings.
