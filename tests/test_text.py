@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ckptkit.errors import UsageError
 from ckptkit.sizes import parse_size
-from ckptkit.text import fold, folded, human_bytes, human_count, safe, table
+from ckptkit.text import fold, folded, human_bytes, human_count, quote_list, quoted, safe, table
 
 KEY = st.lists(st.sampled_from(["a", "b", "0", "1", "2", "3", "10", "01"]), min_size=1, max_size=4).map(
     ".".join
@@ -75,3 +75,45 @@ def test_sizes_as_people_write_them(text: str, size: int) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is no size; write a positive number"):
         parse_size(text)
+
+
+@pytest.mark.parametrize("numbers", [1, 2000, 50_000])
+def test_keys_of_any_number_of_numbers_fold(numbers: int) -> None:
+    """G3: no recursion by the length of a key; the same in two keys, in their first, in their last number."""
+    row = [
+        ".".join(["0"] * numbers),
+        ".".join(["1"] + ["0"] * (numbers - 1)),
+        ".".join(["0"] * (numbers - 1) + ["1"]),
+    ]
+    assert fold(row[:1])[0].keys == (row[0],)
+    zeros = ".0" * (numbers - 1)
+    assert [f.label for f in fold(row[:2])] == ["{0..1}" + zeros]
+    if numbers > 1:
+        assert [f.label for f in fold([row[0], row[2]])] == ["0." * (numbers - 1) + "{0..1}"]
+
+
+def test_a_comb_of_keys_splits_at_every_number() -> None:
+    """G3: each key leaves the others one number later."""
+    keys = [".".join("0" * i + "1" * (1200 - i)) for i in range(0, 1200, 4)]
+    assert sorted(k for f in fold(keys) for k in f.keys) == sorted(keys)
+
+
+@pytest.mark.parametrize(
+    "value", [16**5000, -(16**5000), "x" * 100_000, ["x" * 1000] * 1000, {"a" * 5000: [16**5000] * 9}, b"x" * 5000],
+    ids=["int", "negative", "text", "list", "dict", "bytes"],
+)  # fmt: skip
+def test_a_quoted_value_is_short_whatever_it_is(value: object) -> None:
+    assert len(quoted(value)) < 3000
+
+
+@pytest.mark.parametrize(
+    "value", ["a'b\n", 1 << 100, -7, True, 1.5, None, [1, "a"], {"a": 1}, "x" * 190, "\ud800"]
+)
+def test_a_short_value_is_quoted_as_python_writes_it(value: object) -> None:
+    assert quoted(value) == repr(value)
+
+
+def test_a_list_of_long_keys_is_short() -> None:
+    keys = [f"{i}" + "k" * 100_000 for i in range(9)]
+    assert len(folded(keys)) < 2500
+    assert len(quote_list(keys)) < 2500

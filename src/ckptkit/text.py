@@ -5,6 +5,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 MAX_QUOTED = 200  # characters of somebody's text in a message
 
@@ -34,7 +35,7 @@ def fold(keys: Iterable[str], same: Iterable[Hashable] | None = None) -> list[Fo
     """
     every = list(keys)
     marks: list[Hashable] = list(same) if same is not None else [None] * len(every)
-    groups: dict[tuple[Hashable, ...], dict[tuple[int, ...], str]] = {}
+    groups: dict[tuple[Hashable, ...], list[_Row]] = {}
     for key, mark in zip(every, marks, strict=True):
         template: list[str | None] = []
         numbers: list[int] = []
@@ -44,41 +45,71 @@ def fold(keys: Iterable[str], same: Iterable[Hashable] | None = None) -> list[Fo
                 numbers.append(int(part))
             else:
                 template.append(part)
-        groups.setdefault((tuple(template), mark), {})[tuple(numbers)] = key
+        groups.setdefault((tuple(template), mark), []).append((tuple(numbers), key))
     order = {key: i for i, key in enumerate(every)}
     folds: list[Fold] = []
-    for (template_key, _), members in groups.items():
+    for (template_key, _), rows in groups.items():
         assert isinstance(template_key, tuple)
-        for block, chosen in _products(list(members.items()), 0):
-            parts = iter(block)
+        for choices, keys in _products(rows):
+            parts = iter(choices)
             label = ".".join(_numbers(next(parts)) if part is None else str(part) for part in template_key)
-            folds.append(Fold(label, tuple(sorted(chosen, key=order.__getitem__))))
+            folds.append(Fold(label, keys if len(keys) == 1 else tuple(sorted(keys, key=order.__getitem__))))
     return sorted(folds, key=lambda f: order[f.keys[0]])
 
 
-Block = tuple[tuple[int, ...], ...]
-Row = tuple[tuple[int, ...], str]
+_Row = tuple[tuple[int, ...], str]
+_Choice = int | tuple[int, ...]
+# The first row, a mark for the choices after the place in work, the wide ones of these, and the keys.
+_Block = tuple[int, int, tuple[Any, ...], tuple[str, ...]]
+_Product = tuple[Sequence[_Choice], tuple[str, ...]]
 
 
-def _products(rows: list[Row], depth: int) -> list[tuple[Block, list[str]]]:
-    """Split rows of numbers into cartesian products that cover each exactly once, with their keys."""
-    if depth == len(rows[0][0]):
-        return [((), [key for _, key in rows])]
-    rest_of: dict[int, list[Row]] = {}
-    for row in rows:
-        rest_of.setdefault(row[0][depth], []).append(row)
-    merged: dict[Block, tuple[list[int], list[str]]] = {}
-    for first, rest in rest_of.items():
-        for block, keys in _products(rest, depth + 1):
-            firsts, together = merged.setdefault(block, ([], []))
-            firsts.append(first)
-            together.extend(keys)
-    return [((tuple(sorted(firsts)), *block), keys) for block, (firsts, keys) in merged.items()]
+def _products(rows: list[_Row]) -> list[_Product]:
+    """Split rows of numbers into cartesian products that cover each exactly once, with their keys.
+
+    From the last number to the first, rows that agree before it and after it become one block. There is
+    no recursion, and each number is looked at a few times: a key has as many as a file likes.
+    """
+    if len(rows) == 1:
+        return [(rows[0][0], (rows[0][1],))]
+    columns = list(zip(*(numbers for numbers, _ in rows), strict=True))
+    varying = [place for place, column in enumerate(columns) if len(set(column)) > 1]
+    # For each varying place, a mark for each row: equal marks where the numbers before are equal.
+    before = [[0] * len(rows)]
+    for place in varying[:-1]:
+        marks: dict[tuple[int, int], int] = {}
+        before.append(
+            [marks.setdefault(pair, len(marks)) for pair in zip(before[-1], columns[place], strict=True)]
+        )
+    blocks: list[_Block] = [(row, 0, (), (key,)) for row, (_, key) in enumerate(rows)]
+    for place, prefix in zip(reversed(varying), reversed(before), strict=True):
+        column = columns[place]
+        joined: dict[tuple[int, int], list[_Block]] = {}
+        for block in blocks:
+            joined.setdefault((prefix[block[0]], block[1]), []).append(block)
+        rests: dict[tuple[_Choice, int], int] = {}
+        blocks = []
+        for parts in joined.values():
+            row, rest, wide, keys = parts[0]
+            choice: _Choice = column[row]
+            if len(parts) > 1:
+                choice = tuple(sorted(column[part[0]] for part in parts))
+                wide = ((place, choice), wide)
+                keys = tuple(key for part in parts for key in part[3])
+            blocks.append((row, rests.setdefault((choice, rest), len(rests)), wide, keys))
+    products: list[_Product] = []
+    for row, _, wide, keys in blocks:
+        choices: list[_Choice] = list(rows[row][0])
+        while wide:
+            (place, choice), wide = wide
+            choices[place] = choice
+        products.append((choices, keys))
+    return products
 
 
-def _numbers(choices: tuple[int, ...]) -> str:
-    if len(choices) == 1:
-        return str(choices[0])
+def _numbers(choices: _Choice) -> str:
+    if isinstance(choices, int):
+        return str(choices)
     runs: list[str] = []
     start = previous = choices[0]
     for number in (*choices[1:], -1):
@@ -92,7 +123,7 @@ def _numbers(choices: tuple[int, ...]) -> str:
 def folded(keys: Iterable[str], limit: int = 8) -> str:
     """Keys folded into one line, at most `limit` labels, the rest counted."""
     folds = fold(keys)
-    shown = ", ".join(f.label for f in folds[:limit])
+    shown = ", ".join(clipped(f.label) for f in folds[:limit])
     left = sum(len(f.keys) for f in folds[limit:])
     return f"{shown}, and {left} more" if left else shown
 
