@@ -133,3 +133,9 @@ def test_the_nearest_keys_come_first() -> None:
     assert nearest("encodr.weight", keys)[0] == "encoder.weight"
     assert nearest(r"^head\.", keys)[0] == "head.bias"
     assert nearest("x", []) == []
+
+
+def test_the_nearest_of_long_keys_is_found_by_how_they_start() -> None:
+    """G5: a pattern of a megabyte is compared as far as it can tell keys apart."""
+    keys = [f"{word}.{'layer.block.' * 30}weight" for word in ("decoder", "backbone", "encoder")]
+    assert nearest("encodre." + "layer.block." * 50_000, keys, 1) == [keys[2]]

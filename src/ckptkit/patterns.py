@@ -160,6 +160,12 @@ def select(patterns: Sequence[str], keys: Iterable[str]) -> Selection:
     return Selection(selected, unmatched, frozenset(named))
 
 
+_COMPARED = (
+    199  # characters of a text that is compared with others; of 200, difflib leaves out the common ones
+)
+_STEPS = 8_000_000  # comparisons of two characters, of which difflib makes some millions in a second
+
+
 def nearest(wanted: str, keys: Iterable[str], count: int = 3) -> list[str]:
     """The keys most like a pattern, a prefix or a key that was not found, best first.
 
@@ -169,17 +175,20 @@ def nearest(wanted: str, keys: Iterable[str], count: int = 3) -> list[str]:
         count: how many at most.
     """
     text = wanted.removeprefix("re:").replace("\\.", ".")
-    text = re.sub(r"[\^$*?()\[\]\\|+{}]|\\d", "", text)
+    text = re.sub(r"[\^$*?()\[\]\\|+{}]|\\d", "", text)[:_COMPARED]
     every = list(keys)
     # Comparing with each of a hundred thousand keys takes seconds; one key per numbered block is enough.
     seen: dict[str, str] = {}
     for key in every:
         seen.setdefault(re.sub(r"\d+", "0", key), key)
-    candidates = list(seen.values())[:2000]
-    scored = sorted(
-        ((_likeness(text, key), -i, key) for i, key in enumerate(candidates)),
-        reverse=True,
-    )
+    scored: list[tuple[float, int, str]] = []
+    left = _STEPS
+    for i, key in enumerate(list(seen.values())[:2000]):
+        left -= (len(text) + 1) * min(len(key), _COMPARED)
+        if left < 0 and i >= count:
+            break
+        scored.append((_likeness(text, key[:_COMPARED]), -i, key))
+    scored.sort(reverse=True)
     return [key for score, _, key in scored[:count] if score > 0.3] or [key for _, _, key in scored[:count]]
 
 
