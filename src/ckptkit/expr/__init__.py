@@ -6,8 +6,8 @@ and is done by `evaluate`, which asks for source tensors one at a time.
 
 from __future__ import annotations
 
-from .base import Expr, Read, evaluate, infer, with_reads
-from .documents import MAX_DEPTH, from_json
+from .base import MAX_DEPTH, Expr, Read, evaluate, infer, with_reads
+from .documents import from_json
 from .joins import Concat, Stack
 from .values import Cast, Resize
 from .views import Permute, Reshape, Select, Slice, Transpose

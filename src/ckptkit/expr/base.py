@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 
+MAX_DEPTH = 200  # operations one after another: rules nest a handful, and the stack is bounded
+MAX_NODES = 20_000  # operations and reads of one result: a few rules that double it make millions
+MAX_COUNT = (1 << 63) - 1  # what torch counts with
+
 
 class Expr(ABC):
     """One node: an operation on its inputs `of`."""
@@ -97,7 +101,7 @@ def infer(expr: Expr, source: Mapping[str, TensorInfo]) -> TensorInfo:
                 f"the plan reads {quoted(expr.key)}, which the source does not have", key=expr.key
             )
         return source[expr.key]
-    return expr.infer(tuple(infer(e, source) for e in expr.of))
+    return countable(expr.infer(tuple(infer(e, source) for e in expr.of)))
 
 
 def evaluate(expr: Expr, read: Callable[[str], torch.Tensor]) -> torch.Tensor:
@@ -131,6 +135,30 @@ def workable(info: TensorInfo, op: str) -> TensorInfo:
     if info.dtype not in dtypes.DTYPES or not dtypes.DTYPES[info.dtype].torch:
         raise PlanError(
             f"torch has no dtype {quoted(info.dtype)}, so there is no {op} for it; it can only be renamed"
+        )
+    return info
+
+
+def too_deep(expr: Expr) -> bool:
+    """Whether more than `MAX_DEPTH` operations lie one under another."""
+    level = {id(expr): expr}
+    for _ in range(MAX_DEPTH + 1):
+        level = {id(e): e for node in level.values() for e in node.of}
+        if not level:
+            return False
+    return True
+
+
+def countable(info: TensorInfo) -> TensorInfo:
+    """A result whose elements and bytes torch can count, its empty dimensions taken for 1, as its strides are.
+
+    Raises:
+        PlanError: they are too many.
+    """
+    count = size_of(tuple(size or 1 for size in info.shape))
+    if dtypes.nbytes(info.dtype, count) > MAX_COUNT:
+        raise PlanError(
+            f"torch cannot count the bytes of the shape {list(info.shape)}, which are more than 2**63"
         )
     return info
 

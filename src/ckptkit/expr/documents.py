@@ -8,13 +8,12 @@ from typing import Any
 from ..errors import PlanError
 from ..resize import freeze
 from ..text import quoted
-from .base import Expr, Read
+from .base import MAX_DEPTH, Expr, Read
 from .joins import Concat, Stack
 from .values import Cast, Resize
 from .views import Permute, Reshape, Select, Slice, Transpose
 
 _MAX_DIMS = 64  # that a tensor of torch can have
-MAX_DEPTH = 200  # rules nest a handful; what is deeper exhausts the stack
 
 
 def from_json(document: Any, depth: int = 0) -> Expr:

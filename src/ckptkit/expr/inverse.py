@@ -9,14 +9,18 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
+from ..errors import PlanError
 from ..signatures import TensorInfo
-from .base import Expr, Read, Shape, infer
+from ..text import quoted
+from .base import MAX_DEPTH, Expr, Read, Shape, infer, too_deep
 from .casting import widens
 from .joins import Concat, Stack
 from .values import Cast, Resize
 from .views import Permute, Reshape, Select, Slice, Transpose
 
+_SHOWN = 4  # missing entries in a message
 _REVERSIBLE_RESIZES = ("pad", "repeat")
 
 
@@ -53,6 +57,9 @@ class Inverse:
         recovered: source key to the expression over output keys that it comes back from.
         equal: what must be equal for that.
         losses: (why, expression) of what could not be undone.
+
+    Raises:
+        PlanError: a key comes back by so many operations that nobody could carry them out.
     """
 
     def __init__(self, outputs: Sequence[tuple[str, Expr]], source: Mapping[str, TensorInfo]) -> None:
@@ -85,6 +92,12 @@ class Inverse:
             self._down(expr, have)
 
     def _found(self, key: str, have: Expr) -> None:
+        if too_deep(have):
+            raise PlanError(
+                f"{quoted(key)} would come back by more than {MAX_DEPTH} operations one after another; "
+                "undo in several steps",
+                key=key,
+            )
         first = self.recovered.setdefault(key, have)
         if first != have:
             self.equal.append(Equal(key, first, have))
@@ -177,9 +190,11 @@ def _assemble(parts: list[tuple[Slice | Select, Expr]], shape: Shape) -> tuple[E
     size = shape[dim]
     if all(isinstance(part, Select) for part, _ in parts):
         at = {part.index: have for part, have in parts if isinstance(part, Select)}
-        gone = [index for index in range(size) if index not in at]
-        if gone:
-            return None, f"nothing has the entries {_listed(gone)} of {size} along dimension {dim}"
+        if len(at) < size:
+            gone = list(islice((index for index in range(size) if index not in at), _SHOWN))
+            more = "" if size - len(at) <= _SHOWN else f", ... ({size - len(at)} of them)"
+            entries = ", ".join(map(str, gone)) + more
+            return None, f"nothing has the entries {entries} of {size} along dimension {dim}"
         return Stack(dim, tuple(at[index] for index in range(size))), ""
     slices = [(part, have) for part, have in parts if isinstance(part, Slice)]
     steps = {part.step for part, _ in slices}
@@ -198,19 +213,13 @@ def _assemble(parts: list[tuple[Slice | Select, Expr]], shape: Shape) -> tuple[E
     if len(steps) == 1:
         (step,) = steps
         found = {
-            part.start: have
-            for part, have in slices
-            if len(range(part.start, part.stop, step)) * step == size
+            part.start: have for part, have in slices if -(-(part.stop - part.start) // step) * step == size
         }
-        if size % step == 0 and set(found) == set(range(step)):
+        # Such a part starts below the step, so that many of them are all; nobody can count to every step.
+        if size % step == 0 and len(found) == step:
             woven = Stack(dim + 1, tuple(found[start] for start in range(step)))
             return Reshape(shape, (woven,)), ""
     return None, f"there are only some of its {size} entries along dimension {dim}"
-
-
-def _listed(numbers: list[int]) -> str:
-    shown = ", ".join(map(str, numbers[:4]))
-    return shown if len(numbers) <= 4 else f"{shown}, ... ({len(numbers)} of them)"
 
 
 def _height(expr: Expr) -> int:

@@ -40,6 +40,11 @@ class Cast(Expr):
                 raise PlanError(
                     f"torch has no dtype {quoted(name)}, so a cast from {source.dtype} to {self.dtype} is not possible"
                 )
+            if dtypes.DTYPES[name].kind == "other" and source.dtype != self.dtype:
+                raise PlanError(
+                    f"{name} packs several numbers into one element, which torch cannot take apart: no cast from "
+                    f"{source.dtype} to {self.dtype}; leave the key out"
+                )
         return TensorInfo(source.shape, self.dtype)
 
     def compute(self, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:

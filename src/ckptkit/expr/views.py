@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import PlanError
 from ..signatures import TensorInfo
-from .base import Expr, Shape, dimension, size_of, workable
+from .base import MAX_COUNT, Expr, Shape, dimension, size_of, workable
 
 if TYPE_CHECKING:
     import torch
@@ -118,13 +118,13 @@ class Slice(Expr):
     def infer(self, inputs: tuple[TensorInfo, ...]) -> TensorInfo:
         source = workable(inputs[0], self.op)
         dim = dimension(self.dim, source.shape, self.op)
-        if not 0 <= self.start <= self.stop <= source.shape[dim] or self.step < 1:
+        if not 0 <= self.start <= self.stop <= source.shape[dim] or not 1 <= self.step <= MAX_COUNT:
             step = f" in steps of {self.step}" if self.step != 1 else ""
             raise PlanError(
                 f"slice: {self.start} to {self.stop}{step} is no part of the {source.shape[dim]} entries of "
                 f"dimension {dim} of {list(source.shape)}"
             )
-        size = len(range(self.start, self.stop, self.step))
+        size = -(-(self.stop - self.start) // self.step)
         return TensorInfo((*source.shape[:dim], size, *source.shape[dim + 1 :]), source.dtype)
 
     def compute(self, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
@@ -132,7 +132,9 @@ class Slice(Expr):
         if self.step == 1:
             return part
         dim = self.dim % part.dim()
-        return part[(*[slice(None)] * dim, slice(None, None, self.step))]
+        # torch multiplies the step with the stride, also where only the first entry is taken.
+        step = min(self.step, max(part.shape[dim], 1))
+        return part[(*[slice(None)] * dim, slice(None, None, step))]
 
     def arguments(self) -> dict[str, Any]:
         plain = {"dim": self.dim, "start": self.start, "stop": self.stop}

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from ..errors import ConfigError, PlanError
-from ..expr import Expr
+from ..expr import Expr, Read
+from ..expr.base import MAX_DEPTH, MAX_NODES, countable
 from ..patterns import compile_pattern, nearest, select
 from ..regexes import compile_regex
 from ..signatures import TensorInfo
@@ -88,6 +89,8 @@ class State:
         self._keys: list[str]
         self._slots: list[Entry]
         self._places: dict[str, int] | None
+        # Depth and nodes of what rules made, by identity: equality would walk through the expression.
+        self._weights: dict[int, tuple[Expr, int, int]] = {}
         self.entries = entries
 
     @property
@@ -151,6 +154,8 @@ class State:
         for key in keys:
             entry = fresh[key]
             expr, info = make(key, entry)
+            if expr is not entry.expr:
+                self._weigh(expr, key)
             fresh[key] = Entry(expr, info, (*entry.rules, self.index), entry.tie)
         self.entries = fresh
 
@@ -188,19 +193,43 @@ class State:
             parts: what goes into it.
 
         Raises:
-            PlanError: shapes or dtypes do not suit; names the key.
+            PlanError: shapes or dtypes do not suit, or so many operations came together that nobody could carry
+                them out; names the key.
         """
         known = {id(part.expr): part.info for part in parts}
 
         def info_of(node: Expr) -> TensorInfo:
-            return known.get(id(node)) or node.infer(tuple(info_of(e) for e in node.of))
+            return known.get(id(node)) or countable(node.infer(tuple(info_of(e) for e in node.of)))
 
         try:
             info = info_of(expr)
         except PlanError as error:
             raise PlanError(f"{quoted(key)}: {error.message}", key=key) from None
+        self._weigh(expr, key)
         rules = {number for part in parts for number in part.rules}
         return Entry(expr, info, (*sorted(rules - {self.index}), self.index), all(part.tie for part in parts))
+
+    def _weigh(self, expr: Expr, key: str) -> None:
+        def weight(node: Expr) -> tuple[int, int]:
+            known = self._weights.get(id(node))
+            if known is not None:
+                return known[1:]
+            if isinstance(node, Read):
+                return 0, 1
+            parts = [weight(e) for e in node.of]
+            return 1 + max(depth for depth, _ in parts), 1 + sum(nodes for _, nodes in parts)
+
+        depth, nodes = weight(expr)
+        if depth > MAX_DEPTH or nodes > MAX_NODES:
+            what = (
+                f"{MAX_DEPTH} operations one after another"
+                if depth > MAX_DEPTH
+                else f"{MAX_NODES} operations"
+            )
+            raise PlanError(
+                f"{quoted(key)} would be made by more than {what}; remap in several steps", key=key
+            )
+        self._weights[id(expr)] = expr, depth, nodes
 
     def remove(self, keys: Iterable[str]) -> None:
         """Drop keys and remember which rule did it."""

@@ -18,6 +18,7 @@ from .base import Entry, Regex, Rule, State, Text
 from .keys import Keys
 from .layout import listed, remake
 
+MAX_PARTS = 100_000  # keys of one tensor: empty ones may have any number of entries
 Template = Annotated[Text, Field(min_length=1)]
 
 
@@ -173,6 +174,12 @@ class Unstack(Rule):
                 dim = dimension(self.dim, entry.info.shape, self.op)
             except PlanError as error:
                 raise PlanError(f"{quoted(key)}: {error.message}", key=key) from None
+            if entry.info.shape[dim] > MAX_PARTS:
+                raise PlanError(
+                    f"{quoted(key)}: unstack: dimension {dim} of {list(entry.info.shape)} would give "
+                    f"{entry.info.shape[dim]} keys; {MAX_PARTS} is the limit",
+                    key=key,
+                )
             pieces = [expand(self.pattern, key, piece) for piece in (head, *tails)]
             made[key] = [
                 (str(index).join(pieces), state.made(Select(dim, index, (entry.expr,)), key, entry))
