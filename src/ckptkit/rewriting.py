@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
+from math import isqrt
 
+from .errors import PlanError
 from .regexes import compile_regex, literal_start, required_literal
+
+MAX_KEY = 100_000  # characters
+MAX_TEMPLATE = 10_000  # characters of a replacement, as many as a regular expression may have
+LONG = 10_000_000  # characters that `re` may make at once; templates multiply what they are given
 
 
 def rewrite(keys: Iterable[str], pairs: Sequence[tuple[str, str]]) -> tuple[dict[str, str], list[int]]:
@@ -24,6 +31,7 @@ def rewrite(keys: Iterable[str], pairs: Sequence[tuple[str, str]]) -> tuple[dict
 
     Raises:
         ConfigError: a pattern is refused.
+        PlanError: a key would become longer than 100,000 characters.
     """
     place = {key: n for n, key in enumerate(keys)}
     ordered = list(place)
@@ -40,12 +48,49 @@ def rewrite(keys: Iterable[str], pairs: Sequence[tuple[str, str]]) -> tuple[dict
             first = bisect_left(by_name, start)
             some = by_name[first : bisect_right(by_name, start, lo=first, key=lambda key: key[:width])]
             some.sort(key=place.__getitem__)
-        literal, subn = required_literal(pattern), compile_regex(pattern).subn
+        literal, regex = required_literal(pattern), compile_regex(pattern)
         before = len(renames)
+        harmless = _harmless(replacement)
         for key in some:
             if literal in key and key not in renames:
-                new, count = subn(replacement, key)
+                if len(key) > harmless:
+                    check_growth(regex.finditer(key), replacement, key)
+                new, count = regex.subn(replacement, key)
                 if count:
+                    if len(new) > MAX_KEY:
+                        raise too_long(key, len(new))
                     renames[key] = new
         hits.append(len(renames) - before)
     return renames, hits
+
+
+def check_growth(matches: Iterable[re.Match[str]], template: str, key: str) -> None:
+    """Refuse a template before `re` makes a text of it that is a hundred times as long as a key may be.
+
+    Args:
+        matches: those it is put in for.
+        template: a replacement.
+        key: what is rewritten.
+
+    Raises:
+        PlanError: the text would be too long, each group counted as long as the longest.
+    """
+    groups, most = template.count("\\"), 0
+    for match in matches:
+        longest = max(len(group or "") for group in (match[0], *match.groups()))
+        most += len(template) + groups * longest
+        if most > LONG:
+            raise too_long(key, most)
+
+
+def too_long(old: str, length: int) -> PlanError:
+    """The error for a key that would become too long."""
+    return PlanError(
+        f"{old[:80]!r} would become a key of {length} characters; {MAX_KEY} is the limit", key=old[:200]
+    )
+
+
+def _harmless(template: str) -> int:
+    """How long keys may be whose growth need not be looked at: a template for each character, of groups as long."""
+    groups = template.count("\\")
+    return min(LONG // (2 * len(template) + 2), isqrt(LONG // (2 * groups)) if groups else MAX_KEY) - 1

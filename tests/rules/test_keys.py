@@ -125,7 +125,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"op": "rename", "pattern": "^.*$", "replacement": "__metadata__"},
         "which safetensors keeps for itself",
     ),
-    "grow": ({"op": "rename", "pattern": "^.*$", "replacement": "x" * 100_001}, "100000 is the limit"),
+    "grow": ({"op": "add_prefix", "prefix": "x" * 100_000}, "100000 is the limit"),
     "not_a_number": ({"op": "renumber", "pattern": "(?P<index>a)", "offset": 1}, "which is no block number"),
 }
 

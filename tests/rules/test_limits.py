@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ckptkit
-from ckptkit.errors import FormatError, PlanError
+from ckptkit.errors import ConfigError, FormatError, PlanError
 from ckptkit.expr import evaluate
 from ckptkit.plan_file import load_plan, save_plan
 from ckptkit.plans import Plan
@@ -154,6 +155,41 @@ def test_errors_of_plans_quote_a_part_of_a_long_key(name: str) -> None:
         planned({LONG: (2, 3), "a": (2, 3)}, LOUD[name]).invert()
     assert "kkk" in caught.value.message
     assert len(caught.value.message) < 3000
+
+
+GROWING: dict[str, dict[str, Any]] = {
+    "each character": {"op": "rename", "pattern": ".", "replacement": "x" * 10_000},
+    "the rest at each character": {"op": "rename", "pattern": "(?=(.*)).", "replacement": r"\1"},
+    "many groups": {"op": "rename", "pattern": "(k+)k", "replacement": r"\1" * 5000},
+    "pairs": {"op": "rename", "pairs": [["(k+)k", r"\1" * 5000]]},
+    "copy": {"op": "copy", "pattern": "(k+)", "into": r"\1" * 5000},
+    "split": {"op": "split", "pattern": "(k+)", "into": [r"\1" * 5000, "x"]},
+    "unstack": {"op": "unstack", "pattern": "(k+)", "into": r"\1" * 4000 + "{index}"},
+    "concat": {"op": "concat", "patterns": ["(k+)"], "into": r"\1" * 5000},
+}
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_a_replacement_that_grows_without_end_is_refused_before_it_is_made(name: str) -> None:
+    """G6: a config of some kilobytes made keys of gigabytes."""
+    planned({"a": (2,)}, [{**GROWING[name], "required": False}])
+    tracemalloc.start()
+    try:
+        with pytest.raises(PlanError, match=r"would become a key of \d+ characters; 100000 is the limit"):
+            planned({LONG: (2, 3)}, [GROWING[name]])
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_replacement_is_as_long_as_a_pattern_may_be() -> None:
+    with pytest.raises(ConfigError, match="10001 characters long; 10000 is the limit"):
+        planned({"a": (2,)}, [{"op": "copy", "key": "a", "into": "x" * 10_001}])
+
+
+def test_long_keys_are_rewritten_as_short_ones_are() -> None:
+    plan = planned({LONG: (2, 3)}, [{"op": "rename", "pattern": "k(k*)k", "replacement": r"a\1"}])
+    assert plan.outputs[0].key == "a" + LONG[2:]
 
 
 SHAPES = st.sampled_from(

@@ -14,10 +14,9 @@ from ..expr import Expr, Read
 from ..expr.base import MAX_DEPTH, MAX_NODES, countable
 from ..patterns import compile_pattern, nearest, select
 from ..regexes import compile_regex
+from ..rewriting import MAX_KEY, MAX_TEMPLATE, too_long
 from ..signatures import TensorInfo
 from ..text import quote_list, quoted
-
-MAX_KEY = 100_000
 
 
 def _pattern(text: str) -> str:
@@ -38,6 +37,12 @@ def _regex(text: str) -> str:
     return text
 
 
+def _template(text: str) -> str:
+    if len(text) > MAX_TEMPLATE:
+        raise ValueError(f"the replacement is {len(text)} characters long; {MAX_TEMPLATE} is the limit")
+    return text
+
+
 def _encodable(text: str) -> str:
     try:
         text.encode()
@@ -47,6 +52,7 @@ def _encodable(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_encodable)]
+Template = Annotated[Text, AfterValidator(_template)]
 Pattern = Annotated[Text, AfterValidator(_pattern)]
 Regex = Annotated[Text, AfterValidator(_regex)]
 
@@ -259,10 +265,7 @@ def check_key(new: str, old: str) -> None:
             f"{quoted(old)} would become '__metadata__', which safetensors keeps for itself", key=old
         )
     if len(new) > MAX_KEY:
-        raise PlanError(
-            f"{quoted(old)} would become a key of {len(new)} characters; {MAX_KEY} is the limit",
-            key=old[:200],
-        )
+        raise too_long(old, len(new))
 
 
 def collision(first: str, second: str, new: str) -> PlanError:

@@ -17,7 +17,7 @@ from ..regexes import compile_regex, uses_group, with_groups
 from ..text import quote_list, quoted
 from .base import Entry, Regex, Rule, State, collision
 from .layout import listed
-from .parts import Template, check_templates, expand, whole_matches
+from .parts import NewKey, check_templates, expand, whole_matches
 
 
 class Concat(Rule):
@@ -32,7 +32,7 @@ class Concat(Rule):
 
     op: Literal["concat"] = "concat"
     patterns: Annotated[list[Regex], Field(min_length=1), BeforeValidator(listed)]
-    into: Template
+    into: NewKey
     dim: int = 0
     groups: Annotated[int, Field(ge=1)] = 1
 
@@ -108,7 +108,7 @@ class Stack(Rule):
 
     op: Literal["stack"] = "stack"
     pattern: Regex
-    into: Template
+    into: NewKey
     dim: int = 0
     renumber: bool = False
 

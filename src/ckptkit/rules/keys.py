@@ -11,7 +11,7 @@ from ..errors import ConfigError, PlanError
 from ..regexes import check_replacement, compile_regex, required_literal
 from ..rewriting import rewrite
 from ..text import quoted
-from .base import Pattern, Regex, Rule, State, Text, no_match
+from .base import Pattern, Regex, Rule, State, Template, Text, no_match
 
 
 def _int_keys(value: Any) -> Any:
@@ -86,9 +86,10 @@ class Rename(Rule):
 
     op: Literal["rename"] = "rename"
     pattern: Regex | None = None
-    replacement: Text | None = None
+    replacement: Template | None = None
     pairs: (
-        Annotated[list[Annotated[list[Text], Field(min_length=2, max_length=2)]], Field(min_length=1)] | None
+        Annotated[list[Annotated[list[Template], Field(min_length=2, max_length=2)]], Field(min_length=1)]
+        | None
     ) = None
     keys: Keys | None = None
 

@@ -13,13 +13,14 @@ from ..expr import Reshape as ReshapeExpr
 from ..expr import Slice as SliceExpr
 from ..expr.base import dimension
 from ..regexes import check_replacement, compile_regex, required_literal
+from ..rewriting import LONG, check_growth
 from ..text import quoted
-from .base import Entry, Regex, Rule, State, Text
+from .base import Entry, Regex, Rule, State, Template
 from .keys import Keys
 from .layout import listed, remake
 
 MAX_PARTS = 100_000  # keys of one tensor: empty ones may have any number of entries
-Template = Annotated[Text, Field(min_length=1)]
+NewKey = Annotated[Template, Field(min_length=1)]
 
 
 def check_templates(pattern: str, templates: list[str]) -> None:
@@ -47,7 +48,13 @@ def whole_matches(pattern: str, state: State) -> dict[str, list[str | None]]:
 
 
 def expand(pattern: str, key: str, template: str) -> str:
-    """A template with the groups of a pattern that matches the whole key."""
+    """A template with the groups of a pattern that matches the whole key.
+
+    Raises:
+        PlanError: the text would be far too long for a key.
+    """
+    if len(key) * template.count("\\") > LONG:
+        check_growth(compile_regex(pattern).finditer(key), template, key)
     try:
         # `sub` keeps the parsed template, which `Match.expand` parses anew for every key.
         return re.compile(rf"\A(?:{pattern})\Z").sub(template, key, count=1)
@@ -71,7 +78,7 @@ class Split(Rule):
 
     op: Literal["split"] = "split"
     pattern: Regex
-    into: Annotated[list[Template], Field(min_length=1)]
+    into: Annotated[list[NewKey], Field(min_length=1)]
     dim: int = 0
     sizes: Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(listed)] | None = None
     groups: Annotated[int, Field(ge=1)] = 1
@@ -152,7 +159,7 @@ class Unstack(Rule):
 
     op: Literal["unstack"] = "unstack"
     pattern: Regex
-    into: Template
+    into: NewKey
     dim: int = 0
 
     @model_validator(mode="after")

@@ -12,9 +12,10 @@ from ..expr import Cast as CastExpr
 from ..expr import Expr
 from ..patterns import nearest, select
 from ..regexes import check_replacement, compile_regex, required_literal
+from ..rewriting import check_growth
 from ..signatures import TensorInfo
 from ..text import quoted
-from .base import Entry, Regex, Rule, State, Text, no_match
+from .base import Entry, Regex, Rule, State, Template, Text, no_match
 from .keys import Keys
 
 
@@ -93,7 +94,7 @@ class Copy(Rule):
     op: Literal["copy"] = "copy"
     key: Text | None = None
     pattern: Regex | None = None
-    into: Annotated[Text, Field(min_length=1)]
+    into: Annotated[Template, Field(min_length=1)]
     tie: bool = False
 
     @model_validator(mode="after")
@@ -130,5 +131,6 @@ class Copy(Rule):
         for key in state.keys:
             match = regex.fullmatch(key) if literal in key else None
             if match is not None:
+                check_growth([match], self.into, key)
                 copies[key] = match.expand(self.into)
         return copies
