@@ -6,7 +6,7 @@ and is done by `evaluate`, which asks for source tensors one at a time.
 
 from __future__ import annotations
 
-from .base import MAX_DEPTH, Expr, Read, evaluate, infer, with_reads
+from .base import MAX_DEPTH, Expr, Read, evaluate, infer, too_deep, with_reads
 from .documents import from_json
 from .joins import Concat, Stack
 from .values import Cast, Resize
@@ -28,5 +28,6 @@ __all__ = [
     "evaluate",
     "from_json",
     "infer",
+    "too_deep",
     "with_reads",
 ]

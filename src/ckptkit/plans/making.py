@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..collector import gc_paused
 from ..config import RemapConfig
 from ..errors import PlanError, Problem
-from ..expr import MAX_DEPTH, Expr, Read
+from ..expr import MAX_DEPTH, Read, too_deep
 from ..rules import Entry, Rule, State, untouched
 from ..signatures import Signature
 from .data import Dropped, Output, Plan, RuleUse
@@ -46,7 +46,7 @@ def _make(source: Signature, rules: Sequence[Rule], config: RemapConfig | None) 
         *((k, e.expr) for k, e in state.entries.items()),
         *((k, e) for k, _, e in state.dropped),
     ):
-        if not isinstance(expr, Read) and _too_deep(expr):
+        if not isinstance(expr, Read) and too_deep(expr):
             raise PlanError(
                 f"{key!r} is made in more than {MAX_DEPTH} steps, one on the result of the other; write the result of the "
                 "first rules to a file, and go on from there",
@@ -60,18 +60,6 @@ def _make(source: Signature, rules: Sequence[Rule], config: RemapConfig | None) 
         source,
         config,
     )
-
-
-def _too_deep(expr: Expr) -> bool:
-    """Whether an expression could neither be kept in a plan nor be read from one."""
-    level: dict[int, Expr] = {id(expr): expr}
-    for _ in range(MAX_DEPTH + 1):
-        level = {
-            id(each): each for above in level.values() for each in above.of if not isinstance(each, Read)
-        }
-        if not level:
-            return False
-    return True
 
 
 def _located(error: PlanError, index: int, op: str) -> PlanError:
