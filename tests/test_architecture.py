@@ -21,6 +21,7 @@ PACKAGE = REPO / "src" / "ckptkit"
 # A room is a module or folder directly in the package. In each line a room may import the rooms left of it,
 # and whatever those may import. `config` reads files, which know nothing of rules.
 LINES = (
+    "charsets backtracking errors regexes",
     "errors collector dtypes sizes regexes rewriting text patterns signatures resize expr rules config plans",
     "signatures files formats checkpoint",
     "files config",

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from .errors import ConfigError
-from .regexes import compile_regex, required_literal
-from .text import quoted
+from .regexes import MAX_LENGTH, compile_regex, required_literal, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,27 +24,28 @@ class KeyPattern:
     Args:
         text: as written.
         exact: the key itself when the pattern has no wildcard, else None.
-        regex: the compiled whole-key expression.
-        literal: a text that every matching key contains.
+        fullmatch: tells whether a whole key matches.
+        literal, further: texts that every matching key contains.
     """
 
     text: str
     exact: str | None
-    regex: re.Pattern[str]
+    fullmatch: Callable[[str], object]
     literal: str
+    further: str = ""
 
     def matches(self, key: str) -> bool:
         """Whether the pattern matches the whole key."""
         if self.exact is not None:
             return key == self.exact
-        return self.literal in key and self.regex.fullmatch(key) is not None
+        return self.literal in key and bool(self.fullmatch(key))
 
     def select(self, keys: Iterable[str]) -> list[str]:
         """The keys that match, in their order."""
         if self.exact is not None:
             return [k for k in keys if k == self.exact]
-        literal, fullmatch = self.literal, self.regex.fullmatch
-        return [k for k in keys if literal in k and fullmatch(k)]
+        literal, further, fullmatch = self.literal, self.further, self.fullmatch
+        return [k for k in keys if literal in k and further in k and fullmatch(k)]
 
 
 @lru_cache(maxsize=4096)
@@ -59,10 +59,18 @@ def compile_pattern(text: str) -> KeyPattern:
         raise ConfigError("a key pattern must not be empty; '*' matches every key")
     if text.startswith("re:"):
         expression = text[3:]
-        return KeyPattern(text, None, compile_regex(expression), required_literal(expression))
-    expression, exact = _translate(text)
-    regex = re.compile(expression, re.DOTALL)
-    return KeyPattern(text, exact, regex, required_literal(expression) if exact is None else exact)
+        return KeyPattern(text, None, compile_regex(expression).fullmatch, required_literal(expression))
+    pieces = _pieces(text)
+    plain = "".join(each.plain or "" for each in pieces)
+    if len(pieces) == 1 and pieces[0].plain is not None:
+        return KeyPattern(text, plain, plain.__eq__, plain)
+    if len(text) > MAX_LENGTH:
+        raise ConfigError(
+            f"the key pattern {shown(text)} has {len(text)} characters; {MAX_LENGTH} is the limit"
+        )
+    longest = sorted((run for each in pieces for run in each.runs), key=len, reverse=True)
+    literal, further = [*longest, ""][:2]
+    return KeyPattern(text, None, re.compile(_expression(pieces), re.DOTALL).fullmatch, literal, further)
 
 
 def escape(key: str) -> str:
@@ -71,42 +79,66 @@ def escape(key: str) -> str:
     return f"[r]{text[1:]}" if text.startswith("re:") else text
 
 
-def _translate(glob: str) -> tuple[str, str | None]:
-    """A glob as a regular expression, and as the plain key when it has no wildcard."""
-    out: list[str] = []
-    plain: list[str] = []
-    wild = False
+@dataclass(slots=True)
+class _Piece:
+    """What stands between two stars: as many characters as it has signs.
+
+    Args:
+        expression: as a regular expression.
+        runs: the texts in it between wildcards.
+        plain: the text that it is; None with a wildcard in it.
+    """
+
+    expression: str = ""
+    runs: list[str] = field(default_factory=lambda: [""])
+    plain: str | None = ""
+
+    def add(self, expression: str, char: str | None) -> None:
+        self.expression += expression
+        if char is None:
+            self.runs.append("")
+            self.plain = None
+        else:
+            self.runs[-1] += char
+            self.plain = None if self.plain is None else self.plain + char
+
+
+def _expression(pieces: Sequence[_Piece]) -> str:
+    """One regular expression that takes each piece between two stars where it first is, and never goes back."""
+    first, *between = (piece.expression for piece in pieces)
+    if not between:
+        return first
+    last = between.pop()
+    return first + "".join(f"(?>.*?{piece})" for piece in between) + f".*{last}"
+
+
+def _pieces(glob: str) -> list[_Piece]:
+    """A glob cut at its stars; runs of stars mean one."""
+    pieces = [_Piece()]
     i = 0
     while i < len(glob):
         char = glob[i]
         if char == "*":
-            # Runs of stars mean one star; adjacent .* would backtrack for nothing.
-            if out[-1:] != [".*"]:
-                out.append(".*")
-            wild = True
+            if len(pieces) == 1 or pieces[-1].expression:
+                pieces.append(_Piece())
         elif char == "?":
-            out.append(".")
-            wild = True
+            pieces[-1].add(".", None)
         elif char == "[":
             negated = glob[i + 1 : i + 2] == "!"
             start = i + 1 + negated
             end = glob.find("]", start + 1)
             if end < 0:
                 raise ConfigError(
-                    f"the key pattern {quoted(glob)} has an unclosed '['; a literal bracket is '[[]'"
+                    f"the key pattern {shown(glob)} has an unclosed '['; a literal bracket is '[[]'"
                 )
             members = glob[start:end]
-            out.append(_character_set(members, negated))
-            if not negated and len(members) == 1:
-                plain.append(members)
-            else:
-                wild = True
+            single = not negated and len(members) == 1
+            pieces[-1].add(_character_set(members, negated), members if single else None)
             i = end
         else:
-            out.append(re.escape(char))
-            plain.append(char)
+            pieces[-1].add(re.escape(char), char)
         i += 1
-    return "".join(out), None if wild else "".join(plain)
+    return pieces
 
 
 def _character_set(members: str, negated: bool) -> str:

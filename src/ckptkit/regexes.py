@@ -1,74 +1,195 @@
 """Regular expressions from configs: compiled and checked when the config is read, never trusted.
 
-A pattern that can take exponential time is refused here, since `re` cannot be given a deadline from
-a library. The check reads the parsed pattern: an unbounded repeat must not hold another one that can
-match the same text in two ways, and counted repeats must not multiply into a bomb.
+`re` cannot be given a deadline from a library. So an expression that can take exponential time, or a high power of a
+key's length, is refused here; one that can take a lower power is matched with keys that are short enough for it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from math import comb
 from re import _constants as _c  # type: ignore[attr-defined]
 from re import _parser as _p  # type: ignore[attr-defined]
 from typing import Any
 
+from .backtracking import Analysis, Slow, flattened, nodes
 from .errors import ConfigError
 
 MAX_LENGTH = 10_000
-_MANY = 5  # counted repeats below this stay cheap whatever they hold
-_REPEATS = (_c.MAX_REPEAT, _c.MIN_REPEAT)
-_SINGLE = (_c.LITERAL, _c.NOT_LITERAL, _c.IN, _c.ANY)
+MAX_RANGES = 30_000  # characters beyond Latin-1 in all ranges together: compiling walks through each of them
+MAX_STEPS = 20_000_000  # of a match of any key of a length: well under a second
+MAX_STEPS_OF_KEY = 60_000_000  # of a match of one key, which is looked at
+
+_IGNORING = re.IGNORECASE | re.VERBOSE | re.LOCALE
+
+
+class KeyRegex:
+    """A compiled regular expression that is not matched with keys on which it could be at work for minutes.
+
+    Args:
+        compiled: the expression.
+        analysis: what it can cost.
+    """
+
+    __slots__ = (
+        "_analysis",
+        "_short",
+        "compiled",
+        "finditer",
+        "fullmatch",
+        "groupindex",
+        "groups",
+        "pattern",
+        "search",
+        "subn",
+    )
+
+    def __init__(self, compiled: re.Pattern[str], analysis: Analysis) -> None:
+        self.compiled = compiled
+        self.pattern: str = compiled.pattern
+        self.groups = compiled.groups
+        self.groupindex = compiled.groupindex
+        self._analysis = analysis
+        self._short = _short_enough(analysis)
+        self.search: Callable[[str], re.Match[str] | None] = compiled.search
+        self.fullmatch: Callable[[str], re.Match[str] | None] = compiled.fullmatch
+        self.finditer: Callable[[str], Iterator[re.Match[str]]] = compiled.finditer
+        self.subn: Callable[[str, str], tuple[str, int]] = compiled.subn
+        if self._short is not None:
+            self.search, self.fullmatch = self._bounded(compiled.search), self._bounded(compiled.fullmatch)
+            self.finditer, self.subn = self._bounded_finditer, self._bounded_subn
+
+    def _bounded(self, match: Callable[[str], re.Match[str] | None]) -> Callable[[str], re.Match[str] | None]:
+        short, check = self._short or 0, self._check
+
+        def bounded(key: str) -> re.Match[str] | None:
+            if len(key) > short:
+                check(key)
+            return match(key)
+
+        return bounded
+
+    def _bounded_finditer(self, key: str) -> Iterator[re.Match[str]]:
+        if len(key) > (self._short or 0):
+            self._check(key)
+        return self.compiled.finditer(key)
+
+    def _bounded_subn(self, replacement: str, key: str) -> tuple[str, int]:
+        if len(key) > (self._short or 0):
+            self._check(key)
+        return self.compiled.subn(replacement, key)
+
+    def _check(self, key: str) -> None:
+        if self._analysis.steps(key) > MAX_STEPS_OF_KEY:
+            raise ConfigError(
+                f"the regular expression {shown(self.pattern)} could be at work for minutes on a key of {len(key)} "
+                f"characters, {shown(key)}: several of its repeats can match the same text; put text between them that "
+                "they cannot match, e.g. '[^.]*' for '.*', or begin it with '^'"
+            )
+
+
+def _short_enough(analysis: Analysis) -> int | None:
+    """The longest key that needs no look at it; None when all are short enough."""
+    degree = analysis.degree
+    if degree < 2:
+        return None
+    low, high = 0, 1 << 16
+    while low < high:
+        middle = (low + high + 1) // 2
+        if comb(middle + degree, degree) * analysis.choices <= MAX_STEPS:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def shown(text: str) -> str:
+    """An expression or a key in quotes, cut where it is long."""
+    return repr(text if len(text) <= 80 else text[:77] + "...")
 
 
 @lru_cache(maxsize=4096)
-def compile_regex(pattern: str) -> re.Pattern[str]:
+def compile_regex(pattern: str) -> KeyRegex:
     """Compile a regular expression from a config.
 
     Args:
         pattern: in the syntax of Python's `re`, matched case-sensitively unless it says otherwise.
 
+    Returns:
+        The expression; matching a key on which it could be at work for minutes raises ConfigError.
+
     Raises:
-        ConfigError: it is malformed, longer than 10,000 characters, or could take exponential time.
+        ConfigError: it is malformed, longer than 10,000 characters, slow to compile, or could take exponential time or a
+            high power of a key's length.
     """
     if len(pattern) > MAX_LENGTH:
         raise ConfigError(
             f"the regular expression is {len(pattern)} characters long; {MAX_LENGTH} is the limit"
         )
-    shown = pattern if len(pattern) <= 80 else pattern[:77] + "..."
     try:
         tree = _p.parse(pattern)
-        _refuse_slow(list(tree), 1, shown)
-        return re.compile(pattern)
+        items = list(tree)
+        ignore_case = bool(tree.state.flags & re.IGNORECASE) or any(
+            op is _c.SUBPATTERN and arg[1] & re.IGNORECASE for op, arg in nodes(items)
+        )
+        _refuse_wide(items, ignore_case)
+        analysis = Analysis(items, ignore_case, _anchored(tree))
+        return KeyRegex(re.compile(pattern), analysis)
+    except Slow as error:
+        raise ConfigError(f"the regular expression {shown(pattern)} {error}") from None
     except re.error as error:
-        raise ConfigError(f"the regular expression {shown!r} is malformed: {error}") from None
+        raise ConfigError(f"the regular expression {shown(pattern)} is malformed: {error}") from None
     except (OverflowError, RecursionError, MemoryError) as error:
         raise ConfigError(
-            f"the regular expression {shown!r} is too large or too deeply nested ({type(error).__name__})"
+            f"the regular expression {shown(pattern)} is too large or too deeply nested ({type(error).__name__})"
         ) from None
 
 
-def check_replacement(pattern: re.Pattern[str], replacement: str) -> None:
+def _anchored(tree: Any) -> bool:
+    items = flattened(list(tree))
+    if not items or items[0][0] is not _c.AT:
+        return False
+    multiline = tree.state.flags & re.MULTILINE
+    return items[0][1] is _c.AT_BEGINNING_STRING or (items[0][1] is _c.AT_BEGINNING and not multiline)
+
+
+def _refuse_wide(items: list[Any], ignore_case: bool) -> None:
+    width = sum(min(high, 0xFFFF) - low + 1 for low, high in _ranges(items) if high > 0xFF and low <= 0xFFFF)
+    if width * (2 if ignore_case else 1) > MAX_RANGES:
+        raise Slow(
+            f"has ranges of {width} characters, which take long to compile; write what is not meant: "
+            r"'[^\x00-\x7f]' is all beyond ASCII"
+        )
+
+
+def _ranges(items: list[Any]) -> Iterator[tuple[int, int]]:
+    for op, arg in nodes(items):
+        if op is _c.IN:
+            yield from (value for kind, value in arg if kind is _c.RANGE)
+
+
+def check_replacement(pattern: KeyRegex, replacement: str) -> None:
     """Check that a replacement template suits a pattern, as `re.sub` would at the first match.
 
     Raises:
         ConfigError: it refers to a group that the pattern lacks, or has a bad escape.
     """
     try:
-        _p.parse_template(replacement, pattern)
+        _p.parse_template(replacement, pattern.compiled)
     except (re.error, IndexError) as error:
         reason = str(error) if isinstance(error, re.error) else f"unknown group name: {error}"
         raise ConfigError(
-            f"the replacement {replacement[:200]!r} does not suit the pattern {pattern.pattern[:200]!r}: {reason[:200]}; "
+            f"the replacement {shown(replacement)} does not suit the pattern {shown(pattern.pattern)}: {reason[:200]}; "
             f"the pattern has {pattern.groups} group(s)"
             + (f" named {', '.join(sorted(pattern.groupindex))}" if pattern.groupindex else "")
         ) from None
 
 
-def uses_group(replacement: str, pattern: re.Pattern[str], number: int) -> bool:
+def uses_group(replacement: str, pattern: KeyRegex, number: int) -> bool:
     """Whether a replacement template refers to a group, by number or by name."""
-    return number in _template_groups(_p.parse_template(replacement, pattern))
+    return number in _template_groups(_p.parse_template(replacement, pattern.compiled))
 
 
 def _template_groups(parsed: Any) -> set[int]:
@@ -106,10 +227,10 @@ def required_literal(pattern: str) -> str:
     Used to skip keys cheaply. Only case-sensitive literals at the top level of the pattern count.
     """
     tree = _p.parse(pattern)
-    if tree.state.flags & (re.IGNORECASE | re.VERBOSE | re.LOCALE):
+    if tree.state.flags & _IGNORING:
         return ""
     best, run = "", ""
-    for op, arg in _flatten(list(tree)):
+    for op, arg in flattened(list(tree)):
         if op is _c.LITERAL:
             run += chr(arg)
             best = max(best, run, key=len)
@@ -121,9 +242,9 @@ def required_literal(pattern: str) -> str:
 def literal_start(pattern: str) -> str:
     """The text that every match of a regular expression starts a key with; "" when none is known."""
     tree = _p.parse(pattern)
-    if tree.state.flags & (re.IGNORECASE | re.VERBOSE | re.LOCALE | re.MULTILINE):
+    if tree.state.flags & (_IGNORING | re.MULTILINE):
         return ""
-    items = _flatten(list(tree))
+    items = flattened(list(tree))
     if not items or items[0] != (_c.AT, _c.AT_BEGINNING):
         return ""
     start = ""
@@ -132,116 +253,3 @@ def literal_start(pattern: str) -> str:
             break
         start += chr(arg)
     return start
-
-
-def _flatten(items: list[Any]) -> list[Any]:
-    """The top-level sequence with plain groups opened up; a group with own flags breaks a run."""
-    flat: list[Any] = []
-    for op, arg in items:
-        if op is _c.SUBPATTERN and not arg[1] and not arg[2]:
-            flat.extend(_flatten(list(arg[3])))
-        else:
-            flat.append((op, arg))
-    return flat
-
-
-def _refuse_slow(items: list[Any], product: int, shown: str) -> None:
-    for op, arg in items:
-        if op in _REPEATS:
-            _, most, body = arg
-            inner = list(body)
-            unbounded = most is _c.MAXREPEAT
-            times = product if unbounded else product * max(int(most), 1)
-            if times > 100_000:
-                raise ConfigError(
-                    f"the regular expression {shown!r} nests counted repeats into more than 100,000 steps; simplify it"
-                )
-            if (unbounded or most >= _MANY) and not _linear(_flatten(inner)):
-                raise ConfigError(
-                    f"the regular expression {shown!r} nests repeats that can match the same text in several ways, "
-                    "which can take exponential time; write the inner part so that it cannot match its "
-                    r"separator, e.g. '(?:[^.]+\.)*' or '(?:\w+\.)*'"
-                )
-            _refuse_slow(inner, times, shown)
-        else:
-            for part in _children(op, arg):
-                _refuse_slow(part, product, shown)
-
-
-def _children(op: Any, arg: Any) -> list[list[Any]]:
-    if op is _c.SUBPATTERN:
-        return [list(arg[3])]
-    if op is _c.BRANCH:
-        return [list(branch) for branch in arg[1]]
-    if op in (_c.ASSERT, _c.ASSERT_NOT):
-        return [list(arg[1])]
-    if op is _c.GROUPREF_EXISTS:
-        return [list(part) for part in arg[1:] if part is not None]
-    if op is _c.ATOMIC_GROUP:
-        return [list(arg)]
-    if op is _c.POSSESSIVE_REPEAT:
-        return [list(arg[2])]
-    return []
-
-
-def _linear(items: list[Any]) -> bool:
-    """Whether a repeated body can match a text in one way only (a sufficient condition)."""
-    for position, (op, arg) in enumerate(items):
-        if op in _REPEATS:
-            least, most, body = arg
-            if least == most and _linear(_flatten(list(body))):
-                continue
-            single = _flatten(list(body))
-            if len(single) != 1 or single[0][0] not in _SINGLE:
-                return False
-            following = items[position + 1] if position + 1 < len(items) else None
-            if following is None or following[0] is not _c.LITERAL or _accepts(single[0], following[1]):
-                return False
-        elif op is _c.BRANCH:
-            firsts = [branch[0] if len(branch) else None for branch in arg[1]]
-            if any(first is None or first[0] is not _c.LITERAL for first in firsts):
-                return False
-            if len({first[1] for first in firsts if first}) != len(firsts):
-                return False
-            if not all(_linear(_flatten(list(branch))) for branch in arg[1]):
-                return False
-        elif op in (_c.GROUPREF, _c.GROUPREF_EXISTS):
-            return False
-        elif op is _c.SUBPATTERN and not _linear(_flatten(list(arg[3]))):
-            return False
-    return True
-
-
-def _accepts(node: Any, char: int) -> bool:
-    """Whether a single-character node of a parsed pattern matches a character."""
-    op, arg = node
-    if op is _c.LITERAL:
-        return bool(arg == char)
-    if op is _c.NOT_LITERAL:
-        return bool(arg != char)
-    if op is _c.ANY:
-        return True
-    negate = False
-    found = False
-    for kind, value in arg:
-        if kind is _c.NEGATE:
-            negate = True
-        elif kind is _c.LITERAL:
-            found |= value == char
-        elif kind is _c.RANGE:
-            found |= value[0] <= char <= value[1]
-        elif kind is _c.CATEGORY:
-            found |= _in_category(value, chr(char))
-    return found != negate
-
-
-def _in_category(category: Any, char: str) -> bool:
-    classes = {
-        _c.CATEGORY_DIGIT: r"\d",
-        _c.CATEGORY_NOT_DIGIT: r"\D",
-        _c.CATEGORY_SPACE: r"\s",
-        _c.CATEGORY_NOT_SPACE: r"\S",
-        _c.CATEGORY_WORD: r"\w",
-        _c.CATEGORY_NOT_WORD: r"\W",
-    }
-    return re.match(classes[category], char) is not None

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 import pytest
 
 import ckptkit
+
+from ..deadline import deadline
 
 DEADLINE = 20  # seconds; a proof that it ends, not a measurement
 SIZE = 100_000  # characters
@@ -44,22 +42,6 @@ TEXTS: dict[str, str] = {
         f"size mismatch for head.{i}: copying a param with shape torch.Size([{i}, {i + 1}]) from checkpoint, "
         f"the shape in current model is torch.Size([{i + 2}, 3]).\n" for i in range(5000)),
 }  # fmt: skip
-
-
-@contextmanager
-def deadline(seconds: int) -> Iterator[None]:
-    """Interrupts what is still at work then: `re` looks for signals."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise TimeoutError(f"not answered in {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.parametrize("name", TEXTS)

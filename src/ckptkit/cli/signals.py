@@ -29,11 +29,11 @@ def _in_main_thread() -> bool:
 
 
 def _in_foreign_hands(frame: FrameType | None) -> bool:
-    """Whether a module is being imported, or pydantic builds a model."""
+    """Whether a module is being imported, or pydantic builds a class; what checks values lets exceptions through."""
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             return True
-        if str(frame.f_globals.get("__name__", "")).startswith("pydantic."):
+        if str(frame.f_globals.get("__name__", "")).startswith("pydantic._internal"):
             return True
         frame = frame.f_back
     return False
