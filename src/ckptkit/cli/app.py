@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import warnings
 
@@ -11,6 +12,11 @@ from .output import ClosedOutput, OutputFailed, prepare_streams, print_error, pr
 from .parser import COMMANDS, command_parser, load, overview, split, wants_json
 from .signals import Stopped, stop_politely
 
+_NO_MEMORY = "there is not enough memory for this; nothing unfinished was left behind"
+# How torch says it on a CPU and on a device, in a plain RuntimeError.
+_ALLOCATING = re.compile(
+    r"DefaultCPUAllocator: |[Oo]ut of memory|not enough memory|[Cc]annot allocate memory"
+)
 _WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
@@ -59,13 +65,16 @@ def _attempt(argv: list[str]) -> int | CkptkitError:
     except CkptkitError as error:
         return error
     except MemoryError:
-        return CkptkitError("there is not enough memory for this; nothing unfinished was left behind")
+        return CkptkitError(_NO_MEMORY)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return CkptkitError(f"{where}{error.strerror or error}", file=error.filename)
     except Exception as error:
         if isinstance(error, ClosedOutput) or os.environ.get("CKPTKIT_TRACEBACK"):
             raise
+        if isinstance(error, RuntimeError) and _ALLOCATING.search(str(error)):
+            asked = re.search(r"allocate (\d{1,20} bytes|[\d.]{1,20} [KMGT]iB)", str(error))
+            return CkptkitError(_NO_MEMORY + (f" (torch asked for {asked[1]})" if asked else ""))
         words = f"{type(error).__name__}: {error}".split("\n")[0]
         return InternalError(
             f"a defect of ckptkit: {words}; please report it with what the same command says under CKPTKIT_TRACEBACK=1"
