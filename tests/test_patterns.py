@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ckptkit.errors import ConfigError
 from ckptkit.patterns import compile_pattern, nearest, select
-from ckptkit.regexes import compile_regex, required_literal
+from ckptkit.regexes import check_replacement, compile_regex, required_literal
 
 KEY = st.text("ab.[]*?!-^\\\n", max_size=8)
 
@@ -126,6 +126,28 @@ def test_patterns_that_people_write_are_accepted(pattern: str) -> None:
 def test_malformed_patterns_are_one_config_error(pattern: str) -> None:
     with pytest.raises(ConfigError, match=r"regular expression .*(malformed|too large|characters long)"):
         compile_regex(pattern)
+
+
+LONG = "9" * 5000
+
+
+@pytest.mark.parametrize("pattern", [f"a{{{LONG}}}", f"(?P<{'n' * 9000}", f"(?P={'n' * 9000})", f"\\{LONG}"])
+def test_what_is_wrong_with_a_long_pattern_is_said_in_short(pattern: str) -> None:
+    """G3: nor does Python's advice to raise its limit on numbers get through."""
+    with pytest.raises(ConfigError, match="malformed") as caught:
+        compile_regex(pattern)
+    assert len(str(caught.value)) < 600 and "set_int" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "replacement", [f"\\g<{LONG}>", f"\\g<{'k' * 5000}>", f"\\{LONG}", "k" * 5000 + "\\9"]
+)
+def test_what_is_wrong_with_a_long_replacement_is_said_in_short(replacement: str) -> None:
+    """G3."""
+    names = "".join(f"(?P<{'n' * 200}{n}>a)" for n in range(8))
+    with pytest.raises(ConfigError, match="does not suit the pattern") as caught:
+        check_replacement(compile_regex(names), replacement)
+    assert len(str(caught.value)) < 1500 and "set_int" not in str(caught.value)
 
 
 def test_the_nearest_keys_come_first() -> None:

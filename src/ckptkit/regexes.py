@@ -110,6 +110,12 @@ def shown(text: str) -> str:
     return repr(text if len(text) <= 80 else text[:77] + "...")
 
 
+def _brief(error: Exception) -> str:
+    """What `re` says, which quotes names of any length."""
+    text = str(error)
+    return text if len(text) <= 200 else f"{text[:150]}...{text[-40:]}"
+
+
 @lru_cache(maxsize=4096)
 def compile_regex(pattern: str) -> KeyRegex:
     """Compile a regular expression from a config.
@@ -140,7 +146,11 @@ def compile_regex(pattern: str) -> KeyRegex:
     except Slow as error:
         raise ConfigError(f"the regular expression {shown(pattern)} {error}") from None
     except re.error as error:
-        raise ConfigError(f"the regular expression {shown(pattern)} is malformed: {error}") from None
+        raise ConfigError(f"the regular expression {shown(pattern)} is malformed: {_brief(error)}") from None
+    except ValueError:  # Python's own words would tell to raise its limit
+        raise ConfigError(
+            f"the regular expression {shown(pattern)} is malformed: a number is too long"
+        ) from None
     except (OverflowError, RecursionError, MemoryError) as error:
         raise ConfigError(
             f"the regular expression {shown(pattern)} is too large or too deeply nested ({type(error).__name__})"
@@ -178,12 +188,20 @@ def check_replacement(pattern: KeyRegex, replacement: str) -> None:
     """
     try:
         _p.parse_template(replacement, pattern.compiled)
-    except (re.error, IndexError) as error:
-        reason = str(error) if isinstance(error, re.error) else f"unknown group name: {error}"
+    except (re.error, IndexError, ValueError) as error:
+        reason = (
+            _brief(error)
+            if isinstance(error, re.error)
+            else "a number is too long"
+            if isinstance(error, ValueError)
+            else f"unknown group name: {_brief(error)}"
+        )
+        names = sorted(pattern.groupindex)
         raise ConfigError(
-            f"the replacement {shown(replacement)} does not suit the pattern {shown(pattern.pattern)}: {reason[:200]}; "
+            f"the replacement {shown(replacement)} does not suit the pattern {shown(pattern.pattern)}: {reason}; "
             f"the pattern has {pattern.groups} group(s)"
-            + (f" named {', '.join(sorted(pattern.groupindex))}" if pattern.groupindex else "")
+            + (f" named {', '.join(name[:80] for name in names[:8])}" if names else "")
+            + (f" and {len(names) - 8} more" if len(names) > 8 else "")
         ) from None
 
 

@@ -83,3 +83,17 @@ def test_long_white_space_says_what_short_white_space_says() -> None:
     for gap, line in ((" " * 200, "\n" * 50), ("\n" + " " * 100, "\n" + "\t" * 100)):
         wide = ckptkit.explain(words.format(gap, line)).parsed
         assert (wide.missing, wide.unexpected) == (plain.missing, plain.unexpected)
+
+
+@pytest.mark.parametrize("key", ["module." * 60 + "w" * 400, "head" * 240, "a.0." * 20 + "q" * 800])
+def test_words_about_long_keys_are_short_and_the_keys_stay_whole(key: str) -> None:
+    words = (
+        f'Missing key(s) in state_dict: "{key}.a", "{key}.b".\n\tUnexpected key(s) in state_dict: "x.{key}.a".\n'
+        f"size mismatch for {key}.c: copying a param with shape torch.Size([3]) from checkpoint, the shape in current model "
+        "is torch.Size([4])."
+    )
+    explanation = ckptkit.explain(words)
+    assert explanation.parsed.missing == [f"{key}.a", f"{key}.b"]
+    for finding in explanation.findings:
+        for text in (finding.title, finding.evidence, finding.fix.advice if finding.fix else ""):
+            assert len(text) <= 610, text

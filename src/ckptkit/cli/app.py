@@ -75,7 +75,8 @@ def _attempt(argv: list[str]) -> int | CkptkitError:
         if isinstance(error, RuntimeError) and _ALLOCATING.search(str(error)):
             asked = re.search(r"allocate (\d{1,20} bytes|[\d.]{1,20} [KMGT]iB)", str(error))
             return CkptkitError(_NO_MEMORY + (f" (torch asked for {asked[1]})" if asked else ""))
-        words = f"{type(error).__name__}: {error}".split("\n")[0]
+        # Python's own words on long numbers advise to raise its limit.
+        words = f"{type(error).__name__}: {error}".split("\n")[0].split("; use sys.set_int")[0][:500]
         return InternalError(
             f"a defect of ckptkit: {words}; please report it with what the same command says under CKPTKIT_TRACEBACK=1"
         )

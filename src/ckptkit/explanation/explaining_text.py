@@ -16,6 +16,9 @@ from .parsed import Parsed
 from .reading import read_text
 from .shapes import shape_findings
 from .special import special_findings
+from .wording import short
+
+_MOST_WORDS = 600  # characters
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,19 @@ def explain(text: str) -> Explanation:
     parsed = read_text(text)
     found: dict[str, Finding] = {}
     for finding in _findings(parsed):
-        found.setdefault(finding.cause, finding)
+        found.setdefault(finding.cause, _brief(finding))
     return Explanation(parsed, tuple(found.values())[:6])
+
+
+def _brief(finding: Finding) -> Finding:
+    """With words of a length that a person reads; keys and rules stay whole."""
+    fix = finding.fix and replace(finding.fix, advice=short(finding.fix.advice, _MOST_WORDS))
+    return replace(
+        finding,
+        title=short(finding.title, _MOST_WORDS),
+        evidence=short(finding.evidence, _MOST_WORDS),
+        fix=fix,
+    )
 
 
 def _findings(parsed: Parsed) -> Iterator[Finding]:
