@@ -14,7 +14,7 @@ import torch
 import ckptkit
 from ckptkit.__main__ import main
 from ckptkit.errors import ConfigError
-from ckptkit.patterns import compile_pattern
+from ckptkit.patterns import compile_pattern, nearest
 from ckptkit.regexes import compile_regex
 
 from .deadline import deadline
@@ -131,7 +131,7 @@ def some_pattern(choose: random.Random, depth: int) -> str:
     return "".join(parts)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(6))
 def test_every_expression_that_is_accepted_ends_on_every_key_that_is(seed: int) -> None:
     """G27: whatever is put together of repeats, alternatives and looks ahead."""
     choose, accepted = random.Random(seed), 0
@@ -157,6 +157,14 @@ def test_a_glob_takes_the_time_of_its_key_however_many_stars_it_has(glob: str) -
     with deadline(DEADLINE):
         assert not compile_pattern(glob).matches("a" * 5000 + "!bZx")
         assert compile_pattern(glob).matches("a" * 5000 + "!b")
+
+
+def test_the_nearest_keys_are_found_soon_among_keys_of_few_letters() -> None:
+    """G5: comparing two texts takes the cube of their length at worst."""
+    letters = "abcdefghijkl"
+    keys = [f"{a}{b}{c}{'ab' * 95}" for a in letters for b in letters for c in letters]
+    with deadline(DEADLINE):
+        assert nearest(f"lkl{'ab' * 95}", keys)[0] == f"lkl{'ab' * 95}"
 
 
 def test_a_glob_of_any_length_is_refused_or_a_plain_key() -> None:

@@ -85,8 +85,8 @@ class KeyRegex:
         if self._analysis.steps(key) > MAX_STEPS_OF_KEY:
             raise ConfigError(
                 f"the regular expression {shown(self.pattern)} could be at work for minutes on a key of {len(key)} "
-                f"characters, {shown(key)}: several of its repeats can match the same text; put text between them that "
-                "they cannot match, e.g. '[^.]*' for '.*', or begin it with '^'"
+                f"characters, {shown(key)}: several of its repeats can match the same text, and it backtracks; put text "
+                "between them that they cannot match, e.g. '[^.]*' for '.*', or begin it with '^'"
             )
 
 
