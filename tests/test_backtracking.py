@@ -131,7 +131,7 @@ def some_pattern(choose: random.Random, depth: int) -> str:
     return "".join(parts)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_every_expression_that_is_accepted_ends_on_every_key_that_is(seed: int) -> None:
     """G27: whatever is put together of repeats, alternatives and looks ahead."""
     choose, accepted = random.Random(seed), 0
