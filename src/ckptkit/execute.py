@@ -160,6 +160,10 @@ def _lost(source: Source) -> list[str]:
     for what, counts in (
         ("overflowed", {key: lost.overflowed for key, lost in source.losses.items() if lost.overflowed}),
         ("became zero", {key: lost.vanished for key, lost in source.losses.items() if lost.vanished}),
+        (
+            "lost their imaginary part",
+            {key: lost.flattened for key, lost in source.losses.items() if lost.flattened},
+        ),
     ):
         if counts:
             total = sum(counts.values())

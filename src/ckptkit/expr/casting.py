@@ -19,13 +19,21 @@ class Losses:
     Args:
         overflowed: finite values that became infinite, NaN, or wrapped around in an integer dtype.
         vanished: values other than zero that became zero.
+        flattened: complex values that lost their imaginary part.
     """
 
     overflowed: int = 0
     vanished: int = 0
+    flattened: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.overflowed or self.vanished)
+        return bool(self.overflowed or self.vanished or self.flattened)
+
+    def add(self, other: Losses) -> None:
+        """Count what another cast did."""
+        self.overflowed += other.overflowed
+        self.vanished += other.vanished
+        self.flattened += other.flattened
 
 
 def cast(tensor: torch.Tensor, name: str, allow_overflow: bool, losses: Losses | None = None) -> torch.Tensor:
@@ -38,30 +46,51 @@ def cast(tensor: torch.Tensor, name: str, allow_overflow: bool, losses: Losses |
         losses: where to count.
 
     Raises:
-        CastError: values overflow, and may not.
+        CastError: values overflow or lose their imaginary part, and may not.
     """
     import torch
 
-    result = tensor.to(getattr(torch, name))
-    if not tensor.numel() or tensor.dtype == result.dtype or widens(_name(tensor), name):
+    target: torch.dtype = getattr(torch, name)
+    # torch would take the real part with a warning of its own.
+    flat = tensor.is_complex() and not target.is_complex and target is not torch.bool
+    real = tensor.real if flat else tensor
+    result = real.to(target)
+    if not tensor.numel() or tensor.dtype == target or widens(_name(tensor), name):
         return result
-    overflowed = _overflowed(tensor, result)
+    before, after = _numbers(real, result)
+    overflowed = _overflowed(before, after)
     if overflowed and not allow_overflow:
-        largest = (
-            tensor.abs().nan_to_num(0, 0, 0).max().item()
-            if tensor.is_floating_point()
-            else tensor.max().item()
-        )
+        largest = _plain(before).abs().nan_to_num(0, 0, 0).max().item()
         raise CastError(
-            f"{overflowed} value{'' if overflowed == 1 else 's'} of {_name(tensor)} cannot be held by {name} (the "
+            f"{_values(overflowed)} of {_name(tensor)} cannot be held by {name} (the "
             f"largest is {largest:g}, the limit {_limit(name)}); cast to a wider dtype, leave the key out, or set "
             "allow_overflow: true"
         )
+    flattened = int(torch.count_nonzero(tensor.imag)) if flat else 0
+    if flattened and not allow_overflow:
+        raise CastError(
+            f"{_values(flattened)} of {_name(tensor)} have an imaginary part, which {name} cannot hold; leave the key "
+            "out, or set allow_overflow: true to drop the imaginary parts"
+        )
     if losses is not None:
         losses.overflowed += overflowed
-        if dtypes.is_floating(name) and tensor.is_floating_point():
-            losses.vanished += _vanished(tensor, result)
+        losses.flattened += flattened
+        if after.is_floating_point() and before.is_floating_point():
+            losses.vanished += _vanished(before, after)
     return result
+
+
+def _values(count: int) -> str:
+    return f"{count} value{'' if count == 1 else 's'}"
+
+
+def _numbers(before: torch.Tensor, after: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The real numbers of which a tensor and the result of its cast are made."""
+    import torch
+
+    if before.is_complex() and after.is_complex():
+        return torch.view_as_real(before.resolve_conj()), torch.view_as_real(after)
+    return before, after.real if after.is_complex() else after
 
 
 def widens(before: str, after: str) -> bool:
@@ -106,8 +135,14 @@ def _name(tensor: torch.Tensor) -> str:
 
 
 def _plain(tensor: torch.Tensor) -> torch.Tensor:
-    """In a dtype in which torch can count: the narrowest ones lack most operations."""
-    return tensor.float() if tensor.dtype.itemsize == 1 and tensor.is_floating_point() else tensor
+    """In a dtype in which torch can count: the narrowest floats and most unsigned integers lack most operations."""
+    import torch
+
+    if tensor.is_floating_point():
+        return tensor.float() if tensor.dtype.itemsize == 1 else tensor
+    if tensor.dtype is torch.uint64:
+        return tensor.double()
+    return tensor.to(torch.int64) if tensor.dtype in (torch.uint16, torch.uint32) else tensor
 
 
 def _limit(name: str) -> str:
@@ -134,23 +169,24 @@ def _vanished(tensor: torch.Tensor, result: torch.Tensor) -> int:
 def _overflowed(tensor: torch.Tensor, result: torch.Tensor) -> int:
     import torch
 
-    if tensor.is_complex() or result.is_complex() or result.dtype is torch.bool or tensor.dtype is torch.bool:
+    if tensor.is_complex() or result.dtype is torch.bool or tensor.dtype is torch.bool:
         return 0
-    tensor = _plain(tensor)
-    info = torch.finfo if result.is_floating_point() else torch.iinfo
-    limits = info(result.dtype)
-    if tensor.is_floating_point() or result.is_floating_point():
-        low, high = torch.aminmax(tensor)
-        if float(low) >= limits.min and float(high) <= limits.max:  # false for NaN
-            return 0
+    if not tensor.is_floating_point() and not result.is_floating_point():
+        before, after = tensor.to(torch.int64), result.to(torch.int64)
+        lost = before != after
+        if torch.uint64 in (tensor.dtype, result.dtype):  # of which one half are negative here
+            lost |= (before < 0) & (tensor.dtype is not result.dtype)
+        return int(lost.sum())
+    numbers = _plain(tensor)
+    low, high = (float(bound) for bound in torch.aminmax(numbers))
     if result.is_floating_point():
-        lost = torch.isfinite(tensor) & ~torch.isfinite(_plain(result))
-    elif tensor.is_floating_point():
-        inside = (tensor >= limits.min) & (tensor <= limits.max)
-        lost = ~inside
-    else:
-        lost = result.to(torch.int64) != tensor.to(torch.int64)
-        if tensor.dtype is torch.uint64 or result.dtype is torch.uint64:
-            lost |= (tensor.to(torch.int64) < 0) ^ (result.to(torch.int64) < 0)
-            lost |= (tensor.to(torch.int64) < 0) & (tensor.dtype is not result.dtype)
-    return int(lost.sum())
+        limits = torch.finfo(result.dtype)
+        if low >= limits.min and high <= limits.max:  # false for NaN
+            return 0
+        return int((torch.isfinite(numbers) & ~torch.isfinite(_plain(result))).sum())
+    bounds = torch.iinfo(result.dtype)
+    if low >= bounds.min and high <= bounds.max:
+        return 0
+    whole = numbers.double().trunc()
+    # One more than the largest is a power of two, which every float holds; the largest itself few do.
+    return int((~((whole >= float(bounds.min)) & (whole < float(bounds.max + 1)))).sum())

@@ -79,8 +79,7 @@ def _cast_ahead(expr: Cast, stored: Iterator[Load], losses: Losses) -> Iterator[
                 if not jobs:
                     return
                 parts, lost = jobs.popleft().result()
-                losses.overflowed += lost.overflowed
-                losses.vanished += lost.vanished
+                losses.add(lost)
                 yield from parts
         finally:
             for job in jobs:

@@ -45,6 +45,10 @@ class Cast(Expr):
                     f"{name} packs several numbers into one element, which torch cannot take apart: no cast from "
                     f"{source.dtype} to {self.dtype}; leave the key out"
                 )
+            if dtypes.DTYPES[name].kind == "other":
+                raise PlanError(
+                    f"{name} packs two numbers to an element, and torch casts neither from nor to it"
+                )
         return TensorInfo(source.shape, self.dtype)
 
     def compute(self, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:

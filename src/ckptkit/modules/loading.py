@@ -152,6 +152,8 @@ def _loss(key: str, lost: Losses) -> str:
         parts.append(f"{lost.overflowed} values overflowed (they became infinite, NaN or others)")
     if lost.vanished:
         parts.append(f"{lost.vanished} values became zero")
+    if lost.flattened:
+        parts.append(f"{lost.flattened} values lost their imaginary part")
     return f"{key!r} in the model's dtype: {', '.join(parts)}"
 
 
@@ -190,7 +192,9 @@ def _filled(
     source: Source, expr: Expr, parameter: Any, config: LoadConfig, losses: Losses
 ) -> Callable[[], Any]:
     def make() -> Any:
-        losses.overflowed = losses.vanished = 0  # a hook may ask for a tensor more than once
+        losses.overflowed = losses.vanished = losses.flattened = (
+            0  # a hook may ask for a tensor more than once
+        )
         tensor = evaluate(expr, source.tensor)
         if not hasattr(parameter, "is_meta"):
             return tensor
