@@ -158,3 +158,11 @@ def test_long_names_beside_the_root_are_shown_cut(tmp_path: Path) -> None:
         written = ckptkit.save(opened, tmp_path / "o.pt")
     assert len(written.left_out) == 10_000
     assert sum(map(len, written.left_out)) < 5_000_000
+
+
+@pytest.mark.parametrize(
+    ("tree", "place"), [(optimizer(), "the top level"), ({"optim": optimizer()}, "optim")]
+)
+def test_a_file_with_an_optimizer_only_is_said_to_be_one(tree: Any, place: str) -> None:
+    with pytest.raises(RootError, match=f"no weights were found: '{place}' looks like an optimizer's state"):
+        choose_root(tree, "auto", "f.pt")

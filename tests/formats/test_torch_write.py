@@ -323,3 +323,37 @@ def test_a_source_that_was_replaced_since_it_was_opened_is_refused(
     with pytest.raises(FormatError, match="another file took its place"):
         ckptkit.save(checkpoint, tmp_path / target)
     assert not (tmp_path / target).exists()
+
+
+PLAIN = [
+    b"", b"ab\xff", bytearray(), bytearray(b"x"), 1 + 2j, {1, "a"}, set(), {torch.float32}, (), (1, (2,)), -5, 2**200,
+    torch.Size([2]), torch.float8_e8m0fnu, torch.device("cuda:1"), torch.sparse_coo, {(1, "a"): [None, True, 0.5]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", PLAIN, ids=repr)
+def test_each_plain_value_is_read_by_torch_without_running_code(tmp_path: Path, value: Any) -> None:
+    """G18, G19: what is written is read by `torch.load(weights_only=True)`, inside the root and beside it."""
+    ckptkit.save({"w": torch.ones(1), "odd": value}, tmp_path / "o.pt")
+    assert torch.load(tmp_path / "o.pt", weights_only=True)["odd"] == value
+    torch.save({"state_dict": {"w": torch.ones(1)}, "odd": value}, tmp_path / "f.pt")
+    ckptkit.save(tmp_path / "f.pt", tmp_path / "b.pt")
+    assert torch.load(tmp_path / "b.pt", weights_only=True)["odd"] == value
+
+
+class Odd(torch.Tensor):
+    pass
+
+
+def test_what_torch_would_not_read_is_refused_inside_the_root_and_named_beside_it(tmp_path: Path) -> None:
+    """G18: one value must not make the whole file unreadable."""
+    with pytest.raises(
+        ckptkit.WriteError, match="'odd' holds a value of type builtins.frozenset, which torch.load"
+    ):
+        ckptkit.save({"w": torch.ones(1), "odd": frozenset({1})}, tmp_path / "o.pt")
+    beside = {"odd": frozenset({1}), "tensor": torch.ones(2).as_subclass(Odd)}
+    torch.save({"state_dict": {"w": torch.ones(1)}, **beside}, tmp_path / "f.pt")
+    written = ckptkit.save(tmp_path / "f.pt", tmp_path / "b.pt")
+    name = f"{Odd.__module__}.Odd"
+    assert written.left_out == ("odd (frozenset)", f"tensor (an instance of the tensor subclass {name})")
+    assert list(torch.load(tmp_path / "b.pt", weights_only=True)) == ["state_dict"]

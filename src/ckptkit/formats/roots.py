@@ -181,6 +181,13 @@ def _without_tensors(tree: dict[Any, Any], found: tuple[_Candidate, ...], file: 
     for key, value in tree.items():
         if type(value) is Opaque and value.state is not None:
             raise RootError(f"{file}: {dotted((key,))!r} is {_describe(value)}", file=file)
+    if found:  # nothing else is left
+        places = quote_list([dotted(c.path) or "the top level" for c in found], 8)
+        raise RootError(
+            f"{file}: no weights were found: {places} looks like an optimizer's state; give the file that holds the "
+            "model, or name a root (--root PATH)",
+            file=file,
+        )
     raise RootError(f"{file}: no dictionary of tensors was found; {_offer(tree, found)}", file=file)
 
 

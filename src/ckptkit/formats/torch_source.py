@@ -259,7 +259,7 @@ class TorchSource(Source):
 
     def _refuse_dataless(self, key: str, node: TensorNode) -> NoReturn:
         raise FormatError(
-            f"{self.path}: {readable(key)} is a {node.reason} tensor: it has a shape but no data",
+            f"{self.path}: {readable(key)} is {node.label}: it has a shape but no data",
             file=self.path,
             key=key,
         )
@@ -301,7 +301,7 @@ class TorchSource(Source):
 
         view = self._views[id(node)]
         if view is None:
-            raise FormatError(f"{self.path}: a {node.reason} tensor has no data", file=self.path)
+            raise FormatError(f"{self.path}: {node.label} has no plain data", file=self.path)
         dtype = getattr(torch, view.dtype)
         tensor = torch.empty(0, dtype=dtype)
         if 0 in view.shape:

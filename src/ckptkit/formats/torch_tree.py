@@ -130,7 +130,7 @@ class TreeBuilder:
             kept = [self._keep(value, (*path, i)) for i, value in enumerate(node)]
         elif kind is tuple:
             kept = tuple(self._keep(value, (*path, i)) for i, value in enumerate(node))
-        elif kind in (set, frozenset) and not any(map(_unwritable, node)):
+        elif kind is set and not any(map(_unwritable, node)):
             kept = node
         elif kind is Opaque:
             raise _Dropped(path, node.label)
@@ -166,7 +166,7 @@ class TreeBuilder:
         assert source is not None
         view = source.node_view(node)
         if view is None:
-            raise _Dropped(path, f"a {node.reason} tensor")
+            raise _Dropped(path, node.label)
         tensor = OutTensor(
             place(path), view.shape, view.stride, view.dtype, source, view, None, None,
             node.requires_grad, node.parameter, node.conj, node.neg,
@@ -196,9 +196,9 @@ class TreeBuilder:
             return [self._value(v, key, depth + 1) for v in value]
         if kind is tuple:
             return tuple(self._value(v, key, depth + 1) for v in value)
-        if kind in (set, frozenset):
+        if kind is set:
             self._check_keys(value, key)
-            return kind(self._key(member) for member in value)
+            return {self._key(member) for member in value}
         return self._torch_value(value, key)
 
     def _torch_value(self, value: Any, key: str) -> Any:
@@ -210,7 +210,7 @@ class TreeBuilder:
         raise WriteError(
             f"{self.request.target}: {key!r} holds a value of type "
             f"{type(value).__module__}.{type(value).__qualname__}, "
-            "which a torch file cannot hold without running code; drop it",
+            "which torch.load(weights_only=True) does not read; drop it",
             file=self.request.target,
             key=key,
         )

@@ -161,3 +161,9 @@ class TensorNode:
     attributes: tuple[str, ...] = ()
     reason: str | None = None
     parts: tuple[Any, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """What it is, with its article: ``a meta tensor``."""
+        reason = self.reason or "plain"
+        return reason if reason.startswith(("a ", "an ")) else f"a {reason} tensor"

@@ -117,10 +117,7 @@ class PickleWriter:
     def _rare(self, value: Any) -> None:
         kind = type(value)
         if kind is bytes:
-            if value:
-                self.call("_codecs", "encode", value.decode("latin1"), "latin1")
-            else:
-                self.call("__builtin__", "bytes")
+            self.call("_codecs", "encode", value.decode("latin1"), "latin1")
         elif kind is bytearray:
             self.call("__builtin__", "bytearray", bytes(value))
         elif kind is complex:
@@ -134,8 +131,8 @@ class PickleWriter:
             self.name("torch", value.name)
         elif kind is LayoutNode:
             self.call("torch.serialization", "_get_layout", f"torch.{value.name}")
-        elif kind is set or kind is frozenset:
-            self.call("__builtin__", "set" if kind is set else "frozenset", sorted(value, key=_pickled))
+        elif kind is set:
+            self.call("__builtin__", "set", sorted(value, key=_pickled))
         else:
             raise TypeError(f"a value of type {kind.__name__} cannot be written")
 
