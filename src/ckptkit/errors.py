@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+LONGEST = 1 << 14  # characters of a message
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -40,6 +42,10 @@ class CkptkitError(Exception):
         problems: Sequence[Problem] = (),
         findings: Sequence[dict[str, Any]] = (),
     ) -> None:
+        if len(message) > LONGEST:  # a file may hold a key of a megabyte
+            message = (
+                f"{message[: LONGEST // 2]} ... ({len(message)} characters) ... {message[-LONGEST // 4 :]}"
+            )
         super().__init__(message)
         self.message = message
         self.file = file
