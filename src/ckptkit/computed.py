@@ -14,6 +14,7 @@ from .expr.casting import Losses
 from .expr.runs import Run, runs
 from .expr.streams import Load, pieces
 from .formats.base import CHUNK, Buffer, Source, View
+from .formats.expanded import check_expanded
 from .formats.tensor_bytes import tensor_bytes
 
 if TYPE_CHECKING:
@@ -34,8 +35,9 @@ def computed_bytes(key: str, expr: Expr, source: Source, losses: dict[str, Losse
 
     Raises:
         CastError: values overflow, and may not; names the key.
-        FormatError: the source is damaged.
+        FormatError: the source is damaged, or repeats a few bytes without end.
     """
+    check_expanded(source, expr.reads())
     reader = _Reader(source)
     found = reader.runs(expr)
     if found is not None:

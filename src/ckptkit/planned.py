@@ -72,8 +72,11 @@ class PlannedSource(Source):
         return self._evaluated(key, self.base.loaded)
 
     def _evaluated(self, key: str, read: Callable[[str], torch.Tensor]) -> torch.Tensor:
+        expr = self._outputs[key].expr
+        if not isinstance(expr, Read):
+            check_expanded(self.base, expr.reads())
         try:
-            return evaluate(self._outputs[key].expr, read)
+            return evaluate(expr, read)
         except CastError as error:
             raise CastError(f"{key!r}: {error.message}", key=key) from None
 

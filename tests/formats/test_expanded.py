@@ -100,3 +100,19 @@ def test_the_refusal_counts_what_is_small_alone(tmp_path: Path) -> None:
         CkptkitError, match="'w2' is an expanded view: 4 bytes .* and 1610612736 with those of"
     ):
         ckptkit.save(tmp_path / "f.pt", tmp_path / "o.safetensors")
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda path: ckptkit.remap(path, [{"op": "cast", "dtype": "float16"}])["w"],
+        lambda path: ckptkit.verify_roundtrip(path, [{"op": "rename", "pattern": "^", "replacement": "x."}]),
+    ],
+)
+def test_python_is_refused_too_when_it_computes_with_them(
+    tmp_path: Path, look: Callable[[Path], Any]
+) -> None:
+    """G3: instead of an error of torch about terabytes of memory."""
+    torch.save({"w": torch.ones(1).expand(HUGE)}, tmp_path / "f.pt")
+    with pytest.raises(CkptkitError, match="'w' is an expanded view"):
+        look(tmp_path / "f.pt")
