@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -151,3 +152,16 @@ def test_constants_of_torch_in_keys_and_sets_are_those_of_torch(tmp_path: Path) 
     assert ckptkit.open(path)["odd"] == value
     ckptkit.save(path, tmp_path / "o.pt")
     assert ckptkit.open(tmp_path / "o.pt")["odd"] == value
+
+
+@pytest.mark.parametrize("shape", [(0, 2**61, 2**61), (2**63, 0)])
+def test_a_shape_that_only_safetensors_can_hold_is_not_written_for_torch(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    """G26: what is written is read again."""
+    header = json.dumps({"k": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}}).encode()
+    path = tmp_path / "f.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    ckptkit.save(path, tmp_path / "o.safetensors")
+    with pytest.raises(ckptkit.WriteError, match=r"torch cannot hold the shape \[.*\] of 'k'"):
+        ckptkit.save(path, tmp_path / "o.pt")

@@ -24,6 +24,7 @@ from .tensor_bytes import tensor_bytes
 from .torch_layout import OutTensor, contiguous_stride
 from .torch_places import ATTRIBUTES, attributes_of, place
 from .torch_source import TorchSource
+from .torch_views import too_large
 
 MAX_DEPTH = 100
 _ATOMS = frozenset((str, int, float, complex, bool, type(None), bytes, bytearray))
@@ -98,6 +99,13 @@ class TreeBuilder:
 
     def _item(self, item: Item) -> OutTensor:
         view, shape = item.view, item.info.shape
+        if too_large(shape):
+            raise WriteError(
+                f"{self.request.target}: torch cannot hold the shape {list(shape)} of {item.key!r}; drop it, or write "
+                "a safetensors file",
+                file=self.request.target,
+                key=item.key,
+            )
         tensor = OutTensor(
             item.key, shape, view.stride if view else contiguous_stride(shape), item.info.dtype,
             item.source, view, item.make, item.tie,

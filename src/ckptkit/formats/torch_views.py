@@ -46,6 +46,13 @@ def extent(view: View) -> tuple[int, int]:
     return view.offset * width, (last + 1) * width
 
 
+def too_large(size: tuple[int, ...]) -> bool:
+    """Whether torch cannot count the elements of a shape; it multiplies its way beside a 0, too."""
+    if not size:
+        return False
+    return max(size) >= MAX_NUMEL or prod(size if 0 not in size else (n or 1 for n in size)) >= MAX_NUMEL
+
+
 def prove(node: TensorNode, storages: Mapping[str, Storage], file: str, where: str) -> View | None:
     """The view of a tensor, proved to lie inside its storage.
 
@@ -63,7 +70,7 @@ def prove(node: TensorNode, storages: Mapping[str, Storage], file: str, where: s
     size, stride = node.size, node.stride
     if node.parts:
         _prove_parts(node, storages, file, where)
-    if size and (max(size) >= MAX_NUMEL or prod(size) >= MAX_NUMEL or (0 in size and _overflows(size))):
+    if too_large(size):
         raise FormatError(f"{file}: {readable(where)}: it has too many elements", file=file, key=where)
     if stride and max(stride) > MAX_STRIDE:
         raise FormatError(
@@ -108,11 +115,6 @@ def prove(node: TensorNode, storages: Mapping[str, Storage], file: str, where: s
     if node.reason is not None:
         return None
     return View(storage, node.offset, size, stride, node.dtype)
-
-
-def _overflows(size: tuple[int, ...]) -> bool:
-    """Whether torch, which multiplies from the left or from the right, overflows on its way to a product of 0."""
-    return prod(length or 1 for length in size) >= MAX_NUMEL
 
 
 def _prove_parts(node: TensorNode, storages: Mapping[str, Storage], file: str, where: str) -> None:
