@@ -88,3 +88,17 @@ def test_attributes_of_values_and_of_what_lies_beside_the_root_are_kept(tmp_path
     ckptkit.save(tmp_path / "f.pt", tmp_path / "o.pt")
     loaded = torch.load(tmp_path / "o.pt", weights_only=True)
     assert vars(loaded["other"]) == vars(inner) == vars(loaded["state_dict"]["odd"])
+
+
+@pytest.mark.parametrize("place", ["w", "extra.w"])
+def test_attributes_of_tensors_are_named_wherever_the_tensor_lies(tmp_path: Path, place: str) -> None:
+    """G18: they are not kept."""
+    odd = torch.nn.Parameter(torch.ones(2))
+    vars(odd)["note"] = 1
+    inside = place == "w"
+    torch.save(
+        {"state_dict": {"w": odd if inside else torch.ones(2)}, "extra": {} if inside else {"w": odd}},
+        tmp_path / "f.pt",
+    )
+    words = f"1 tensors carry Python attributes, which are not kept; the first is {place!r} with note"
+    assert words in ckptkit.open(tmp_path / "f.pt").source.notes

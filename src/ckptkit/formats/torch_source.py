@@ -56,6 +56,7 @@ class TorchSource(Source):
         self.storages = storages
         self._views: dict[int, View | None] = {}
         self._nodes: dict[int, TensorNode] = {}
+        self._decorated: list[tuple[str, TensorNode]] = []
         choice = choose_root(tree, root, path)
         self.root_path = choice.path
         self.root_node: dict[Any, Any] = choice.node
@@ -139,6 +140,8 @@ class TorchSource(Source):
         return opaque
 
     def _prove(self, node: TensorNode, where: str) -> View | None:
+        if node.attributes and _decorations(node):
+            self._decorated.append((where, node))
         view = self._views[id(node)] = prove(node, self.storages, self.path or "", where)
         if view is not None and self.data.swapped and node.storage and node.dtype != node.storage.dtype:
             raise FormatError(
@@ -183,14 +186,12 @@ class TorchSource(Source):
         meta = [k for k, v in self.root_node.items() if type(v) is TensorNode and v.reason == "meta"]
         if meta:
             yield f"{len(meta)} meta tensors have a shape but no data, the first is {readable(meta[0])}"
-        decorated = [k for k, v in self.root_node.items() if type(v) is TensorNode and _decorations(v)]
-        if decorated:
-            names = ", ".join(
-                sorted(ascii(name)[1:-1] for name in _decorations(self.root_node[decorated[0]]))
-            )
+        if self._decorated:
+            first, node = self._decorated[0]
+            names = ", ".join(sorted(ascii(name)[1:-1][:60] for name in _decorations(node)))
             yield (
-                f"{len(decorated)} tensors carry Python attributes, which are not kept; the first is "
-                f"{readable(decorated[0])} with {names}"
+                f"{len(self._decorated)} tensors carry Python attributes, which are not kept; the first is "
+                f"{readable(first)} with {names}"
             )
         extra = set(attributes_of(self.root_node))
         if self.state_metadata is not None:
