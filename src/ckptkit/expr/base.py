@@ -155,8 +155,12 @@ def countable(info: TensorInfo) -> TensorInfo:
     Raises:
         PlanError: they are too many.
     """
-    count = size_of(tuple(size or 1 for size in info.shape))
-    if dtypes.nbytes(info.dtype, count) > MAX_COUNT:
+    count = 1
+    for size in info.shape:
+        count *= size or 1
+    if (
+        count > MAX_COUNT >> 4 and dtypes.nbytes(info.dtype, count) > MAX_COUNT
+    ):  # no element has over 16 bytes
         raise PlanError(
             f"torch cannot count the bytes of the shape {list(info.shape)}, which are more than 2**63"
         )

@@ -216,16 +216,7 @@ class State:
         return Entry(expr, info, (*sorted(rules - {self.index}), self.index), all(part.tie for part in parts))
 
     def _weigh(self, expr: Expr, key: str) -> None:
-        def weight(node: Expr) -> tuple[int, int]:
-            known = self._weights.get(id(node))
-            if known is not None:
-                return known[1:]
-            if isinstance(node, Read):
-                return 0, 1
-            parts = [weight(e) for e in node.of]
-            return 1 + max(depth for depth, _ in parts), 1 + sum(nodes for _, nodes in parts)
-
-        depth, nodes = weight(expr)
+        depth, nodes = self._weight(expr)
         if depth > MAX_DEPTH or nodes > MAX_NODES:
             what = (
                 f"{MAX_DEPTH} operations one after another"
@@ -236,6 +227,18 @@ class State:
                 f"{quoted(key)} would be made by more than {what}; remap in several steps", key=key
             )
         self._weights[id(expr)] = expr, depth, nodes
+
+    def _weight(self, expr: Expr) -> tuple[int, int]:
+        depth, nodes = 0, 1
+        for e in expr.of:
+            if isinstance(e, Read):
+                nodes += 1
+                continue
+            known = self._weights.get(id(e))
+            below, more = known[1:] if known is not None else self._weight(e)
+            depth = max(depth, below)
+            nodes += more
+        return depth + 1, nodes
 
     def remove(self, keys: Iterable[str]) -> None:
         """Drop keys and remember which rule did it."""
