@@ -53,8 +53,8 @@ def rewrite(keys: Iterable[str], pairs: Sequence[tuple[str, str]]) -> tuple[dict
         harmless = _harmless(replacement)
         for key in some:
             if literal in key and key not in renames:
-                if len(key) > harmless:
-                    check_growth(regex.finditer(key), replacement, key)
+                if len(key) > harmless and regex.search(key):
+                    check_growth(re.finditer(pattern, key), replacement, key)
                 new, count = regex.subn(replacement, key)
                 if count:
                     if len(new) > MAX_KEY:

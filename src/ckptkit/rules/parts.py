@@ -54,7 +54,9 @@ def expand(pattern: str, key: str, template: str) -> str:
         PlanError: the text would be far too long for a key.
     """
     if len(key) * template.count("\\") > LONG:
-        check_growth(compile_regex(pattern).finditer(key), template, key)
+        match = compile_regex(pattern).fullmatch(key)
+        assert match is not None
+        check_growth([match], template, key)
     try:
         # `sub` keeps the parsed template, which `Match.expand` parses anew for every key.
         return re.compile(rf"\A(?:{pattern})\Z").sub(template, key, count=1)
