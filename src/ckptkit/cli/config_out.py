@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
@@ -18,7 +19,7 @@ def check_config_name(path: str | None) -> None:
     Raises:
         UsageError: neither YAML nor JSON.
     """
-    if path is not None and not path.lower().endswith((".yaml", ".yml", ".json")):
+    if path is not None and os.path.basename(path) and not path.lower().endswith((".yaml", ".yml", ".json")):
         raise UsageError(
             f"-o {quoted(path)}: rules are written as .yaml, .yml or .json, by which remap reads them"
         )

@@ -31,8 +31,8 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Carry the command out; 1 when nothing was found."""
-    check_config_name(arguments.output)
     refuse_inputs(arguments.output, arguments, "file")
+    check_config_name(arguments.output)
     from ..explanation import explain
 
     explanation = explain(_text(arguments.file))

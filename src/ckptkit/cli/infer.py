@@ -50,9 +50,9 @@ def run(arguments: Namespace) -> int:
         )
     if arguments.values and arguments.model is not None:
         raise UsageError("--values compares data with data; a model that is only built has none")
-    check_config_name(arguments.output)
     refuse_inputs(arguments.output, arguments, "source", "target", "like")
     refuse_twice(arguments, "output", "html")
+    check_config_name(arguments.output)
     from ..checkpoint import open as open_checkpoint
     from ..inference.inferring import infer
 
