@@ -28,4 +28,7 @@ def test_a_message_of_usual_length_is_kept() -> None:
 
 
 def test_long_keys_are_quoted_cut_in_the_middle() -> None:
-    assert quote_list(["a", "b" * 200, "c" * 201], 3) == f"'a', '{'b' * 200}', '{'c' * 150}...{'c' * 40}'"
+    text = quote_list(["a", "b" * 100, "c" * 2000], 3)
+    assert text.startswith(f"'a', '{'b' * 100}', 'ccc")
+    assert "..." in text
+    assert len(text) < 400

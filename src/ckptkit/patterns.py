@@ -213,20 +213,21 @@ def nearest(wanted: str, keys: Iterable[str], count: int = 3) -> list[str]:
     seen: dict[str, str] = {}
     for key in every:
         seen.setdefault(re.sub(r"\d+", "0", key), key)
+    candidates = list(seen.values())[:2000]
+    # Those of like letters first, which costs little, so that the budget is spent on them.
+    letters = [_likeness(text, key[:_COMPARED], "quick_ratio") for key in candidates]
     scored: list[tuple[float, int, str]] = []
     left = _STEPS
-    for i, key in enumerate(list(seen.values())[:2000]):
+    for n, i in enumerate(sorted(range(len(candidates)), key=lambda i: (-letters[i], i))):
+        key = candidates[i]
         left -= (len(text) + 1) * min(len(key), _COMPARED)
-        if left < 0 and i >= count:
+        if left < 0 and n >= count:
             break
         scored.append((_likeness(text, key[:_COMPARED]), -i, key))
     scored.sort(reverse=True)
     return [key for score, _, key in scored[:count] if score > 0.3] or [key for _, _, key in scored[:count]]
 
 
-def _likeness(text: str, key: str) -> float:
-    head = key[: len(text)]
-    return max(
-        difflib.SequenceMatcher(None, text, key).ratio(),
-        0.95 * difflib.SequenceMatcher(None, text, head).ratio(),
-    )
+def _likeness(text: str, key: str, how: str = "ratio") -> float:
+    whole, head = (difflib.SequenceMatcher(None, text, each) for each in (key, key[: len(text)]))
+    return float(max(getattr(whole, how)(), 0.95 * getattr(head, how)()))

@@ -34,8 +34,8 @@ def nested(depth: int) -> Any:
     ("shape", "name", "words"),
     [
         ([1] * 1025, "out.pt", "'a' has 1025 dimensions, more than 1024"),
-        ([1 << 62, 0], "out.pt", "'a': it has too many elements"),
-        ([0, 1 << 40, 1 << 40], "out.pt", "more than torch can count"),
+        ([1 << 62, 0], "out.pt", "torch cannot hold the shape"),
+        ([0, 1 << 40, 1 << 40], "out.pt", "torch cannot hold the shape"),
         ([1 << 63, 0], "out.json", "the shape of 'a' is no list of sizes"),
     ],
 )
@@ -49,7 +49,7 @@ def test_shapes_that_only_one_format_can_have_are_refused_for_the_others(
     source.write_bytes(struct.pack("<Q", len(header)) + header + b"1" * size)
     with (
         ckptkit.open(source) as checkpoint,
-        pytest.raises(WriteError, match="could not be read again") as caught,
+        pytest.raises(WriteError) as caught,
     ):
         write_source(checkpoint.source, tmp_path / name)
     assert words in caught.value.message
@@ -60,7 +60,7 @@ def test_shapes_that_only_one_format_can_have_are_refused_for_the_others(
     ("state", "words"),
     [
         ({"w": ONE, "v": ONE, "x": nested(99)}, "nested more than 100 deep"),
-        ({"w": ONE, "v": ONE, "x": [[] for _ in range(10_000)]}, "too many lists and dictionaries"),
+        ({"w": ONE, "v": ONE, "x": [[] for _ in range(10_000)]}, "too many lists, dictionaries and calls"),
         ({"w": ONE, "x\ud800": ONE}, "lone surrogate"),
         ({"w": ONE, "x": 1, "y\ud800": ONE}, "lone surrogate"),
     ],
@@ -97,7 +97,7 @@ def test_a_file_whose_weights_would_be_looked_for_elsewhere_says_its_root(
 def test_an_index_that_would_be_refused_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """G26"""
     monkeypatch.setattr(sharded, "MAX_INDEX", 100)
-    with pytest.raises(CkptkitError, match="an index of more than 100 bytes"):
+    with pytest.raises(CkptkitError, match="JSON of 156 bytes; 100 are the most"):
         ckptkit.save({"a": ONE, "b": TWO}, tmp_path / "out", max_shard_size=4)
     assert os.listdir(tmp_path) == []
 
@@ -106,10 +106,10 @@ def test_rules_upon_rules_beyond_what_a_plan_can_hold_are_refused(tmp_path: Path
     """G26, G3: what was planned can be kept with --save-plan, and carrying it out does not exhaust the stack."""
     rule = {"op": "transpose", "keys": ["a"], "dims": [0, 1]}
     state = {"a": torch.ones(2, 2)}
-    save_plan(ckptkit.plan(state, RemapConfig(rules=[rule] * 201)), tmp_path / "plan.json")
+    save_plan(ckptkit.plan(state, RemapConfig(rules=[rule] * 200)), tmp_path / "plan.json")
     assert load_plan(tmp_path / "plan.json").signature["a"].shape == (2, 2)
-    for count in (202, 2000):
-        with pytest.raises(PlanError, match="'a' is made in more than 200 steps"):
+    for count in (201, 2000):
+        with pytest.raises(PlanError, match="'a' would be made by more than 200 operations"):
             ckptkit.plan(state, RemapConfig(rules=[rule] * count))
 
 

@@ -6,14 +6,13 @@ and is done by `evaluate`, which asks for source tensors one at a time.
 
 from __future__ import annotations
 
-from .base import MAX_DEPTH, Expr, Read, evaluate, infer, too_deep, with_reads
+from .base import Expr, Read, evaluate, infer, with_reads
 from .documents import from_json
 from .joins import Concat, Stack
 from .values import Cast, Resize
 from .views import Permute, Reshape, Select, Slice, Transpose
 
 __all__ = [
-    "MAX_DEPTH",
     "Cast",
     "Concat",
     "Expr",
@@ -28,6 +27,5 @@ __all__ = [
     "evaluate",
     "from_json",
     "infer",
-    "too_deep",
     "with_reads",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..collector import gc_paused
 from ..config import RemapConfig
 from ..errors import PlanError, Problem
-from ..expr import MAX_DEPTH, Read, too_deep
+from ..expr import Read
 from ..rules import Entry, Rule, State, untouched
 from ..signatures import Signature
 from .data import Dropped, Output, Plan, RuleUse
@@ -42,16 +42,6 @@ def _make(source: Signature, rules: Sequence[Rule], config: RemapConfig | None) 
         except PlanError as error:
             raise _located(error, index, op) from None
         uses.append(RuleUse(index, op, matched))
-    for key, expr in (
-        *((k, e.expr) for k, e in state.entries.items()),
-        *((k, e) for k, _, e in state.dropped),
-    ):
-        if not isinstance(expr, Read) and too_deep(expr):
-            raise PlanError(
-                f"{key!r} is made in more than {MAX_DEPTH} steps, one on the result of the other; write the result of the "
-                "first rules to a file, and go on from there",
-                key=key,
-            )
     outputs = tuple(Output(key, e.info, e.expr, e.rules, e.tie) for key, e in state.entries.items())
     return Plan(
         outputs,
