@@ -212,6 +212,21 @@ def test_an_allowed_function_of_an_opaque_is_opaque_or_an_error() -> None:
 
 # -- refusals
 
+
+@pytest.mark.parametrize(
+    "made",
+    [glob("torch._utils", "_rebuild_tensor"), glob("_codecs", "encode"), call(glob("argparse", "Namespace"))],
+    ids=["function", "codec", "instance"],
+)
+def test_only_classes_are_instantiated(made: bytes) -> None:
+    """G10, G12: Python and torch refuse NEWOBJ of a function or an instance, so a file that has one is damaged."""
+    with pytest.raises(FormatError, match="which is no class here"):
+        load(prog(made + b")\x81"))
+    with pytest.raises((TypeError, pickle.UnpicklingError)):
+        pickle.loads(prog(made + b")\x81"))
+    assert load(prog(glob("collections", "OrderedDict") + b")\x81")) is not None
+
+
 COLLIDING = b"}(" + b"".join(integer((2**61 - 1) * i) + b"N" for i in range(1, 20_000)) + b"u"
 LAUGHS = b"]" + b"".join(bytes((0x71, i, 0x30, 0x5D, 0x28, 0x68, i, 0x68, i, 0x65)) for i in range(60))
 TUPLE_LAUGHS = b"})" + b"".join(bytes((0x71, i, 0x30, 0x68, i, 0x68, i, 0x86)) for i in range(40)) + b"Ns"
@@ -340,7 +355,7 @@ COSTLY = {
     "tuples behind marks": (b"(" + b"(Nt" * 3000 + b"t", "tuples"),
     "unknown globals": (b"(" + b"ca\nb\n" * 5000 + b"t", "lists, dictionaries and calls"),
     "calls of one": (b"(" + CALL + b"2)R" * 3000 + b"t", "lists, dictionaries and calls"),
-    "objects of one": (b"(" + CALL + b"2)\x81" * 3000 + b"t", "lists, dictionaries and calls"),
+    "objects of one": (b"ca\nb\nq\0(" + b"h\0)\x81" * 3000 + b"t", "lists, dictionaries and calls"),
     "one tensor again and again": (
         glob("torch._utils", "_rebuild_tensor_v2") + b"q\0"
         + tup(storage(), b"K\0", ints(4), ints(1), b"\x89", ORDERED) + b"q\1("

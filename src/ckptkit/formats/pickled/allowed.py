@@ -61,6 +61,9 @@ def _table() -> dict[tuple[str, str], Any]:
     def function(module: str, name: str, describe: Any, tensor: bool = False) -> None:
         table[module, name] = Function(module, name, describe, tensor)
 
+    def kind(module: str, name: str, describe: Any) -> None:
+        table[module, name] = Function(module, name, describe, is_type=True)
+
     for name, describe in _REBUILD.items():
         function("torch._utils", name, describe, True)
     for module in ("torch._tensor", "torch.tensor"):  # torch before 1.9 used the second
@@ -68,10 +71,10 @@ def _table() -> dict[tuple[str, str], Any]:
         function(module, "_rebuild_from_type_v2", calls.rebuild_from_type, True)
     for module in ("builtins", "__builtin__"):  # the second is Python 2's, which protocol 2 writes
         for name, plain in _PLAIN.items():
-            function(module, name, plain)
-    function("collections", "OrderedDict", calls.ordered_dict)
-    function("torch", "Size", calls.size)
-    function("torch", "device", calls.device)
+            kind(module, name, plain)
+    kind("collections", "OrderedDict", calls.ordered_dict)
+    kind("torch", "Size", calls.size)
+    kind("torch", "device", calls.device)
     function("torch.serialization", "_get_layout", calls.layout)
     function("_codecs", "encode", calls.encode)
     for name in [*(d.name for d in DTYPES.values() if d.torch), *_ODD_DTYPES]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from .errors import Refused, Truncated
 from .state import State
-from .tree import Opaque
+from .tree import Function, Opaque
 
 MAX_PROTOCOL = 5
 MAX_INT_BYTES = 255  # 2040 bits: beyond that Python refuses to print an integer
@@ -56,14 +56,22 @@ def _object(m: State) -> None:
 
 def _new_object(m: State) -> None:
     args = m.stack.pop()
-    m.stack[-1] = m.call(m.stack[-1], args)
+    m.stack[-1] = _instance_of(m, args)
 
 
 def _new_object_ex(m: State) -> None:
     keywords, args = m.stack.pop(), m.stack.pop()
     if type(keywords) is not dict or (keywords and type(m.stack[-1]) is not Opaque):
         raise Refused("NEWOBJ_EX with keyword arguments")
-    m.stack[-1] = m.call(m.stack[-1], args)
+    m.stack[-1] = _instance_of(m, args)
+
+
+def _instance_of(m: State, args: Any) -> Any:
+    """What NEWOBJ makes: unlike a call it takes classes only, not functions, nor what a class made before."""
+    made = m.stack[-1]
+    if (type(made) is Function and not made.is_type) or (type(made) is Opaque and made.args is not None):
+        raise Refused(f"NEWOBJ of {made.module}.{made.name}, which is no class here")
+    return m.call(made, args)
 
 
 def _long(width: int) -> Callable[[State], None]:

@@ -76,12 +76,14 @@ class Function:
         module, name: the exact global.
         describe: takes the arguments and returns the node.
         builds_tensor: whether the result is a tensor, so that an opaque argument is an error.
+        is_type: whether it is a class, of which NEWOBJ can make an instance.
     """
 
     module: str
     name: str
     describe: Callable[[tuple[Any, ...]], Any]
     builds_tensor: bool = False
+    is_type: bool = False
 
 
 @dataclass(slots=True, eq=False)
