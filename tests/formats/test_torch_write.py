@@ -326,7 +326,7 @@ def test_a_source_that_was_replaced_since_it_was_opened_is_refused(
 
 
 PLAIN = [
-    b"", b"ab\xff", bytearray(), bytearray(b"x"), 1 + 2j, {1, "a"}, set(), {torch.float32}, (), (1, (2,)), -5, 2**200,
+    b"", b"ab\xff", bytearray(), bytearray(b"x"), 1 + 2j, {1}, {"a"}, set(), {torch.float32}, (), (1, (2,)), -5, 2**200,
     torch.Size([2]), torch.float8_e8m0fnu, torch.device("cuda:1"), torch.sparse_coo, {(1, "a"): [None, True, 0.5]},
 ]  # fmt: skip
 
