@@ -32,6 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(list(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt:  # while the modules above were still being read
         return 130
+    finally:
+        if argv is None:
+            # The process ends: whatever still lies in cycles holds memory only, and to walk all of it takes 40 ms.
+            gc.freeze()
 
 
 if __name__ == "__main__":
