@@ -30,6 +30,7 @@ class Candidate:
         leaves: whether it leaves the repeated blocks, or goes into them.
         fixed: the part of the name's score that no match changes; None until it is known.
         leafy: the part of the score for the same kinds of leaves.
+        beaten_by: the last competitor found to score more, or nearly as much.
         paths: of some of the single modules that it pairs; None until they are wanted.
     """
 
@@ -46,6 +47,7 @@ class Candidate:
     fixed: float | None = None
     leafy: float = 0.0
     paths: list[tuple[tuple[str, ...], tuple[str, ...]]] | None = None
+    beaten_by: Candidate | None = None
     _links: Links | None = None
 
     @property

@@ -97,10 +97,8 @@ class Matcher:
         rivals = Rivals(alive)
         chosen = []
         for c in alive:
-            if c.score >= least:
-                rival = rivals.best(c)
-                if c.score - rival >= margin:
-                    chosen.append(Match(c, c.score - rival, c.score))
+            if c.score >= least and rivals.leave(c, margin):
+                chosen.append(Match(c, c.score - rivals.best(c), c.score))
         # What covers more first: of two that agree the smaller one is then done.
         chosen.sort(key=lambda m: (-len(m.candidate.target.instances), -m.score))
         return self._accept(chosen)
@@ -115,7 +113,7 @@ class Matcher:
             if c.cover == 1.0
             and c.source.leaves == c.target.leaves
             and (telling(c.target) or (self._late and c.how == "same" and self._evidence.support(c) >= 0.5))
-            and rivals.best(c) == 0.0
+            and rivals.leave(c, c.score)
         )
 
     def _choose_towers(self) -> bool:

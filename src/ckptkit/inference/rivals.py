@@ -32,6 +32,13 @@ class Rivals:
     def __init__(self, candidates: Iterable[Candidate]) -> None:
         self._by_source, self._by_target = by_member(sorted(candidates, key=lambda c: -c.score))
 
+    def leave(self, c: Candidate, margin: float) -> bool:
+        """Whether every rival of a candidate scores less, by this much at least."""
+        last = c.beaten_by
+        if last is not None and not last.dead and c.score - last.score < margin and c.competes(last):
+            return False  # as in the round before: most candidates lose to the same one all along
+        return c.score - self.best(c) >= margin
+
     def best(self, c: Candidate) -> float:
         """The score of the best rival; 0 without one."""
         best = 0.0
@@ -41,6 +48,6 @@ class Rivals:
                     if o.score <= best:
                         break
                     if o is not c and c.competes(o):
-                        best = o.score
+                        best, c.beaten_by = o.score, o
                         break
         return best
