@@ -80,11 +80,30 @@ def test_another_role_is_never_certain(mine: str, theirs: str) -> None:
         ("source_embed", "target_embed"),
         ("mlp.gate", "mlp.up"),
         ("embed_tokens", "lm_head"),
+        ("classifier", "lm_head"),
+        ("head.classifier", "head.regressor"),
+        ("attn.rel_pos_h", "attn.rel_pos_w"),
+        ("head", "aux_head"),
+        ("token_embed", "token_type_embed"),
     ],
 )
 def test_one_word_in_common_does_not_outweigh_the_one_that_differs(mine: str, theirs: str) -> None:
-    found = infer({f"{mine}.weight": (300, 77)}, {f"{theirs}.weight": (300, 77)})
-    assert all(o.confidence != "certain" for o in found.outputs)
+    stem = {"stem.weight": (11, 3, 3, 3)}
+    found = infer(stem | {f"{mine}.weight": (300, 77)}, stem | {f"{theirs}.weight": (300, 77)})
+    assert all(o.confidence != "certain" for o in found.outputs if o.key != "stem.weight")
+
+
+def test_the_norm_after_attention_is_another_one_where_a_block_has_more_of_them() -> None:
+    two = ("input_layernorm", "post_attention_layernorm")
+    four = (*two, "pre_feedforward_layernorm", "post_feedforward_layernorm")
+    source, target = (
+        tower("m") | {f"m.layers.{n}.{name}.weight": (16,) for n in range(4) for name in names}
+        for names in (two, four)
+    )
+    for found in (infer(source, target), infer(target, source)):
+        known = by_key(found)
+        assert known["m.layers.0.post_attention_layernorm.weight"][1] == "likely"
+        assert known["m.layers.0.input_layernorm.weight"][1] == "certain"
 
 
 @pytest.mark.parametrize(

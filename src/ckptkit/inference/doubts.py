@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from .groups import Group, Index
-from .lexicon import EXCLUSIVE, KINDS
+from .lexicon import EXCLUSIVE, KINDS, SETTING_APART
 from .match import Match
 from .similarity import related
 
@@ -21,6 +21,11 @@ def doubt(match: Match) -> str | None:
     told = c.target.unequal and len(c.target.instances) > 1
     if not told and _renumbered(c.instance_pairs, bases=c.source.template != c.target.template):
         return "equal blocks under other numbers; verify that both sides mean the same block"
+    if match.norms is not None:
+        return (
+            f"{match.norms[0]} norms stand in a block of the source and {match.norms[1]} in one of the target, so the "
+            "same name may mean another place; compare what each of them normalises"
+        )
     words = contrary(c.source, c.target)
     if words is not None:
         return f"{words[0]} and {words[1]} may be two things; verify that both modules do the same"
@@ -50,8 +55,12 @@ def contrary(source: Group, target: Group) -> tuple[str, str] | None:
         one, other = sorted(kinds & left.keys()), sorted(kinds & right.keys())
         if one and other:
             return one[0], other[0]
-    # One word in common does not outweigh the one that tells two modules apart.
     ends = _concepts(source.tokens[-1:]), _concepts(target.tokens[-1:])
+    for apart in sorted(SETTING_APART & (ends[0].keys() ^ ends[1].keys())):
+        whole = " ".join(ends[apart not in ends[0]])
+        plain = " ".join(ends[apart in ends[0]])
+        return (whole, plain) if apart in ends[0] else (plain, whole)
+    # One word in common does not outweigh the one that tells two modules apart.
     if ends[0] & ends[1]:
         for a in _telling(left.keys() & ends[0].keys()):
             for b in _telling(right.keys() & ends[1].keys()):

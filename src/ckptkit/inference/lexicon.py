@@ -45,6 +45,7 @@ TOKENS: dict[str, tuple[str, ...]] = {
     "shared": ("token", "embed"),
     "original_module": ("shadow",),
     "modules_to_save": (),
+    "h": ("layer",),
     "cls_token": ("class", "token"),
     "class_embedding": ("class", "token"),
 }
@@ -117,7 +118,6 @@ WORDS: dict[str, tuple[str, ...]] = {
     "blocks": ("layer",),
     "resblocks": ("layer",),
     "resblock": ("layer",),
-    "h": ("layer",),
     "stages": ("stage",),
     "ls": ("scale",),
     "gamma": ("scale",),
@@ -217,6 +217,7 @@ EXCLUSIVE: tuple[frozenset[str], ...] = tuple(
         "x y z h w",
         "prior posterior",
         "main aux auxiliary",
+        "lm classifier regressor",
         "scale shift bias",
         "online momentum",
         "a b c d e",
@@ -228,6 +229,10 @@ EXCLUSIVE: tuple[frozenset[str], ...] = tuple(
         "pre-attn post-attn pre-mlp post-mlp",
     )
 )
+# Concepts that make another module of the one without them.
+SETTING_APART = frozenset({"aux", "auxiliary", "type"})
+# Concepts that say after or before what a norm stands, not what it normalises.
+NORM_PLACES = frozenset({"pre", "post", "before", "after", "pre-attn", "post-attn", "pre-mlp", "post-mlp"})
 
 # Words that hardly tell one module from another.
 FAINT = {"layer", "model", "module", "linear", "proj", "body", "net", "encoder_layer", "base"}

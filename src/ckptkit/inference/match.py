@@ -33,6 +33,7 @@ class Match:
         turn: whether a square matrix is transposed.
         silent: whether it is square beside transposed ones.
         positional: whether the name only counts siblings that look the same, in modules that differ.
+        norms: how many norms a block of either side has, where they are not as many and its name only counts them.
         halves: whether it holds two projections in one.
         absorbing: whether a token may hold its position on one side.
     """
@@ -51,6 +52,7 @@ class Match:
     turn: bool = False
     silent: bool = False
     positional: bool = False
+    norms: tuple[int, int] | None = None
     halves: bool = False
     absorbing: bool = False
 

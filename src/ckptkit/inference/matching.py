@@ -19,7 +19,7 @@ from .links import Links
 from .match import Match
 from .matcher import Matcher
 from .parts import part_matches
-from .positions import note_halves, note_positions, note_tokens
+from .positions import note_halves, note_positions, note_stages, note_tokens
 from .repeats import Copy, repeats
 from .similarity import Names
 from .sums import size_joins
@@ -61,6 +61,7 @@ def matched(
     matches += size_joins(mine, theirs, matches)
     _turn_squares(matches, contents)
     note_positions(mine, theirs, matches)
+    note_stages(mine, theirs, matches)
     note_halves(mine, theirs, matches)
     note_tokens(mine, theirs, matches)
     matches += heads(theirs, matches)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from math import prod
 
 from .groups import Group
+from .lexicon import NORM_PLACES
 from .match import Match
 
 Prefix = tuple[str, ...]
@@ -28,6 +30,20 @@ def note_positions(mine: Iterable[Group], theirs: Iterable[Group], matches: Iter
                 above = len(group.template) - place
                 if one.below(source.template[:-above]) != other.below(target.template[:-above]):
                     match.positional = True
+
+
+def note_stages(mine: Iterable[Group], theirs: Iterable[Group], matches: Iterable[Match]) -> None:
+    """Mark norms named after their place in a block, where a block of the other side has more or fewer of them.
+
+    The norm after attention is the one before the MLP where a block has two, and another one where it has four.
+    """
+    one, other = _norms(mine), _norms(theirs)
+    for match in matches:
+        source, target = match.candidate.source, match.candidate.target
+        if _staged(source) and _staged(target):
+            counts = one[_beside(source)], other[_beside(target)]
+            if counts[0] != counts[1]:
+                match.norms = counts
 
 
 def note_halves(mine: Iterable[Group], theirs: Iterable[Group], matches: Iterable[Match]) -> None:
@@ -60,6 +76,18 @@ def note_tokens(mine: Iterable[Group], theirs: Iterable[Group], matches: Iterabl
         target = match.candidate.target
         if _speaks(target, "token") and prod(target.shapes[0] or ()) == _width(target) in left[0] & left[1]:
             match.absorbing = True
+
+
+def _norms(groups: Iterable[Group]) -> Counter[object]:
+    return Counter(_beside(g) for g in groups if _speaks(g, "norm"))
+
+
+def _staged(group: Group) -> bool:
+    return _speaks(group, "norm") and any(c in NORM_PLACES for c in group.tokens[-1][1])
+
+
+def _beside(group: Group) -> object:
+    return group.template[:-1], group.shapes[0]
 
 
 def _speaks(group: Group, concept: str) -> bool:
