@@ -135,3 +135,20 @@ def test_keys_that_no_module_has_are_matched_by_their_name_alone() -> None:
     assert all(by_key(found)[key] == ({"read": key}, "certain") for key in odd)
     other = {key + "1": shape for key, shape in odd.items()}
     assert set(infer(odd, other).missing) == set(other)
+
+
+def test_ordinal_words_count_and_letters_of_projections_are_read_inside_names() -> None:
+    source: g.Shapes = {}
+    target: g.Shapes = {}
+    nets = {"wq_net": "q_proj", "wk_net": "k_proj", "wv_net": "v_proj", "wo_net": "out_proj"}
+    for n in range(3):
+        for mine, theirs in (("first_sub_layer", "self_attn"), ("second_sub_layer", "encoder_attn")):
+            source |= {f"dec.layers.{n}.{mine}.{net}.weight": (8, 8) for net in nets}
+            target |= {f"decoder.layers.{n}.{theirs}.{p}.weight": (8, 8) for p in nets.values()}
+    found = origins(infer(source, target))
+    assert found["decoder.layers.1.self_attn.k_proj.weight"] == (
+        "dec.layers.1.first_sub_layer.wk_net.weight",
+    )
+    assert found["decoder.layers.2.encoder_attn.out_proj.weight"] == (
+        "dec.layers.2.second_sub_layer.wo_net.weight",
+    )

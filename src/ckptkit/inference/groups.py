@@ -15,7 +15,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from .lexicon import SHADOWS
+from .lexicon import ORDINALS, SHADOWS
 from .words import concepts, hidden, subwords
 
 Index = tuple[int, ...]
@@ -101,13 +101,13 @@ class Group:
 
     @cached_property
     def numbers(self) -> tuple[int, ...]:
-        """The numbers that are part of the name, in order; a letter that counts is one, as in ``conv_a``."""
+        """The numbers that are part of the name, in order; ``second`` is one, and the letter of ``conv_a``."""
         return tuple(
-            int(w) if w.isdigit() else COUNTING.index(w) + 1
+            int(w) if w.isdigit() else ORDINALS[w] if w in ORDINALS else COUNTING.index(w) + 1
             for token in self.template
             if token != INDEX
             for w in subwords(token.replace("{}", ""))
-            if w.isdigit() or (len(w) == 1 and w in COUNTING and w in token)
+            if w.isdigit() or w in ORDINALS or (len(w) == 1 and w in COUNTING and w in token)
         )
 
     @property

@@ -24,14 +24,9 @@ TOKENS: dict[str, tuple[str, ...]] = {
     "c_attn": ("q", "k", "v", "attn"),
     "wte": ("token", "embed"),
     "wpe": ("pos", "embed"),
-    "wq": ("q",),
-    "wk": ("k",),
-    "wv": ("v",),
-    "wo": ("out",),
     "wi": ("up",),
     "wqkv": ("q", "k", "v"),
     "w12": ("gate", "up"),
-    "w13": ("gate", "up"),
     "w_q": ("q",),
     "w_k": ("k",),
     "w_v": ("v",),
@@ -50,8 +45,11 @@ TOKENS: dict[str, tuple[str, ...]] = {
     "class_embedding": ("class", "token"),
 }
 
+ORDINALS = {"first": 1, "second": 2, "third": 3, "fourth": 4}
+
 # What a word means: itself when absent.
 WORDS: dict[str, tuple[str, ...]] = {
+    **{word: (str(number),) for word, number in ORDINALS.items()},
     "query": ("q",),
     "queries": ("q",),
     "key": ("k",),
@@ -61,6 +59,11 @@ WORDS: dict[str, tuple[str, ...]] = {
     "qkv": ("q", "k", "v"),
     "kv": ("k", "v"),
     "qk": ("q", "k"),
+    "wq": ("q",),
+    "wk": ("k",),
+    "wv": ("v",),
+    "wo": ("out",),
+    "w13": ("gate", "up"),
     "attention": ("attn",),
     "att": ("attn",),
     "attn": ("attn",),
@@ -147,9 +150,6 @@ WORDS: dict[str, tuple[str, ...]] = {
     "add": ("added",),
     "mod": (),
     "original": ("orig",),
-    "first": ("1",),
-    "second": ("2",),
-    "third": ("3",),
     "reverse": ("backward",),
     "router": ("router",),
     "cpb": ("continuous", "pos", "bias"),
@@ -169,6 +169,7 @@ RELATED: dict[frozenset[str], float] = {
         (("out", "linear"), 0.3),
         (("classifier", "head"), 0.7),
         (("class", "classifier"), 0.6),
+        (("class", "score"), 0.6),
         (("predictor", "head"), 0.6),
         (("predictor", "embed"), 0.3),
         (("gate", "router"), 0.6),
