@@ -152,3 +152,28 @@ def test_ordinal_words_count_and_letters_of_projections_are_read_inside_names() 
     assert found["decoder.layers.2.encoder_attn.out_proj.weight"] == (
         "dec.layers.2.second_sub_layer.wo_net.weight",
     )
+
+
+def test_a_norm_in_a_sequence_goes_where_the_convolution_before_it_goes() -> None:
+    def conv_norm(conv: str, norm: str, *shape: int) -> g.Shapes:
+        leaves = ("weight", "bias", "running_mean", "running_var")
+        return {f"{conv}.weight": shape} | {f"{norm}.{leaf}": shape[:1] for leaf in leaves}
+
+    def stages(names: tuple[str, ...]) -> g.Shapes:
+        shapes: g.Shapes = {}
+        for name, width in zip(names, (8, 16), strict=True):
+            for n, k in ((n, k) for n in range(2) for k in (1, 2)):
+                inputs = 8 if (n, k) == (0, 1) else width
+                at = f"{name}.{n}"
+                shapes |= conv_norm(f"{at}.conv{k}", f"{at}.bn{k}", width, inputs, 3, 3)
+        return shapes
+
+    source: g.Shapes = {}
+    for trunk in ("backbone", "backbone_momentum"):
+        source |= conv_norm(f"{trunk}.0", f"{trunk}.1", 8, 3, 7, 7)
+        source |= stages((f"{trunk}.4", f"{trunk}.5"))
+    target = conv_norm("conv1", "bn1", 8, 3, 7, 7) | stages(("layer1", "layer2"))
+    found = origins(infer(source, target))
+    assert found["conv1.weight"] == ("backbone.0.weight",)
+    assert found["bn1.running_mean"] == ("backbone.1.running_mean",)
+    assert found["layer2.1.bn2.bias"] == ("backbone.5.1.bn2.bias",)

@@ -18,7 +18,7 @@ SAMPLE = 8
 
 # What each kind of agreement is worth; a candidate with all of them scores about 1.
 PATH, LOCAL, LITERAL, NUMBERED = 0.32, 0.32, 0.1, 0.04
-SURROUNDINGS, LEAVES, LINKED = 0.26, 0.06, 0.15
+SURROUNDINGS, LEAVES, LINKED, PARTED = 0.26, 0.06, 0.15, 0.3
 # What a candidate loses that takes a rule, leaves something over, crosses blocks, or is not the copy people want.
 RULE, RESHAPED, UNCOVERED, SPARE, OTHER_SHAPES, CROSSING, SHADED = 0.03, 0.1, 0.2, 0.06, 0.2, 0.1, 0.2
 # What a transposed candidate loses where something fits as it is, and where nothing so far was transposed.
@@ -96,7 +96,8 @@ class Evidence:
         c.name = PATH * path + LOCAL * local + c.fixed
         score = c.name + SURROUNDINGS * self.support(c) + c.leafy
         if self._links is not None:
-            score += LINKED * self._links.worth(c)
+            worth = self._links.worth(c)
+            score += worth * (LINKED if worth > 0 else PARTED)
         if self._contents is not None:
             alike = self._contents.agreement(c)
             # Equal beats nearly equal beats everything that is not the same tensor at all.

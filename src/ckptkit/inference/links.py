@@ -68,8 +68,8 @@ def linked(groups: Iterable[Group]) -> dict[Instance, Instance]:
         return {}
     beside: dict[tuple[str, ...], tuple[list[_Module], list[_Module]]] = {}
     for group in groups:
-        norm = "running_mean" in group.leaves
         for index, shape in zip(group.indices, group.shapes, strict=True):
+            norm = "running_mean" in group.instances[index]
             if shape and (norm or len(shape) > 1):
                 path = written(group.template, index, range(len(index)))
                 if path:
