@@ -177,3 +177,24 @@ def test_a_norm_in_a_sequence_goes_where_the_convolution_before_it_goes() -> Non
     assert found["conv1.weight"] == ("backbone.0.weight",)
     assert found["bn1.running_mean"] == ("backbone.1.running_mean",)
     assert found["layer2.1.bn2.bias"] == ("backbone.5.1.bn2.bias",)
+
+
+def test_items_of_a_list_are_no_towers_of_which_the_first_is_taken() -> None:
+    source: g.Shapes = {}
+    target: g.Shapes = {}
+    attentions = {"encoder": ("self_attn",), "decoder": ("self_attn", "src_attn")}
+    for side, n in ((side, n) for side in attentions for n in range(3)):
+        mine, theirs = f"{side}.layers.{n}", f"transformer.{side}.layers.{n}"
+        for name in attentions[side]:
+            for k in range(4):
+                source |= g.linear(f"{mine}.{name}.linears.{k}", 8, 8)
+            at = f"{theirs}.{name.replace('src', 'multihead')}"
+            target |= {f"{at}.in_proj_weight": (24, 8), f"{at}.in_proj_bias": (24,)}
+            target |= g.linear(f"{at}.out_proj", 8, 8)
+        source |= g.linear(f"{mine}.feed_forward.w_1", 32, 8) | g.linear(f"{mine}.feed_forward.w_2", 8, 32)
+        target |= g.linear(f"{theirs}.linear1", 32, 8) | g.linear(f"{theirs}.linear2", 8, 32)
+    found = origins(infer(source, target))
+    assert found["transformer.encoder.layers.0.linear1.weight"] == (
+        "encoder.layers.0.feed_forward.w_1.weight",
+    )
+    assert not any(".linears.0" in key for reads in found.values() for key in reads)

@@ -90,7 +90,11 @@ def _only_difference(one: Group, other: Group) -> int | None:
     if len(one.template) != len(other.template) or one.shapes != other.shapes:
         return None
     places = [n for n, (a, b) in enumerate(zip(one.template, other.template, strict=True)) if a != b]
-    return places[0] if len(places) == 1 and "{}" not in one.template[places[0]] else None
+    if len(places) != 1 or "{}" in one.template[places[0]]:
+        return None
+    if one.template[-1].isdigit() and places[0] == len(one.template) - 1:
+        return None  # items of a list that are single modules are parts, not towers
+    return places[0]
 
 
 def copies_of_one(one: Group, other: Group, target: Group) -> bool:
