@@ -198,3 +198,31 @@ def test_items_of_a_list_are_no_towers_of_which_the_first_is_taken() -> None:
         "encoder.layers.0.feed_forward.w_1.weight",
     )
     assert not any(".linears.0" in key for reads in found.values() for key in reads)
+
+
+def tower(at: str, *, cross: bool) -> g.Shapes:
+    shapes = g.norm(f"{at}.embeddings.norm", 8)
+    for n in range(3):
+        for attention in ("attention", "crossattention")[: 1 + cross]:
+            for part in ("query", "key", "value", "out"):
+                shapes |= g.linear(f"{at}.layer.{n}.{attention}.{part}", 8, 8)
+        shapes |= g.linear(f"{at}.layer.{n}.up", 32, 8) | g.linear(f"{at}.layer.{n}.down", 8, 32)
+    return shapes
+
+
+def test_a_tower_that_holds_the_source_and_more_is_a_copy_of_it_as_the_plain_one_is() -> None:
+    source = {key.removeprefix("x."): shape for key, shape in tower("x", cross=False).items()}
+    target = tower("encoder.bert", cross=False) | tower("decoder.bert", cross=True)
+    found = infer(source, target)
+    assert {key for key in target if "crossattention" in key} == set(found.missing)
+    assert all(key.endswith(reads) for key, (reads,) in origins(found).items())
+    assert {o.confidence for o in found.outputs if o.key.startswith("decoder")} == {"likely"}
+
+
+def test_a_source_that_is_called_like_one_tower_fills_no_other() -> None:
+    target = tower("encoder", cross=False) | tower("decoder", cross=True)
+    for prefix in ("", "model."):
+        source = {prefix + key: shape for key, shape in tower("encoder", cross=False).items()}
+        found = infer(source, target)
+        assert {o.key for o in found.outputs} == set(tower("encoder", cross=False))
+        assert {o.confidence for o in found.outputs} == {"certain"}

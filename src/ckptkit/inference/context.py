@@ -20,17 +20,24 @@ class Context:
         self._target: Counter[Prefix] = Counter()
         self._cache: dict[tuple[Prefix, Prefix], float] = {}
 
-    def note(self, source: Prefix, target: Prefix) -> None:
+    def note(self, source: Prefix, target: Prefix, times: int = 1) -> None:
         """Count a match of two modules for all pairs of ancestors."""
         mine, theirs = _ancestors(source), _ancestors(target)
         for p in mine:
-            self._source[p] += 1
+            self._source[p] += times
         for p in theirs:
-            self._target[p] += 1
+            self._target[p] += times
         for p in mine:
             for q in theirs:
-                self._together[p, q] += 1
+                self._together[p, q] += times
         self._cache.clear()
+
+    def others(self, source: Prefix, target: Prefix) -> float:
+        """The support of a match that is noted, by all the others."""
+        self.note(source, target, -1)
+        support = self._support(source, target)
+        self.note(source, target)
+        return support
 
     def support(self, source: Prefix, target: Prefix) -> float:
         """In [0, 1]; 0 where nothing around has been matched."""

@@ -214,6 +214,9 @@ class Matcher:
         for match in moved:
             match.margin = min(match.margin, match.candidate.score - rivals.best(match.candidate))
         for match in self.matches:
+            c = match.candidate
+            later = self._evidence.context.others(c.source.template, c.target.template)
+            match.support = max(match.support, later)
             if match.rival_copy is None:
                 match.rival_copy = self._first_rival(match.candidate, self._shaded_beside(match.candidate))
 

@@ -49,10 +49,10 @@ def repeats(mine: Sequence[Group], theirs: Sequence[Group]) -> tuple[list[Group]
     copies: list[Copy] = []
     templates = {group.template for group in mine}
     barred: set[Group] = set()
-    for find in (_indexed, _towers):
+    for find, enough in ((_indexed, count.explains), (_towers, count.explains), (_grown, count.fills)):
         for main, others in find(kept, templates, count):
             gone = [copy for pair in others for copy in pair if copy.group not in barred]
-            if gone and count.explains(gone):
+            if gone and enough(gone):
                 count.remove(gone)
                 copies += gone
                 barred |= {copy.group for copy in gone}
@@ -65,7 +65,8 @@ class _Count:
 
     def __init__(self, mine: Iterable[Group], theirs: Iterable[Group]) -> None:
         mine, theirs = list(mine), list(theirs)
-        self._surplus = _size(theirs) - _size(mine)
+        self._size = _size(mine)
+        self._surplus = _size(theirs) - self._size
         self._supply: Counter[Shape | None] = Counter(s for g in mine for s in g.shapes)
         self._demand: Counter[Shape | None] = Counter(s for g in theirs for s in g.shapes)
 
@@ -82,6 +83,14 @@ class _Count:
             n for s, n in less.items() if 0 < self._demand[s] - n <= self._supply[s] < self._demand[s]
         )
         return fitting >= SHARE * sum(less.values())
+
+    def fills(self, copies: Sequence[Copy]) -> bool:
+        """Whether the copies are what the source is, which is then one such part and no more."""
+        less = self._shapes(copies)
+        if sum(prod(s or ()) * n for s, n in less.items()) < SHARE * self._size:
+            return False
+        once = sum(n for s, n in less.items() if n <= self._supply[s] < 2 * n <= self._demand[s])
+        return once >= SHARE * sum(less.values())
 
     def remove(self, copies: Sequence[Copy]) -> None:
         """Count these no longer."""
@@ -167,12 +176,24 @@ def _towers(groups: Sequence[Group], templates: set[Prefix], count: _Count) -> F
                         Copy(below[other][key], index, below[one][key], index)
                         for key in sorted(common, key=lambda k: k[0])
                         for index in below[other][key].indices
+                        if index in below[one][key].instances
                     ]
                 )
         if len(others) > 1:
             yield [], others  # all of them, where the source has one; else those that it is short of
         for copied in others:
             yield [], [copied]
+
+
+def _grown(groups: Sequence[Group], templates: set[Prefix], count: _Count) -> Found:
+    """Towers that hold another one and more: a decoder with attention to an encoder of the same make.
+
+    Not where the source calls itself as the smaller of them is called: then it is that one alone.
+    """
+    suffixes = {template[n:] for template in templates for n in range(len(template))}
+    for _, (pair, *more) in _towers(groups, templates, count):
+        if not more and not any(copy.group.template in suffixes for copy in pair):
+            yield [], [[Copy(copy.main, copy.main_index, copy.group, copy.index) for copy in pair]]
 
 
 def _within(prefix: Prefix, other: Prefix) -> bool:
