@@ -6,8 +6,8 @@ from .doubts import doubt
 from .groups import INDEX, Group
 from .lexicon import FAINT, MERGING
 from .match import Match
+from .related import related
 from .result import Confidence
-from .similarity import related
 from .spelling import spelled
 from .virtual import Fused, Stacked
 from .words import concepts, shown

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..expr import Expr, Read, evaluate, from_json
-from .candidates import Candidate
+from .candidate import Candidate
 from .virtual import expression
 
 if TYPE_CHECKING:

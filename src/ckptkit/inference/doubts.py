@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from .groups import Group, Index
 from .lexicon import EXCLUSIVE, KINDS, SETTING_APART
 from .match import Match
-from .similarity import related
+from .related import related
 
 _FIRST = (0, 1)  # what people count from
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from .candidates import Candidate
+from .candidate import Candidate
 from .context import Context, Prefix
 from .groups import Group, written
 from .links import Links

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .candidates import Candidate
+from .candidate import Candidate
 from .groups import Group
 from .match import Match
 

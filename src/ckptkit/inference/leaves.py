@@ -13,7 +13,7 @@ from .groups import Group
 from .lexicon import KINDS
 from .match import Leaves, Match, used_leaves
 from .matcher import Matcher
-from .similarity import related
+from .related import related
 from .virtual import Fused, Part
 
 LEAST_SCORE = 0.4

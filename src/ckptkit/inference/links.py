@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .candidates import Candidate
+from .candidate import Candidate
 from .groups import Group, Index, Shape, written
 from .virtual import Fused, Stacked, atom
 from .words import subwords

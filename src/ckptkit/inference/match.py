@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
-from .candidates import Candidate
+from .candidate import Candidate
 from .groups import Group, Index, leaf_pairs
 from .virtual import real_leaves
 

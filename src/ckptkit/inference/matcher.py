@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from .assign import assignment, components
-from .candidates import Candidate
+from .candidate import Candidate
 from .evidence import Evidence
 from .groups import Group
 from .match import Match, telling

@@ -12,7 +12,8 @@ from .candidates import candidates
 from .context import Context
 from .evidence import Evidence
 from .fusing import with_virtual
-from .groups import Shape, grouped
+from .grouping import grouped
+from .groups import Shape
 from .heads import heads
 from .leaves import leaf_matches
 from .links import Links

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from .candidates import Candidate
+from .candidate import Candidate
 from .groups import Group
 from .lexicon import JUST_NORM, STAGES
 from .words import stage

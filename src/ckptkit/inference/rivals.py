@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .candidates import Candidate
+from .candidate import Candidate
 from .groups import Group
 
 Index = dict[Group, list[Candidate]]

@@ -6,12 +6,11 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from math import log
 
 from .groups import INDEX, Group, written
-from .lexicon import FAINT, RELATED, WORDS
-from .words import subwords
+from .lexicon import FAINT
+from .related import acronyms, initials, related, short_words
 
 Weights = dict[str, float]
 
@@ -185,7 +184,7 @@ class Names:
         both = [c for c in path if c in their_path]
         mine = [c for c in path if c not in their_path]
         theirs = [c for c in their_path if c not in path]
-        known = {(x, y): worth for x in mine for y in theirs if (worth := _known(x, y)) > LEAST_RELATED}
+        known = {(x, y): worth for x in mine for y in theirs if (worth := related(x, y)) > LEAST_RELATED}
         views = tuple(
             (a, b, sum(a[c] + b[c] for c in both), sum(a.values()) + sum(b.values()))
             for a, b in ((path, their_path), (local, their_local))
@@ -230,53 +229,6 @@ class _Compared:
     mine: list[str]
     theirs: list[str]
     known: dict[tuple[str, str], float]
-
-
-def related(x: str, y: str) -> float:
-    """How much two concepts mean the same, in [0, 1], before anything was matched."""
-    return 1.0 if x == y else _known(x, y)
-
-
-@lru_cache(maxsize=1 << 16)
-def _known(x: str, y: str) -> float:
-    """How related two concepts are before anything was matched."""
-    return max(RELATED.get(frozenset((x, y)), 0.0), _abbreviates(x, y))
-
-
-def _abbreviates(x: str, y: str) -> float:
-    """Whether one word begins the other, or both have one stem."""
-    short, long = sorted((x, y), key=len)
-    stem = next((n for n, (a, b) in enumerate(zip(x, y, strict=False)) if a != b), len(short))
-    if stem >= 5 and stem >= 0.7 * len(long):
-        return 0.8
-    if not long.startswith(short) or short == long:
-        return 0.0
-    if len(short) >= 3:
-        return 0.7
-    return 0.3 if len(short) == 1 and short not in "qkvgh" else 0.2
-
-
-def acronyms(groups: Iterable[Group]) -> tuple[set[str], set[str]]:
-    """The short words of names, and the initials of their longer words that stand side by side."""
-    words: set[str] = set()
-    letters: set[str] = set()
-    for token in {token for group in groups for token, _ in group.tokens}:
-        words |= short_words(token)
-        letters |= initials(token)
-    return words, letters
-
-
-def short_words(token: str) -> set[str]:
-    """Words of two or three letters that the vocabulary does not have: ``ar`` of ``ar_embedder``."""
-    return {w for w in subwords(token) if 2 <= len(w) <= 3 and w.isalpha() and w not in WORDS}
-
-
-def initials(token: str) -> set[str]:
-    """The first letters of words side by side: ``ar`` of ``aspect_ratio_embedder``."""
-    words = [w for w in subwords(token) if len(w) > 2 and w.isalpha()]
-    return {
-        "".join(w[0] for w in words[n : n + size]) for size in (2, 3) for n in range(len(words) - size + 1)
-    }
 
 
 def families(groups: Iterable[Group], *, single: bool = False) -> Families:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import pairwise, permutations
 
 from .align import outermost
-from .candidates import Candidate
+from .candidate import Candidate
 from .fusing import fill, parts_of
 from .groups import Group
 from .match import Match, used_leaves

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from .candidates import Candidate
+from .candidate import Candidate
 from .groups import Group
 from .lexicon import TWINS, WRAPPERS
 from .ordering import TIE
