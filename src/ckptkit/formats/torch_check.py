@@ -9,7 +9,7 @@ from ..errors import FormatError, RootError, WriteError
 from ..text import quote_list
 from .base import Storage, WriteRequest
 from .pickled import StorageIds, StorageNode, TensorNode, load_pickle, paused_gc
-from .pickled.calls import MAX_DIMS
+from .pickled.arguments import MAX_DIMS
 from .roots import dotted
 from .torch_bytes import Bytes
 from .torch_layout import OutStorage, OutTensor

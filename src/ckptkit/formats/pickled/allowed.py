@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...dtypes import DTYPES, QUANTISED
-from . import calls
+from . import tensors, values
 from .tree import DtypeNode, Function, StorageType, TypeNode
 
 _ODD_DTYPES = [f"{sign}int{bits}" for sign in ("", "u") for bits in range(1, 8)]
@@ -35,23 +35,23 @@ _QUANTISERS = (
     "per_channel_affine_float_qparams",
 )  # fmt: skip
 _REBUILD = {
-    "_rebuild_tensor": calls.rebuild_tensor,
-    "_rebuild_tensor_v2": calls.rebuild_tensor_v2,
-    "_rebuild_tensor_v3": calls.rebuild_tensor_v3,
-    "_rebuild_parameter": calls.rebuild_parameter,
-    "_rebuild_parameter_with_state": calls.rebuild_parameter_with_state,
-    "_rebuild_meta_tensor_no_storage": calls.rebuild_meta,
-    "_rebuild_sparse_tensor": calls.rebuild_sparse,
-    "_rebuild_qtensor": calls.rebuild_quantised,
-    "_rebuild_nested_tensor": calls.rebuild_nested,
-    "_rebuild_wrapper_subclass": calls.rebuild_wrapper,
+    "_rebuild_tensor": tensors.rebuild_tensor,
+    "_rebuild_tensor_v2": tensors.rebuild_tensor_v2,
+    "_rebuild_tensor_v3": tensors.rebuild_tensor_v3,
+    "_rebuild_parameter": tensors.rebuild_parameter,
+    "_rebuild_parameter_with_state": tensors.rebuild_parameter_with_state,
+    "_rebuild_meta_tensor_no_storage": tensors.rebuild_meta,
+    "_rebuild_sparse_tensor": tensors.rebuild_sparse,
+    "_rebuild_qtensor": tensors.rebuild_quantised,
+    "_rebuild_nested_tensor": tensors.rebuild_nested,
+    "_rebuild_wrapper_subclass": tensors.rebuild_wrapper,
 }
 _PLAIN = {
-    "set": calls.plain_set,
-    "frozenset": calls.frozen_set,
-    "complex": calls.complex_number,
-    "bytearray": calls.byte_array,
-    "bytes": calls.empty_bytes,
+    "set": values.plain_set,
+    "frozenset": values.frozen_set,
+    "complex": values.complex_number,
+    "bytearray": values.byte_array,
+    "bytes": values.empty_bytes,
 }
 
 
@@ -67,16 +67,16 @@ def _table() -> dict[tuple[str, str], Any]:
     for name, describe in _REBUILD.items():
         function("torch._utils", name, describe, True)
     for module in ("torch._tensor", "torch.tensor"):  # torch before 1.9 used the second
-        function(module, "_rebuild_from_type", calls.rebuild_from_type, True)
-        function(module, "_rebuild_from_type_v2", calls.rebuild_from_type, True)
+        function(module, "_rebuild_from_type", tensors.rebuild_from_type, True)
+        function(module, "_rebuild_from_type_v2", tensors.rebuild_from_type, True)
     for module in ("builtins", "__builtin__"):  # the second is Python 2's, which protocol 2 writes
         for name, plain in _PLAIN.items():
             kind(module, name, plain)
-    kind("collections", "OrderedDict", calls.ordered_dict)
-    kind("torch", "Size", calls.size)
-    kind("torch", "device", calls.device)
-    function("torch.serialization", "_get_layout", calls.layout)
-    function("_codecs", "encode", calls.encode)
+    kind("collections", "OrderedDict", values.ordered_dict)
+    kind("torch", "Size", values.size)
+    kind("torch", "device", values.device)
+    function("torch.serialization", "_get_layout", values.layout)
+    function("_codecs", "encode", values.encode)
     for name in [*(d.name for d in DTYPES.values() if d.torch), *_ODD_DTYPES]:
         table["torch", name] = DtypeNode(name)
     for alias, name in _ALIASES.items():

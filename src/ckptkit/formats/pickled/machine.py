@@ -1,7 +1,7 @@
 """The restricted pickle machine: an iterative interpreter of an opcode allow-list.
 
-Opcodes and their layout are those of CPython's ``Lib/pickletools.py``, protocols 0 to 5. Globals are compared
-with `allowed.GLOBALS` and never resolved; calls are described by `calls` and never made. No opcode recurses,
+Opcodes and their layout are those of CPython's ``Lib/pickletools.py``, protocols 0 to 5. Globals are compared with
+`allowed.GLOBALS` and never resolved; calls are described by `tensors` and `values` and never made. No opcode recurses,
 and no length in the stream is believed before it is compared with the bytes that are there.
 """
 

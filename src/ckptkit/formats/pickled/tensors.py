@@ -1,38 +1,18 @@
-"""What the allow-listed functions would build, described from their arguments and never executed.
+"""What the allow-listed functions for tensors would build, described from their arguments and never executed.
 
 The signatures are those of ``torch._utils`` (https://github.com/pytorch/pytorch/blob/main/torch/_utils.py).
 """
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from ...dtypes import QUANTISED
+from .arguments import MAX_DIMS, Args, all_ints, arity, boolean, brief, ints
 from .errors import Refused
-from .keys import check_key
-from .tree import (
-    DeviceNode,
-    DtypeNode,
-    Function,
-    LayoutNode,
-    Opaque,
-    OrderedNode,
-    Shape,
-    SizeNode,
-    StorageNode,
-    TensorNode,
-    TypeNode,
-)
+from .tree import DtypeNode, Function, LayoutNode, Opaque, OrderedNode, StorageNode, TensorNode, TypeNode
 
-Args = tuple[Any, ...]
-# Both are far beyond real ones; they bound the work that one short call on memoised arguments can cause.
-MAX_DIMS = 1024
-MAX_ATTRIBUTES = 256
-MAX_SIZE = (1 << 63) - 1  # torch counts in signed 64-bit integers, and devices in seven bits
-MAX_DEVICE = 127
-_DEVICE = re.compile(r"[a-z][a-z0-9_]{0,60}(:(0|[1-9][0-9]{0,2}))?", re.ASCII)
-
+MAX_ATTRIBUTES = 256  # far beyond real ones, as MAX_DIMS is
 # A saved attribute of one of these names would change the tensor itself instead of decorating it.
 _TENSOR_NAMES = frozenset(
     [
@@ -65,39 +45,6 @@ _COMPLEX = frozenset(("complex32", "complex64", "complex128"))
 _NEGATED = _COMPLEX | {
     "float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8",
 }  # fmt: skip
-_LAYOUTS = frozenset(
-    ["strided", "sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc", "jagged", "_mkldnn"]
-)
-
-
-def _arity(name: str, args: Args, low: int, high: int) -> None:
-    if not low <= len(args) <= high:
-        raise Refused(f"{name} called with {len(args)} arguments")
-
-
-def _ints(name: str, what: str, value: Any) -> Shape:
-    if type(value) is not tuple and type(value) is not SizeNode and type(value) is not list:
-        raise Refused(f"{name}: {what} is not a tuple of integers")
-    if len(value) > MAX_DIMS:
-        raise Refused(f"{name}: {what} has {len(value)} dimensions")
-    for item in value:
-        if type(item) is not int or item < 0:
-            raise Refused(f"{name}: {what} holds {_brief(item)}, not a non-negative integer")
-    return tuple(value)
-
-
-def _all_ints(values: tuple[Any, ...]) -> bool:
-    return {int}.issuperset(map(type, values)) and min(values, default=0) >= 0
-
-
-def _brief(value: Any) -> str:
-    return str(value)[:40] if type(value) in (int, float, bool) else f"a value of type {type(value).__name__}"
-
-
-def _bool(name: str, what: str, value: Any) -> bool:
-    if type(value) is not bool:
-        raise Refused(f"{name}: {what} is {_brief(value)}, not a bool")
-    return value
 
 
 def _hooks(name: str, value: Any) -> None:
@@ -110,8 +57,8 @@ def _flags(name: str, metadata: Any, dtype: str) -> tuple[bool, bool]:
         return False, False
     if not isinstance(metadata, dict) or not set(metadata) <= {"conj", "neg"}:
         raise Refused(f"{name}: unknown tensor metadata")
-    conj = _bool(name, "conj", metadata.get("conj", False))
-    neg = _bool(name, "neg", metadata.get("neg", False))
+    conj = boolean(name, "conj", metadata.get("conj", False))
+    neg = boolean(name, "neg", metadata.get("neg", False))
     if (conj and dtype not in _COMPLEX) or (neg and dtype not in _NEGATED):
         what = "conjugated" if conj and dtype not in _COMPLEX else "negated"
         raise Refused(f"{name}: a lazily {what} tensor of {dtype}, which torch cannot resolve")
@@ -121,10 +68,10 @@ def _flags(name: str, metadata: Any, dtype: str) -> tuple[bool, bool]:
 def _strided(name: str, args: Args, dtype: str | None, grad: bool, metadata: Any = None) -> TensorNode:
     storage, offset, size, stride = args[:4]
     if type(storage) is not StorageNode:
-        raise Refused(f"{name}: the first argument is {_brief(storage)}, not a storage")
+        raise Refused(f"{name}: the first argument is {brief(storage)}, not a storage")
     if type(offset) is not int or offset < 0:
-        raise Refused(f"{name}: storage offset {_brief(offset)}")
-    size, stride = _ints(name, "size", size), _ints(name, "stride", stride)
+        raise Refused(f"{name}: storage offset {brief(offset)}")
+    size, stride = ints(name, "size", size), ints(name, "stride", stride)
     if len(size) != len(stride):
         raise Refused(f"{name}: {len(size)} sizes but {len(stride)} strides")
     dtype = dtype or storage.dtype
@@ -136,7 +83,7 @@ def _strided(name: str, args: Args, dtype: str | None, grad: bool, metadata: Any
 
 def rebuild_tensor(args: Args) -> TensorNode:
     """``_rebuild_tensor(storage, offset, size, stride)``"""
-    _arity("_rebuild_tensor", args, 4, 4)
+    arity("_rebuild_tensor", args, 4, 4)
     return _strided("_rebuild_tensor", args, None, False)
 
 
@@ -148,10 +95,10 @@ def rebuild_tensor_v2(args: Args) -> TensorNode:
         sane = type(offset) is int and offset >= 0 and type(grad) is bool
         sane = sane and type(size) is tuple and type(stride) is tuple and len(size) == len(stride) <= MAX_DIMS
         sane = sane and storage.dtype not in QUANTISED
-        if sane and _all_ints(size) and _all_ints(stride):
+        if sane and all_ints(size) and all_ints(stride):
             return TensorNode(storage, offset, size, stride, storage.dtype, grad)  # the usual case, fast
-    _arity(name, args, 6, 7)
-    grad = _bool(name, "requires_grad", args[4])
+    arity(name, args, 6, 7)
+    grad = boolean(name, "requires_grad", args[4])
     _hooks(name, args[5])
     return _strided(name, args, None, grad, args[6] if len(args) > 6 else None)
 
@@ -159,32 +106,32 @@ def rebuild_tensor_v2(args: Args) -> TensorNode:
 def rebuild_tensor_v3(args: Args) -> TensorNode:
     """``_rebuild_tensor_v3(storage, offset, size, stride, requires_grad, hooks, dtype, metadata=None)``"""
     name = "_rebuild_tensor_v3"
-    _arity(name, args, 7, 8)
-    grad = _bool(name, "requires_grad", args[4])
+    arity(name, args, 7, 8)
+    grad = boolean(name, "requires_grad", args[4])
     _hooks(name, args[5])
     if type(args[6]) is not DtypeNode:
-        raise Refused(f"{name}: {_brief(args[6])} is no dtype")
+        raise Refused(f"{name}: {brief(args[6])} is no dtype")
     return _strided(name, args, args[6].name, grad, args[7] if len(args) > 7 else None)
 
 
 def rebuild_parameter(args: Args) -> TensorNode:
     """``_rebuild_parameter(data, requires_grad, hooks)``"""
-    _arity("_rebuild_parameter", args, 3, 3)
+    arity("_rebuild_parameter", args, 3, 3)
     return _parameter("_rebuild_parameter", args, ())
 
 
 def rebuild_parameter_with_state(args: Args) -> TensorNode:
     """``_rebuild_parameter_with_state(data, requires_grad, hooks, state)``"""
     name = "_rebuild_parameter_with_state"
-    _arity(name, args, 4, 4)
+    arity(name, args, 4, 4)
     return _parameter(name, args, _attributes(name, args[3]))
 
 
 def _parameter(name: str, args: Args, attributes: tuple[str, ...]) -> TensorNode:
     data = args[0]
     if type(data) is not TensorNode:
-        raise Refused(f"{name}: {_brief(data)} is no tensor")
-    grad = _bool(name, "requires_grad", args[1])
+        raise Refused(f"{name}: {brief(data)} is no tensor")
+    grad = boolean(name, "requires_grad", args[1])
     _hooks(name, args[2])
     return TensorNode(
         data.storage, data.offset, data.size, data.stride, data.dtype, grad, True,
@@ -211,12 +158,12 @@ def _attributes(name: str, state: Any) -> tuple[str, ...]:
 def rebuild_from_type(args: Args) -> Any:
     """``_rebuild_from_type_v2(func, type, args, state)``, and its forerunner without ``_v2``"""
     name = "_rebuild_from_type_v2"
-    _arity(name, args, 4, 4)
+    arity(name, args, 4, 4)
     func, kind, inner, state = args
     if type(func) is Opaque:
         return Opaque(func.module, func.name, (inner,))
     if type(func) is not Function or not func.builds_tensor or func.describe is rebuild_from_type:
-        raise Refused(f"{name}: {_brief(func)} is no function that rebuilds a tensor")
+        raise Refused(f"{name}: {brief(func)} is no function that rebuilds a tensor")
     if type(inner) is not tuple:
         raise Refused(f"{name}: the arguments are no tuple")
     tensor: TensorNode = func.describe(inner)
@@ -227,25 +174,25 @@ def rebuild_from_type(args: Args) -> Any:
     elif type(kind) is Opaque:
         tensor.reason = tensor.reason or f"an instance of the tensor subclass {kind.label}"
     else:
-        raise Refused(f"{name}: {_brief(kind)} is no tensor type")
+        raise Refused(f"{name}: {brief(kind)} is no tensor type")
     return tensor
 
 
 def rebuild_meta(args: Args) -> TensorNode:
     """``_rebuild_meta_tensor_no_storage(dtype, size, stride, requires_grad)``"""
     name = "_rebuild_meta_tensor_no_storage"
-    _arity(name, args, 4, 4)
+    arity(name, args, 4, 4)
     if type(args[0]) is not DtypeNode:
-        raise Refused(f"{name}: {_brief(args[0])} is no dtype")
-    size, stride = _ints(name, "size", args[1]), _ints(name, "stride", args[2])
-    grad = _bool(name, "requires_grad", args[3])
+        raise Refused(f"{name}: {brief(args[0])} is no dtype")
+    size, stride = ints(name, "size", args[1]), ints(name, "stride", args[2])
+    grad = boolean(name, "requires_grad", args[3])
     return TensorNode(None, 0, size, stride, args[0].name, grad, reason="meta")
 
 
 def rebuild_sparse(args: Args) -> TensorNode:
     """``_rebuild_sparse_tensor(layout, data)``"""
     name = "_rebuild_sparse_tensor"
-    _arity(name, args, 2, 2)
+    arity(name, args, 2, 2)
     layout, data = args
     if type(layout) is not LayoutNode or type(data) is not tuple or len(data) < 3:
         raise Refused(f"{name}: not the arguments of a sparse tensor")
@@ -253,15 +200,15 @@ def rebuild_sparse(args: Args) -> TensorNode:
     sizes = [part for part in data if isinstance(part, (tuple, list))]
     if not tensors or not sizes:
         raise Refused(f"{name}: not the arguments of a sparse tensor")
-    size = _ints(name, "size", sizes[0])
+    size = ints(name, "size", sizes[0])
     return TensorNode(None, 0, size, (), tensors[-1].dtype, reason=f"{layout.name} (sparse)", parts=data)
 
 
 def rebuild_quantised(args: Args) -> TensorNode:
     """``_rebuild_qtensor(storage, offset, size, stride, quantizer_params, requires_grad, hooks)``"""
     name = "_rebuild_qtensor"
-    _arity(name, args, 7, 7)
-    tensor = _strided(name, args, None, _bool(name, "requires_grad", args[5]))
+    arity(name, args, 7, 7)
+    tensor = _strided(name, args, None, boolean(name, "requires_grad", args[5]))
     _hooks(name, args[6])
     tensor.reason = "quantised"
     tensor.parts = args[4] if type(args[4]) is tuple else ()
@@ -271,7 +218,7 @@ def rebuild_quantised(args: Args) -> TensorNode:
 def rebuild_nested(args: Args) -> TensorNode:
     """``_rebuild_nested_tensor(buffer, sizes, strides, offsets)``"""
     name = "_rebuild_nested_tensor"
-    _arity(name, args, 4, 4)
+    arity(name, args, 4, 4)
     if any(type(arg) is not TensorNode for arg in args):
         raise Refused(f"{name}: not the arguments of a nested tensor")
     return TensorNode(None, 0, (), (), args[0].dtype, reason="nested", parts=args)
@@ -280,117 +227,8 @@ def rebuild_nested(args: Args) -> TensorNode:
 def rebuild_wrapper(args: Args) -> TensorNode:
     """``_rebuild_wrapper_subclass(cls, dtype, size, stride, offset, layout, device, requires_grad)``"""
     name = "_rebuild_wrapper_subclass"
-    _arity(name, args, 8, 8)
+    arity(name, args, 8, 8)
     if type(args[1]) is not DtypeNode:
-        raise Refused(f"{name}: {_brief(args[1])} is no dtype")
-    size = _ints(name, "size", args[2])
+        raise Refused(f"{name}: {brief(args[1])} is no dtype")
+    size = ints(name, "size", args[2])
     return TensorNode(None, 0, size, (), args[1].name, reason="a wrapper subclass without data of its own")
-
-
-def ordered_dict(args: Args) -> OrderedNode:
-    """``OrderedDict()`` and Python 2's ``OrderedDict([[key, value], ...])``"""
-    _arity("OrderedDict", args, 0, 1)
-    node = OrderedNode()
-    for pair in _sequence("OrderedDict", args):
-        if type(pair) not in (list, tuple) or len(pair) != 2:
-            raise Refused("OrderedDict: not a list of pairs")
-        check_key(pair[0])
-        node[pair[0]] = pair[1]
-    return node
-
-
-def _sequence(name: str, args: Args) -> list[Any] | tuple[Any, ...]:
-    if not args:
-        return ()
-    if type(args[0]) is not list and type(args[0]) is not tuple:
-        raise Refused(f"{name}: {_brief(args[0])} is no list")
-    sequence: list[Any] | tuple[Any, ...] = args[0]
-    return sequence
-
-
-def size(args: Args) -> SizeNode:
-    """``torch.Size([...])``"""
-    _arity("torch.Size", args, 0, 1)
-    sizes = _ints("torch.Size", "the size", args[0] if args else ())
-    if max(sizes, default=0) > MAX_SIZE:
-        raise Refused(f"torch.Size: the size holds an integer of {max(sizes).bit_length()} bits")
-    return SizeNode(sizes)
-
-
-def device(args: Args) -> DeviceNode:
-    """``torch.device(type[, index])``"""
-    _arity("torch.device", args, 1, 2)
-    if type(args[0]) is not str or (len(args) > 1 and type(args[1]) is not int):
-        raise Refused("torch.device: not a device name")
-    name = args[0] if len(args) == 1 else f"{args[0]}:{args[1]}"
-    if not _DEVICE.fullmatch(name) or int(name.partition(":")[2] or 0) > MAX_DEVICE:
-        raise Refused(f"torch.device: {ascii(name)[:60]} is no device")
-    return DeviceNode(name)
-
-
-def layout(args: Args) -> LayoutNode:
-    """``torch.serialization._get_layout(name)``"""
-    _arity("_get_layout", args, 1, 1)
-    name = args[0].removeprefix("torch.") if type(args[0]) is str else ""
-    if name not in _LAYOUTS:
-        raise Refused("_get_layout: unknown layout")
-    return LayoutNode(name)
-
-
-def encode(args: Args) -> bytes:
-    """``_codecs.encode(text, 'latin1')``, the form of bytes in protocol 2; no other codec is looked up."""
-    _arity("_codecs.encode", args, 2, 2)
-    if type(args[0]) is not str or args[1] not in ("latin1", "latin-1"):
-        raise Refused("_codecs.encode with anything but latin1")
-    try:
-        return args[0].encode("latin1")
-    except UnicodeEncodeError:
-        raise Refused("_codecs.encode: text outside latin1") from None
-
-
-def empty_bytes(args: Args) -> bytes:
-    """``bytes()``, the form of empty bytes in protocol 2."""
-    _arity("bytes", args, 0, 0)
-    return b""
-
-
-def byte_array(args: Args) -> bytearray:
-    """``bytearray(bytes)``; a length is refused, since it would only allocate."""
-    _arity("bytearray", args, 0, 2)
-    if not args:
-        return bytearray()
-    if type(args[0]) is bytes and len(args) == 1:
-        return bytearray(args[0])
-    if len(args) == 2:
-        return bytearray(encode(args))
-    raise Refused("bytearray called with anything but bytes")
-
-
-def plain_set(args: Args) -> set[Any]:
-    """``set([...])``"""
-    _arity("set", args, 0, 1)
-    return set(_members("set", args))
-
-
-def frozen_set(args: Args) -> frozenset[Any]:
-    """``frozenset([...])``"""
-    _arity("frozenset", args, 0, 1)
-    return frozenset(_members("frozenset", args))
-
-
-def _members(name: str, args: Args) -> list[Any] | tuple[Any, ...]:
-    members = _sequence(name, args)
-    for member in members:
-        check_key(member)
-    return members
-
-
-def complex_number(args: Args) -> complex:
-    """``complex(real, imag)``"""
-    _arity("complex", args, 1, 2)
-    if any(type(arg) not in (int, float) for arg in args):
-        raise Refused("complex called with anything but numbers")
-    try:
-        return complex(*args)
-    except OverflowError:
-        raise Refused("complex called with an integer beyond a float's range") from None
