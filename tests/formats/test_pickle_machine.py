@@ -227,6 +227,21 @@ def test_only_classes_are_instantiated(made: bytes) -> None:
     assert load(prog(glob("collections", "OrderedDict") + b")\x81")) is not None
 
 
+@pytest.mark.parametrize(
+    ("module", "name", "args", "empty"),
+    [
+        ("collections", "OrderedDict", tup(b"](](" + text("a") + b"Nee"), OrderedDict()),
+        ("builtins", "set", tup(b"](K\x01e"), set()),
+        ("builtins", "bytearray", tup(text("ab"), text("latin1")), bytearray()),
+    ],
+)
+def test_newobj_fills_nothing(module: str, name: str, args: bytes, empty: Any) -> None:
+    """G12: ``cls.__new__(cls, *args)`` leaves these empty, whatever it is given; a call would fill them."""
+    data = prog(glob(module, name) + args + b"\x81")
+    assert load(data) == empty == pickle.loads(data)
+    assert load(prog(glob(module, name) + args + b"R")) != empty
+
+
 COLLIDING = b"}(" + b"".join(integer((2**61 - 1) * i) + b"N" for i in range(1, 20_000)) + b"u"
 LAUGHS = b"]" + b"".join(bytes((0x71, i, 0x30, 0x5D, 0x28, 0x68, i, 0x68, i, 0x65)) for i in range(60))
 TUPLE_LAUGHS = b"})" + b"".join(bytes((0x71, i, 0x30, 0x68, i, 0x68, i, 0x86)) for i in range(40)) + b"Ns"
@@ -272,6 +287,10 @@ REFUSED = {
     "build of an int": prog(b"K\x01}b"),
     "build of a tensor": prog(tensor() + b"}b"),
     "setstate string": prog(ORDERED + text("x") + b"b"),
+    "tensor under a key that is set again": prog(b"}(" + text("a") + tensor() + text("a") + tensor() + b"u"),
+    "tensor that is popped": prog(b"}" + tensor() + b"0"),
+    "list that is popped with its mark": prog(b"}(](" + tensor() + b"e1"),
+    "state that is set again": prog(call(glob("my", "Thing")) + b"](" + tensor() + b"ebNb"),
     "recursive list": prog(b"]q\x00h\x00a"),
     "recursive dict": prog(b"}q\x00" + text("s") + b"h\x00s"),
     "deep lists": prog(b"]" * 100_000 + b"a" * 99_999),

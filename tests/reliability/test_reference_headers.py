@@ -117,6 +117,10 @@ SOUND: dict[str, tuple[bytes, dict[str, torch.Tensor]]] = {
     ),
     "minus zero in a name": (file(one(key="a-0"), bytes(8)), {"a-0": torch.zeros(2)}),
     "metadata alone": (file({"__metadata__": {"framework": "pt"}}), {}),
+    "metadata that is null": (
+        file({"__metadata__": None, "a": entry("U8", [1], 0, 1)}, b"\x07"),
+        {"a": torch.tensor([7], dtype=torch.uint8)},
+    ),
     "metadata and a tensor that is declared last": (
         file(
             {

@@ -102,6 +102,8 @@ def _read(file: MappedFile) -> Header:
 
 
 def _metadata(document: Any) -> dict[str, str]:
+    if document is None:
+        return {}  # as the reference reads it
     if type(document) is not dict:
         raise _Bad(f"{METADATA} is no JSON object of strings")
     for key, value in document.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from . import values
 from .errors import Refused, Truncated
 from .state import State
 from .tree import Function, Opaque
@@ -71,7 +72,13 @@ def _instance_of(m: State, args: Any) -> Any:
     made = m.stack[-1]
     if (type(made) is Function and not made.is_type) or (type(made) is Opaque and made.args is not None):
         raise Refused(f"NEWOBJ of {made.module}.{made.name}, which is no class here")
+    if type(made) is Function and made.describe in _FILLED_LATER and type(args) is tuple:
+        args = ()  # `__new__` of these looks at no arguments; `__init__` would
     return m.call(made, args)
+
+
+# Classes whose instances are empty after `__new__`, whatever it is given.
+_FILLED_LATER = (values.ordered_dict, values.plain_set, values.byte_array)
 
 
 def _long(width: int) -> Callable[[State], None]:
@@ -212,13 +219,14 @@ def _build(m: State) -> None:
 
 def _pop(m: State) -> None:
     if m.stack:
-        m.stack.pop()
+        m.drop(m.stack.pop())
     else:
         m.stack = m.pop_mark()
 
 
 def _pop_mark(m: State) -> None:
-    m.stack = m.pop_mark()
+    for value in m.pop_items():
+        m.drop(value)
 
 
 def _duplicate(m: State) -> None:

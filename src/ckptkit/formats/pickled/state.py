@@ -10,13 +10,14 @@ from typing import Any
 from .allowed import GLOBALS
 from .errors import Refused, Truncated
 from .keys import check_key
-from .tree import Function, Opaque, OrderedNode, StorageType, TypeNode
+from .tree import Function, Opaque, OrderedNode, StorageType, TensorNode, TypeNode
 
 MAX_LINE = 4096
 MIN_WORK = 1 << 18
 MIN_CONTAINERS = 100_000
 MIN_TUPLES = 1_000_000  # small ones, of which bodies of numbers may have many
 MAX_MARKS = 10_000  # open at a time; each level of nesting has one or two
+_HOLDERS = (TensorNode, Opaque, dict, list, tuple)
 _SIZED = (list, tuple, dict, str, bytes)
 _WRAPPERS = frozenset(
     (("copy_reg", "_reconstructor"), ("copyreg", "_reconstructor"), ("copyreg", "__newobj__"))
@@ -46,6 +47,11 @@ class State:
         # An empty list takes one byte here and two hundred in memory; a tensor, with its one dictionary, takes fifty.
         self.containers = MIN_CONTAINERS + self.size // 8
         self._globals: dict[tuple[str, str], Any] = {}
+
+    def drop(self, value: Any) -> None:
+        """Refuse to lose what may hold a tensor: torch would make it, and what nobody holds is never proved."""
+        if isinstance(value, _HOLDERS) and (isinstance(value, (TensorNode, Opaque)) or len(value) > 0):
+            raise Refused(f"a {type(value).__name__} is made and dropped")
 
     # -- the memo
 
@@ -131,6 +137,8 @@ class State:
             for key in pairs:
                 if type(key) is not str:
                     check_key(key)
+                if key in target:
+                    self.drop(target[key])
                 target[key] = next(pairs)
         elif kind is Opaque:
             target.add(flat)
@@ -160,6 +168,7 @@ class State:
     def build(self, target: Any, state: Any) -> None:
         """BUILD: attributes for an OrderedDict, inert state for an opaque, nothing else."""
         if type(target) is Opaque:
+            self.drop(target.state)
             target.state = state
         elif type(target) is OrderedNode and type(state) is dict:
             self.spend(len(state))
@@ -168,6 +177,8 @@ class State:
                     raise Refused("an attribute whose name is no string")
                 if hasattr(OrderedDict, name):
                     raise Refused(f"an attribute {name!r} would hide what an OrderedDict does")
+                if name in target.attributes:
+                    self.drop(target.attributes[name])
             target.attributes.update(state)
         else:
             raise Refused(f"BUILD of a {type(target).__name__} with a {type(state).__name__}")
