@@ -39,6 +39,16 @@ def model(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path
 
 
+def torch_shards(folder: Path, state: dict[str, torch.Tensor]) -> Path:
+    """A folder with a torch file for each tensor."""
+    folder.mkdir()
+    weight_map = {key: f"x-{n:05d}-of-{len(state):05d}.bin" for n, key in enumerate(state, 1)}
+    for key, name in weight_map.items():
+        torch.save({key: state[key]}, folder / name)
+    (folder / "x.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    return folder
+
+
 @pytest.fixture
 def _few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shard_pool, "most_open", lambda: 3)
@@ -108,6 +118,36 @@ def test_commands_work_where_fewer_files_may_be_open_than_there_are_shards(tmp_p
     subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
     with ckptkit.open(tmp_path / "out.safetensors") as copy:
         assert all(copy[key].equal(tensor) for key, tensor in state.items())
+
+
+@pytest.mark.parametrize("most", [3, 100])
+def test_lazily_conjugated_tensors_are_read_from_shards_whether_or_not_all_are_open(
+    tmp_path: Path, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """G18"""
+    monkeypatch.setattr(shard_pool, "most_open", lambda: most)
+    state = {f"k{n}": torch.tensor([n, n + 1j], dtype=torch.complex64).conj() for n in range(COUNT)}
+    with ckptkit.open(torch_shards(tmp_path / "model", state)) as checkpoint:
+        assert all(checkpoint.source.lazy(key) for key in state)
+        assert all(checkpoint[key].equal(tensor) for key, tensor in state.items())
+        for target in ("out.safetensors", "out.pt"):
+            ckptkit.save(checkpoint, tmp_path / target)
+            with ckptkit.open(tmp_path / target) as copy:
+                assert all(copy[key].equal(tensor) for key, tensor in state.items())
+
+
+@pytest.mark.parametrize("most", [3, 100])
+def test_a_lazily_conjugated_view_that_repeats_a_few_bytes_without_end_is_refused_in_a_shard_too(
+    tmp_path: Path, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard_pool, "most_open", lambda: most)
+    wide = torch.ones(1, dtype=torch.complex64).expand(1 << 22, 1 << 22)
+    state = {f"k{n}": wide.conj() for n in range(4)}
+    with (
+        ckptkit.open(torch_shards(tmp_path / "model", state)) as checkpoint,
+        pytest.raises(FormatError, match=r"'k0' is an expanded view"),
+    ):
+        ckptkit.save(checkpoint, tmp_path / "out.safetensors")
 
 
 def test_a_file_that_cannot_be_mapped_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,21 @@ class _Open:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """What stays known of a tensor while its shard is not open.
+
+    Args:
+        view: where it lies, or why nobody may have its bytes.
+        lazy: as `Source.lazy`, which is asked most where there is no view: the bytes of such tensors are not their values.
+        stored: as `Source.storage_size`.
+    """
+
+    view: View | FormatError
+    lazy: bool
+    stored: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Shard:
     """What stays known of a shard while it is not open.
 
@@ -37,7 +52,7 @@ class Shard:
         path: the file.
         stamp: `files.regular.stamp` of it when it was first opened.
         signature, format, files, notes: as in `Source`.
-        views: where its tensors lie, with their `Source.lazy`, or why they lie nowhere; empty while all shards are open.
+        places: of its tensors, by key; empty while all shards are open.
     """
 
     path: str
@@ -46,7 +61,7 @@ class Shard:
     format: str
     files: tuple[str, ...]
     notes: tuple[str, ...]
-    views: dict[str, tuple[View, bool] | FormatError]
+    places: dict[str, Place]
 
 
 class ShardPool:
@@ -82,9 +97,9 @@ class ShardPool:
         for name, path in paths.items():
             before = _stamp(path)
             source = self._keep(name, self._opener(path)).source
-            views = {key: _place(source, key) for key in source.signature} if self.crowded else {}
+            places = {key: _place(source, key) for key in source.signature} if self.crowded else {}
             self.shards[name] = Shard(
-                path, before, source.signature, source.format, source.files, source.notes, views
+                path, before, source.signature, source.format, source.files, source.notes, places
             )
 
     @contextmanager
@@ -103,17 +118,22 @@ class ShardPool:
         """Where a tensor of a shard lies; errors as for `Source.view`."""
         if not self.crowded:  # asked for every key, and none is ever closed
             return self._open[name].source.view(key)
-        place = self.shards[name].views[key]
-        if isinstance(place, FormatError):
-            raise place
-        return place[0]
+        view = self.shards[name].places[key].view
+        if isinstance(view, FormatError):
+            raise view
+        return view
 
     def lazy(self, name: str, key: str) -> bool:
         """`Source.lazy` of a tensor of a shard."""
         if not self.crowded:
             return self._open[name].source.lazy(key)
-        place = self.shards[name].views[key]
-        return not isinstance(place, FormatError) and place[1]
+        return self.shards[name].places[key].lazy
+
+    def storage_size(self, name: str, key: str) -> int | None:
+        """`Source.storage_size` of a tensor of a shard."""
+        if not self.crowded:
+            return self._open[name].source.storage_size(key)
+        return self.shards[name].places[key].stored
 
     def check_unchanged(self) -> None:
         """As `Source.check_unchanged`, of all shards."""
@@ -169,9 +189,10 @@ def _stamp(path: str) -> tuple[int, ...]:
         return ()
 
 
-def _place(source: Source, key: str) -> tuple[View, bool] | FormatError:
+def _place(source: Source, key: str) -> Place:
+    lazy, stored = False, None
     try:
-        lazy = source.lazy(key)
-        return source.view(key), lazy
+        lazy, stored = source.lazy(key), source.storage_size(key)
+        return Place(source.view(key), lazy, stored)
     except FormatError as error:
-        return error
+        return Place(error, lazy, stored)

@@ -77,6 +77,9 @@ class ShardedSource(Source):
         storage = Storage((name, view.storage.id), view.storage.nbytes, view.storage.region)
         return View(storage, view.offset, view.shape, view.stride, view.dtype)
 
+    def storage_size(self, key: str) -> int | None:
+        return self.pool.storage_size(self._home[key], key)
+
     def lazy(self, key: str) -> bool:
         return self.pool.lazy(self._home[key], key)
 
