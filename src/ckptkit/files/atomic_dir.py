@@ -41,6 +41,7 @@ class AtomicDir:
         target: the final path; if it is a link, the folder it points to is replaced and the link kept.
         overwrite: replace a folder that holds anything.
         fsync: make files and names durable before the end.
+        weights: names of more weight files of the old folder, which go too: an index may give its shards any name.
 
     Attributes:
         path: the temporary folder to fill.
@@ -52,10 +53,18 @@ class AtomicDir:
         WriteError: the target exists without `overwrite`, is no folder, or the system refuses.
     """
 
-    def __init__(self, target: str, *, overwrite: bool = False, fsync: bool = True) -> None:
+    def __init__(
+        self,
+        target: str,
+        *,
+        overwrite: bool = False,
+        fsync: bool = True,
+        weights: frozenset[str] = frozenset(),
+    ) -> None:
         self.target = target
         self.overwrite = overwrite
         self.fsync = fsync
+        self.weights = weights
         self.carried: tuple[str, ...] = ()
         self.gone: tuple[str, ...] = ()
         self.aside: str | None = None
@@ -111,7 +120,7 @@ class AtomicDir:
         """The permissions of a file that replaces another one. Weights under other names replace all weights together."""
         if name in self._modes or not is_stale(name):
             return self._modes.get(name)
-        replaced = [mode for other, mode in self._modes.items() if is_stale(other)]
+        replaced = [mode for other, mode in self._modes.items() if is_stale(other) or other in self.weights]
         return reduce(and_, replaced) if replaced else None
 
     def _check_target(self) -> None:
@@ -171,7 +180,7 @@ class AtomicDir:
             self._hold_old()
             if not self.overwrite and os.listdir(self._final):  # filled since it was looked at
                 raise exists_error(self.target)
-            carrying = Carrying(self._before, frozenset(os.listdir(self.path)))
+            carrying = Carrying(self._before, frozenset(os.listdir(self.path)), self.weights)
             carrying.carry(self._final, self.path)
             shutil.copymode(self._final, self.path)
         if self.fsync:

@@ -42,15 +42,19 @@ class Carrying:
     Args:
         before: the names in the old folder when the work on the new one began.
         own: the names that the new folder has of its own; they win.
+        weights: files that are weights of the old folder, though their names alone do not say so.
 
     Attributes:
         carried: names that have their place in the new folder.
         gone: names that went with the old folder, other than the weights that were there before.
     """
 
-    def __init__(self, before: frozenset[str], own: frozenset[str]) -> None:
+    def __init__(
+        self, before: frozenset[str], own: frozenset[str], weights: frozenset[str] = frozenset()
+    ) -> None:
         self.before = before
         self.own = own
+        self.weights = weights
         self.carried: set[str] = set()
         self.gone: set[str] = set()
         self._seen: dict[str, _Seen] = {}
@@ -102,7 +106,7 @@ class Carrying:
 
     def _goes(self, name: str, folder: bool) -> bool:
         """Whether an entry makes way. A folder is nobody's weights, whatever its name: it may be a whole checkpoint."""
-        return name in self.own or (is_stale(name) and not folder)
+        return name in self.own or ((is_stale(name) or name in self.weights) and not folder)
 
     def _carry(self, old: str, new: str, place: str) -> None:
         with _vanishing(old):
@@ -126,7 +130,8 @@ class Carrying:
             here, there = os.path.join(place, entry.name), os.path.join(new, entry.name)
             folder = entry.is_dir(follow_symlinks=False)
             if not place and self._goes(entry.name, folder):
-                known = is_weight_file(entry.name) and entry.name in self.before
+                weights = is_weight_file(entry.name) or entry.name in self.weights
+                known = weights and entry.name in self.before
                 if folder or (entry.name not in self.own and not known):
                     self.gone.add(entry.name)
                 with _vanishing(entry.path):

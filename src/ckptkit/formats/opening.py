@@ -26,12 +26,12 @@ def open_source(path: str, root: str = "auto") -> Source:
         RootError: the root is not there, or not unique.
     """
     if os.path.isdir(path):
-        from .sharded import companions, find_in_folder, not_taken
+        from .model_folder import companions, find_in_folder, not_taken
 
         inner = open_source(find_in_folder(path), root)
         inner.path = path
         if not inner.companions:
-            inner.companions = companions(path)
+            inner.companions = companions(path, inner.files)
         if os.path.splitext(path.rstrip("/"))[1].lower() == ".safetensors":
             inner.notes = (
                 *inner.notes,

@@ -7,6 +7,7 @@ import unicodedata
 from typing import Any
 
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+NUMBERED = re.compile(r"-(\d{5})-of-(\d{5})\.")
 # Windows knows devices by the name before the first dot, without the spaces around it; superscripts count as digits.
 _DEVICE = re.compile(r"(?i)(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$) *(?:\..*)?")
 

@@ -7,27 +7,24 @@ tools': ``{"metadata": {...}, "weight_map": {key: file name}}``.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FormatError
-from ..files.atomic import is_temporary
-from ..files.carrying import is_weight_file
 from ..files.regular import undisturbed
 from ..signatures import Signature
 from ..text import quote_list
 from .base import Buffer, Source, Storage, View
 from .json_text import read_json
-from .shard_names import WEIGHTS, bad_name, folded
+from .model_folder import companions
+from .shard_names import NUMBERED, bad_name, folded
 from .shard_pool import Opener, ShardPool
 
 if TYPE_CHECKING:
     import torch
 
 MAX_INDEX = 200_000_000
-_NUMBERED = re.compile(r"-(\d{5})-of-(\d{5})\.")
 
 
 class ShardedSource(Source):
@@ -56,7 +53,7 @@ class ShardedSource(Source):
         kinds = dict.fromkeys(shard.format for shard in shards.values())
         self.format = f"sharded {' and '.join(kinds) or 'safetensors'}"
         self.files = (index, *(path for shard in shards.values() for path in shard.files))
-        self.companions = companions(os.path.dirname(index))
+        self.companions = companions(os.path.dirname(index), self.files)
         self.signature = Signature(
             {key: shards[name].signature[key] for key, name in self._home.items()},
             tuple(group for shard in shards.values() for group in shard.signature.tied),
@@ -181,7 +178,7 @@ def read_index(path: str) -> tuple[dict[str, str], dict[str, Any]]:
 
 def _check_count(path: str, names: AbstractSet[str]) -> None:
     """Where shards are numbered ``-00001-of-00003``, none may be left out."""
-    numbered = [match for name in names if (match := _NUMBERED.search(name))]
+    numbered = [match for name in names if (match := NUMBERED.search(name))]
     totals = {int(match[2]) for match in numbered}
     if len(numbered) == len(names) and len(totals) == 1:
         total = totals.pop()
@@ -258,76 +255,3 @@ def _metadata(index: dict[str, Any], shards: Iterable[Signature]) -> dict[str, s
             merged.setdefault(key, value)
     merged.update({k: v for k, v in index.items() if isinstance(v, str)})
     return merged
-
-
-def find_in_folder(folder: str) -> str:
-    """The one checkpoint in a folder: its index, or its only weight file.
-
-    Raises:
-        FormatError: none, or several that are not one checkpoint.
-    """
-    try:
-        # A folder with the name of a file is none; following it could lead in circles.
-        names = [name for name in sorted(os.listdir(folder)) if not os.path.isdir(os.path.join(folder, name))]
-    except OSError as error:
-        raise FormatError(f"{folder}: the folder cannot be read: {error.strerror}", file=folder) from None
-    for pick in (
-        [n for n in names if n.endswith(".safetensors.index.json")],
-        [n for n in names if n == "model.safetensors"],
-        [n for n in names if n.endswith(".index.json")],
-        [n for n in names if n == "pytorch_model.bin"],
-        [n for n in names if n.lower().endswith(WEIGHTS) and not is_temporary(n)],
-        [n for n in names if n == ".metadata"],
-    ):
-        if len(pick) == 1:
-            return os.path.join(folder, pick[0])
-        if pick:
-            raise FormatError(
-                f"{folder}: the folder holds {len(pick)} checkpoints ({quote_list(pick)}) and no index; name one of them",
-                file=folder,
-            )
-    if any(name.endswith(".distcp") for name in names):
-        raise FormatError(
-            f"{folder}: the folder holds parts of a distributed checkpoint and no .metadata, which is written last: the "
-            "save was interrupted; take an earlier one",
-            file=folder,
-        )
-    raise FormatError(
-        f"{folder}: the folder holds no checkpoint (looked for *.index.json, {', '.join('*' + s for s in WEIGHTS)})",
-        file=folder,
-    )
-
-
-def not_taken(folder: str, taken: Sequence[str]) -> list[str]:
-    """The other checkpoints in a folder, which a person should know were passed over.
-
-    Args:
-        folder: the folder.
-        taken: the paths of every file that was opened.
-    """
-    own = {os.path.basename(path) for path in taken}
-    return [
-        entry.name
-        for entry in sorted(os.scandir(folder), key=lambda e: e.name)
-        if entry.name.lower().endswith((*WEIGHTS, ".index.json"))
-        and entry.name not in own
-        and not _NUMBERED.search(entry.name)
-        and not is_temporary(entry.name)
-        and not entry.is_dir()
-    ]
-
-
-def companions(folder: str) -> tuple[str, ...]:
-    """What lies beside the weights in a model folder: config.json, the tokenizer, folders (with a final /)."""
-    found = []
-    for entry in sorted(os.scandir(folder or "."), key=lambda e: e.name):
-        if entry.is_dir() and not entry.name.startswith("."):
-            found.append(os.path.join(folder, entry.name, ""))
-        elif entry.is_file() and not _belongs(entry.name):
-            found.append(os.path.join(folder, entry.name))
-    return tuple(found)
-
-
-def _belongs(name: str) -> bool:
-    """Whether a file is part of a checkpoint, or of one that was never finished."""
-    return is_weight_file(name) or is_temporary(name) or name == ".metadata" or name.endswith(".distcp")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
-from ..errors import WriteError
+from ..errors import FormatError, WriteError
 from ..files.atomic_dir import AtomicDir
+from ..files.carrying import is_stale
 from .base import Item, WriteOptions, WriteRequest, Written, WrittenFile
+from .model_folder import find_in_folder
 from .safetensors_write import check_items, check_written, file_metadata, merge_ties, write_shard
 from .sharded import read_index
 
@@ -31,7 +34,8 @@ def write_sharded(request: WriteRequest) -> Written:
     target = request.target.rstrip("/") or request.target
     files: list[WrittenFile] = []
     beside = [path for path in request.companions if not path.endswith("/")]
-    with AtomicDir(target, overwrite=options.overwrite, fsync=options.fsync) as folder:
+    weights = _old_weights(target, () if request.source is None else request.source.files)
+    with AtomicDir(target, overwrite=options.overwrite, fsync=options.fsync, weights=weights) as folder:
         weight_map: dict[str, str] = {}
         for name, shard in shards.items():
             here = {item.key for item in shard}
@@ -57,6 +61,29 @@ def write_sharded(request: WriteRequest) -> Written:
         )
     folders = tuple(os.path.basename(p.rstrip("/")) + "/" for p in request.companions if p.endswith("/"))
     return Written(tuple(files), folders, tuple(notes))
+
+
+def _old_weights(folder: str, opened: Iterable[str]) -> frozenset[str]:
+    """The files of a folder that make way with its checkpoint, though their names alone may not say so.
+
+    Args:
+        folder: the target; it need not be there.
+        opened: the files of the source, which lie in it when it is rewritten in place.
+    """
+    if not os.path.isdir(folder):
+        return frozenset()
+    here = os.path.realpath(folder)
+    names = {os.path.basename(path) for path in opened if os.path.realpath(os.path.dirname(path)) == here}
+    indexes: set[str] = set()
+    with suppress(OSError, FormatError):  # whoever replaces the folder says what the system refuses
+        indexes |= {name for name in os.listdir(folder) if name.endswith(".index.json") and is_stale(name)}
+        indexes.add(os.path.basename(find_in_folder(folder)))
+    for name in indexes:
+        # One that cannot be read names no files of which it is known that they are shards.
+        with suppress(FormatError):
+            if name.endswith(".index.json"):
+                names |= {name, *read_index(os.path.join(folder, name))[0].values()}
+    return frozenset(names)
 
 
 def split_into_shards(items: Sequence[Item], limit: int) -> list[list[Item]]:

@@ -10,7 +10,7 @@ from ..errors import UsageError
 from ..files.regular import open_fd
 from ..formats.base import Progress, no_progress
 from ..formats.dcp.metadata import NAME as METADATA
-from ..formats.sharded import find_in_folder
+from ..formats.model_folder import find_in_folder
 from .beside import beside
 from .distributed import look_at_parts
 from .finite import not_finite
