@@ -125,7 +125,9 @@ def write_source(
         options = replace(options, layout=source.plan.target_layout)
     folder = _is_folder(name)
     to_torch = name.lower().endswith(TORCH_SUFFIXES)
-    keeps_around = to_torch and bool(source.surroundings) and not root_only
+    base = _base(source)
+    # Each of several files has surroundings of its own, and one file has no place for all of them.
+    keeps_around = to_torch and bool(source.surroundings) and not root_only and not base.layout
     written = writer(
         WriteRequest(
             target=name,
@@ -133,7 +135,7 @@ def write_source(
             source=source,
             metadata={**source.signature.metadata, **(metadata or {})},
             state_metadata=source.state_metadata,
-            around=_base(source) if keeps_around else None,
+            around=base if keeps_around else None,
             companions=source.companions if folder else (),
             options=options,
         )

@@ -133,9 +133,10 @@ def item(source: Source, key: str, tie: int | None = None) -> Item:
         losses = source.losses if isinstance(source, PlannedSource) else {}
         make = partial(computed_bytes, key, expr, holder, losses)
         return Item(key, info, source=holder, make=make, parts=byte_parts(expr, holder), tie=tie)
+    flags = holder.flags(expr.key)
     if holder.lazy(expr.key):
-        return Item(key, info, make=partial(_resolved, holder, expr.key), tie=tie)
-    return Item(key, info, source=holder, view=holder.view(expr.key), tie=tie)
+        return Item(key, info, make=partial(_resolved, holder, expr.key), tie=tie, flags=flags)
+    return Item(key, info, source=holder, view=holder.view(expr.key), tie=tie, flags=flags)
 
 
 def settled(source: Source, key: str) -> tuple[Expr, Source]:

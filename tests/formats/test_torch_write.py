@@ -45,7 +45,9 @@ def items(source: Source, rename: dict[str, str] | None = None) -> list[Item]:
         if info.kind == "object":
             entries.append(Item(new, info, value=source.value(key)))
         else:
-            entries.append(Item(new, info, source=source, view=source.view(key), tie=tie.get(key)))
+            flags = source.flags(key)
+            view = source.view(key)
+            entries.append(Item(new, info, source=source, view=view, tie=tie.get(key), flags=flags))
     return entries
 
 

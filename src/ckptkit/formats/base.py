@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import FormatError
 from ..signatures import Signature, TensorInfo
@@ -94,6 +94,16 @@ class View:
         return True
 
 
+class Flags(NamedTuple):
+    """What torch saves with a tensor that is to be trained."""
+
+    requires_grad: bool = False
+    parameter: bool = False
+
+
+PLAIN = Flags()
+
+
 class Source(ABC):
     """An opened checkpoint of one format. Lazy: opening reads headers only.
 
@@ -140,6 +150,10 @@ class Source(ABC):
     def lazy(self, key: str) -> bool:
         """Whether a tensor is lazily conjugated or negated, so that its bytes are not its values."""
         return False
+
+    def flags(self, key: str) -> Flags:
+        """How a tensor was saved; as a plain one in formats that do not say."""
+        return PLAIN
 
     @abstractmethod
     def read(self, storage: Storage, start: int, stop: int) -> Iterator[Buffer]:
@@ -207,6 +221,7 @@ class Item:
             same: for formats that copy them without a look.
         value: plain data of a key of kind ``object``.
         tie: items with an equal, non-None `tie` are one tensor.
+        flags: as it was saved, for torch files.
     """
 
     key: str
@@ -217,6 +232,7 @@ class Item:
     parts: tuple[View, ...] = ()
     value: Any = None
     tie: Hashable = None
+    flags: Flags = PLAIN
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from ..errors import FormatError
 from ..files.regular import stamp
 from ..signatures import Signature
-from .base import Source, View
+from .base import PLAIN, Flags, Source, View
 
 _MOST = 256
 Opener = Callable[[str], Source]
@@ -37,11 +38,13 @@ class Place:
         view: where it lies, or why nobody may have its bytes.
         lazy: as `Source.lazy`, which is asked most where there is no view: the bytes of such tensors are not their values.
         stored: as `Source.storage_size`.
+        flags: as `Source.flags`.
     """
 
     view: View | FormatError
     lazy: bool
     stored: int | None
+    flags: Flags
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class Shard:
     Args:
         path: the file.
         stamp: `files.regular.stamp` of it when it was first opened.
-        signature, format, files, notes: as in `Source`.
+        signature, format, files, notes, state_metadata, surroundings: as in `Source`.
         places: of its tensors, by key; empty while all shards are open.
     """
 
@@ -61,6 +64,8 @@ class Shard:
     format: str
     files: tuple[str, ...]
     notes: tuple[str, ...]
+    state_metadata: dict[str, Any] | None
+    surroundings: tuple[str, ...]
     places: dict[str, Place]
 
 
@@ -99,8 +104,9 @@ class ShardPool:
             source = self._keep(name, self._opener(path)).source
             places = {key: _place(source, key) for key in source.signature} if self.crowded else {}
             self.shards[name] = Shard(
-                path, before, source.signature, source.format, source.files, source.notes, places
-            )
+                path, before, source.signature, source.format, source.files, source.notes, source.state_metadata,
+                source.surroundings, places,
+            )  # fmt: skip
 
     @contextmanager
     def use(self, name: str) -> Iterator[Source]:
@@ -134,6 +140,12 @@ class ShardPool:
         if not self.crowded:
             return self._open[name].source.storage_size(key)
         return self.shards[name].places[key].stored
+
+    def flags(self, name: str, key: str) -> Flags:
+        """`Source.flags` of a tensor of a shard."""
+        if not self.crowded:
+            return self._open[name].source.flags(key)
+        return self.shards[name].places[key].flags
 
     def check_unchanged(self) -> None:
         """As `Source.check_unchanged`, of all shards."""
@@ -190,9 +202,9 @@ def _stamp(path: str) -> tuple[int, ...]:
 
 
 def _place(source: Source, key: str) -> Place:
-    lazy, stored = False, None
+    lazy, stored, flags = False, None, PLAIN
     try:
-        lazy, stored = source.lazy(key), source.storage_size(key)
-        return Place(source.view(key), lazy, stored)
+        lazy, stored, flags = source.lazy(key), source.storage_size(key), source.flags(key)
+        return Place(source.view(key), lazy, stored, flags)
     except FormatError as error:
-        return Place(error, lazy, stored)
+        return Place(error, lazy, stored, flags)

@@ -15,7 +15,7 @@ from ..errors import FormatError
 from ..files.regular import undisturbed
 from ..signatures import Signature
 from ..text import quote_list
-from .base import Buffer, Source, Storage, View
+from .base import Buffer, Flags, Source, Storage, View
 from .json_text import read_json
 from .model_folder import companions
 from .shard_names import NUMBERED, bad_name, folded
@@ -59,7 +59,15 @@ class ShardedSource(Source):
             tuple(group for shard in shards.values() for group in shard.signature.tied),
             _metadata(metadata, [shard.signature for shard in shards.values()]),
         )
-        self.notes = tuple(f"{name}: {note}" for name, shard in shards.items() for note in shard.notes)
+        notes = [f"{name}: {note}" for name, shard in shards.items() for note in shard.notes]
+        self.state_metadata, differing = _state_metadata([shard.state_metadata for shard in shards.values()])
+        if differing:
+            notes.append(
+                "entries of _metadata that are not kept, since the shards say different things: "
+                f"{quote_list(differing)}"
+            )
+        self.notes = tuple(notes)
+        self.surroundings = tuple(dict.fromkeys(n for shard in shards.values() for n in shard.surroundings))
 
     @property
     def layout(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -79,6 +87,9 @@ class ShardedSource(Source):
 
     def lazy(self, key: str) -> bool:
         return self.pool.lazy(self._home[key], key)
+
+    def flags(self, key: str) -> Flags:
+        return self.pool.flags(self._home[key], key)
 
     def read(self, storage: Storage, start: int, stop: int) -> Iterator[Buffer]:
         assert isinstance(storage.id, tuple)
@@ -255,3 +266,20 @@ def _metadata(index: dict[str, Any], shards: Iterable[Signature]) -> dict[str, s
             merged.setdefault(key, value)
     merged.update({k: v for k, v in index.items() if isinstance(v, str)})
     return merged
+
+
+def _state_metadata(shards: Iterable[dict[str, Any] | None]) -> tuple[dict[str, Any] | None, list[str]]:
+    """The ``_metadata`` of all shards in one, and the modules of which they say different things; these are left out."""
+    merged: dict[str, Any] | None = None
+    differing: dict[str, None] = {}
+    for metadata in shards:
+        if metadata is None:
+            continue
+        merged = {} if merged is None else merged
+        for module, entry in metadata.items():
+            if merged.setdefault(module, entry) != entry:
+                differing[module] = None
+    for module in differing:
+        assert merged is not None
+        del merged[module]
+    return merged, list(differing)

@@ -10,7 +10,7 @@ from ..dtypes import nbytes
 from ..errors import FormatError
 from ..signatures import OBJECT, Signature, TensorInfo, tied_groups
 from ..text import quote_list
-from .base import Buffer, Source, Storage, View
+from .base import Buffer, Flags, Source, Storage, View
 from .expanded import Expansion
 from .pickled import DeviceNode, Opaque, StorageNode, TensorNode
 from .roots import choose_root, dotted
@@ -55,7 +55,6 @@ class TorchSource(Source):
         self.data = data
         self.storages = storages
         self._views: dict[int, View | None] = {}
-        self._nodes: dict[int, TensorNode] = {}
         self._decorated: list[tuple[str, TensorNode]] = []
         choice = choose_root(tree, root, path)
         self.root_path = choice.path
@@ -150,8 +149,6 @@ class TorchSource(Source):
                 file=self.path,
                 key=where,
             )
-        if view is not None:
-            self._nodes[id(view)] = node
         return view
 
     def _info(self, key: str, value: Any) -> TensorInfo:
@@ -240,6 +237,10 @@ class TorchSource(Source):
         node = self.node(key)
         return node.conj or node.neg
 
+    def flags(self, key: str) -> Flags:
+        node = self.node(key)
+        return Flags(node.requires_grad, node.parameter)
+
     def read(self, storage: Storage, start: int, stop: int) -> Iterator[Buffer]:
         return self.data.read(storage, start, stop)
 
@@ -291,10 +292,6 @@ class TorchSource(Source):
                 if type(storage) is StorageNode:
                     found.setdefault(storage.key, place)
         return found
-
-    def node_of(self, view: View) -> TensorNode | None:
-        """The description behind a view that this source gave out."""
-        return self._nodes.get(id(view))
 
     def node_tensor(self, node: TensorNode, *, mapped: bool = True) -> torch.Tensor:
         """Any tensor of the tree with plain data, as `tensor` gives it, or as `loaded` does."""

@@ -108,12 +108,8 @@ class TreeBuilder:
             )
         tensor = OutTensor(
             item.key, shape, view.stride if view else contiguous_stride(shape), item.info.dtype,
-            item.source, view, item.make, item.tie,
+            item.source, view, item.make, item.tie, item.flags.requires_grad, item.flags.parameter,
         )  # fmt: skip
-        if view is not None and isinstance(item.source, TorchSource):
-            node = item.source.node_of(view)
-            if node is not None:
-                tensor.requires_grad, tensor.parameter = node.requires_grad, node.parameter
         self.tensors.append(tensor)
         return tensor
 
