@@ -152,3 +152,68 @@ def test_what_holds_no_numbers_is_compared_by_name(tmp_path: Path) -> None:
     assert by_key(found)["m.a.w"] == ({"read": "a.w"}, "certain")
     meta = {"a.w": torch.empty(4, 3, device="meta")}
     assert ckptkit.infer(meta, meta, values=True).complete
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs"),
+    [
+        ("pitch.conv", "duration.conv"),
+        ("aux_classifier.4", "classifier.4"),
+        ("auxiliary_head.conv_seg", "decode_head.conv_seg"),
+        ("rpn_head.conv", "roi_head.conv"),
+        ("cls.predictions.transform.dense", "pooler.dense"),
+        ("head_dist", "head"),
+        ("pos_embed", "temporal_pos_embed"),
+        ("first.fc", "second.fc"),
+        ("head1", "head2"),
+        ("classifier", "classifier2"),
+    ],
+)
+def test_a_word_or_number_that_only_one_name_has_is_a_doubt(mine: str, theirs: str) -> None:
+    rest = tower("body")
+    found = infer(rest | {f"{mine}.weight": (300, 77)}, rest | {f"{theirs}.weight": (300, 77)})
+    assert {o.confidence for o in found.outputs if o.key in rest} == {"certain"}
+    assert all(o.confidence != "certain" for o in found.outputs if o.key not in rest)
+
+
+def test_a_word_that_wraps_all_or_a_whole_tower_is_none() -> None:
+    source = {f"bert.{key}": shape for key, shape in tower("encoder").items()} | {"head.weight": (7, 16)}
+    found = infer(source, tower("encoder") | {"head.weight": (7, 16)})
+    assert {o.confidence for o in found.outputs} == {"certain"}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("first_norm", "second_norm", "third_norm"),
+        ("norm_a", "norm_b", "norm_c"),
+        ("norm1", "norm2", "norm3"),
+    ],
+)
+def test_names_that_count_in_any_way_are_places_where_one_of_them_is_missing(names: tuple[str, ...]) -> None:
+    source, target = (
+        {f"layers.{n}.{name}.weight": (8,) for n in range(4) for name in some}
+        | {f"layers.{n}.up.weight": (32, 8) for n in range(4)}
+        for some in (names, names[:2])
+    )
+    found = by_key(infer(source, target))
+    assert found[f"layers.0.{names[1]}.weight"][1] == "likely"
+
+
+def test_norms_of_equal_number_in_other_places_are_not_the_same() -> None:
+    after = ("post_attention_layernorm", "post_feedforward_layernorm")
+    before = ("input_layernorm", "post_attention_layernorm")
+    source, target = (
+        tower("m") | {f"m.layers.{n}.{name}.weight": (16,) for n in range(4) for name in names}
+        for names in (after, before)
+    )
+    found = by_key(infer(source, target))
+    assert found["m.layers.0.post_attention_layernorm.weight"][1] == "likely"
+
+
+def test_a_head_beside_one_of_several_embeddings_and_a_head_like_token_types_are_answered() -> None:
+    rows = {f"embed.{n}.weight": (100, 8) for n in range(4)}
+    found = infer(rows, {"embed.3.weight": (100, 8), "lm_head.weight": (100, 8)})
+    assert by_key(found)["embed.3.weight"][0] == {"read": "embed.3.weight"}
+    types = {"bert.word_embeddings.weight": (999, 64), "bert.token_type_embeddings.weight": (2, 64)}
+    assert infer(types, types | {"head.weight": (2, 64)}).missing == ("head.weight",)

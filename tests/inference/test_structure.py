@@ -226,3 +226,14 @@ def test_a_source_that_is_called_like_one_tower_fills_no_other() -> None:
         found = infer(source, target)
         assert {o.key for o in found.outputs} == set(tower("encoder", cross=False))
         assert {o.confidence for o in found.outputs} == {"certain"}
+
+
+def test_norms_before_their_convolutions_stay_with_those_of_their_number() -> None:
+    source: g.Shapes = {"stem.weight": (16, 3, 3, 3)}
+    target: g.Shapes = {"net.0.weight": (16, 3, 3, 3)}
+    for k in range(4):
+        for leaf in ("weight", "bias", "running_mean", "running_var"):
+            source[f"bn{k + 1}.{leaf}"] = target[f"net.{1 + 3 * k}.{leaf}"] = (16,)
+        source[f"conv{k + 1}.weight"] = target[f"net.{3 + 3 * k}.weight"] = (16, 16, 3, 3)
+    found = origins(infer(source, target))
+    assert all(found[f"net.{1 + 3 * k}.running_mean"] == (f"bn{k + 1}.running_mean",) for k in range(4))

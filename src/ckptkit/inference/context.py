@@ -6,6 +6,7 @@ from collections import Counter
 
 Prefix = tuple[str, ...]
 FADING = 0.85  # what an ancestor of the source counts, for each step that it is farther away
+ALIKE, MANY = 0.8, 6  # of what lies below two paths, and how many matches, make one of them the other
 
 
 class Context:
@@ -46,6 +47,18 @@ class Context:
         if value is None:
             value = self._cache[key] = self._support(source, target)
         return value
+
+    def carried(self, source: Prefix, target: Prefix) -> tuple[int, int]:
+        """How much of two paths goes along with many other matches, as a wrapper or a tower does: tokens of either."""
+        total = self._together.get(((), ()), 0)
+        best = (0, 0)
+        for p in _ancestors(source):
+            for q in _ancestors(target):
+                both = self._together.get((p, q), 0)
+                alike = both >= ALIKE * (self._source[p] + self._target[q] - both)
+                if alike and both >= min(MANY, max(2, total)) and len(p) + len(q) > sum(best):
+                    best = len(p), len(q)
+        return best
 
     def _support(self, source: Prefix, target: Prefix) -> float:
         total = weight = 0.0

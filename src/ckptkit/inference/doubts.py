@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from .groups import Group, Index
-from .lexicon import EXCLUSIVE, KINDS, SETTING_APART
+from .groups import INDEX, Group, Index
+from .lexicon import EXCLUSIVE, KINDS, SETTING_APART, STRUCTURE
 from .match import Match
 from .related import related
+from .words import shown
 
+ALIKE = 0.3  # how related two words must be to be taken for one
 _FIRST = (0, 1)  # what people count from
 
 
@@ -23,12 +25,41 @@ def doubt(match: Match) -> str | None:
         return "equal blocks under other numbers; verify that both sides mean the same block"
     if match.norms is not None:
         return (
-            f"{match.norms[0]} norms stand in a block of the source and {match.norms[1]} in one of the target, so the "
-            "same name may mean another place; compare what each of them normalises"
+            f"a block of the source has the norms {shown(match.norms[0])}, one of the target {shown(match.norms[1])}, so "
+            "the same name may mean another place; compare what each of them normalises"
         )
     words = contrary(c.source, c.target)
     if words is not None:
         return f"{words[0]} and {words[1]} may be two things; verify that both modules do the same"
+    if c.source.template != c.target.template:
+        if _other_number(c.source, c.target):
+            return "the names differ in a number; verify that both modules do the same"
+        word = _unexplained(c.source, c.target, match.carried)
+        if word is not None:
+            return f"only one of the two names says {word}; verify that both modules do the same"
+    return None
+
+
+def _other_number(source: Group, target: Group) -> bool:
+    """Whether names say another number, or only one of two names that are alike otherwise says one."""
+    if source.numbers == target.numbers:
+        return False
+    ends = source.tokens[-1:], target.tokens[-1:]
+    alike = bool(ends[0] and ends[1]) and set(ends[0][0][1]) == set(ends[1][0][1])
+    return alike or (bool(source.numbers) and bool(target.numbers))
+
+
+def _unexplained(source: Group, target: Group, carried: tuple[int, int]) -> str | None:
+    """A telling word of one name that the other has not, nor one like it, and that no others carry along."""
+    sides = [_concepts(group.tokens) for group in (source, target)]
+    for group, depth, others in ((source, carried[0], sides[1]), (target, carried[1], sides[0])):
+        wrapped = sum(token != INDEX for token in group.template[:depth])
+        apart = SETTING_APART & _concepts(group.tokens).keys()
+        for word in sorted(apart | _concepts(group.tokens[wrapped:]).keys()):
+            if word in STRUCTURE or word.isdigit() or word in others:
+                continue
+            if not any(related(word, other) >= ALIKE for other in others):
+                return word
     return None
 
 
@@ -56,10 +87,6 @@ def contrary(source: Group, target: Group) -> tuple[str, str] | None:
         if one and other:
             return one[0], other[0]
     ends = _concepts(source.tokens[-1:]), _concepts(target.tokens[-1:])
-    for apart in sorted(SETTING_APART & (ends[0].keys() ^ ends[1].keys())):
-        whole = " ".join(ends[apart not in ends[0]])
-        plain = " ".join(ends[apart in ends[0]])
-        return (whole, plain) if apart in ends[0] else (plain, whole)
     # One word in common does not outweigh the one that tells two modules apart.
     if ends[0] & ends[1]:
         for a in _telling(left.keys() & ends[0].keys()):

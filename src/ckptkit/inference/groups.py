@@ -85,7 +85,7 @@ class Group:
             for token in self.template
             if token != INDEX
             for w in subwords(token.replace("{}", ""))
-            if w.isdigit() or w in ORDINALS or (len(w) == 1 and w in COUNTING and w in token)
+            if counts(w) and (len(w) > 1 or w in token)
         )
 
     @property
@@ -95,6 +95,11 @@ class Group:
 
     def __repr__(self) -> str:
         return f"{'.'.join(self.template)} x{len(self.instances)}"
+
+
+def counts(word: str) -> bool:
+    """Whether a word of a name counts: a number, ``second``, the letter of ``conv_a``."""
+    return word.isdigit() or word in ORDINALS or (len(word) == 1 and word in COUNTING)
 
 
 def unlike(one: Any, other: Any) -> bool:

@@ -6,20 +6,24 @@ from .candidate import Candidate
 from .groups import Group
 from .match import Match
 
+_OTHER_TABLES = {"type", "pos", "segment", "patch", "relative", "time"}
+
 
 def heads(theirs: list[Group], matches: list[Match]) -> list[Match]:
     """Output heads without a source of their own, which share the embedding."""
     by_target = {g: m for m in matches for g in (m.candidate.target, *m.candidate.target.members)}
     embeddings: dict[object, list[Group]] = {}
     for target, match in {m.candidate.target: m for m in matches}.items():
-        if not match.candidate.virtual and _has(target, {"embed", "token", "head"}):
+        of_words = _has(target, {"embed", "token", "head"}) and not _has(target, _OTHER_TABLES)
+        if not match.candidate.virtual and of_words:
             embeddings.setdefault(target.shapes, []).append(target)
     found: list[Match] = []
     for group in theirs:
         twin = None if group in by_target else _embedding(group, embeddings)
         if twin is not None:
             c = by_target[twin].candidate
-            copy = Candidate(c.source, group, c.how, c.pairs)
+            pairs = dict(zip(group.indices, c.instance_pairs.values(), strict=True))
+            copy = Candidate(c.source, group, c.how, pairs)
             found.append(Match(copy, 0.0, 0.0, copy_of=twin))
     return found
 

@@ -45,7 +45,7 @@ TOKENS: dict[str, tuple[str, ...]] = {
     "class_embedding": ("class", "token"),
 }
 
-ORDINALS = {"first": 1, "second": 2, "third": 3, "fourth": 4}
+ORDINALS = {"first": 1, "second": 2, "third": 3, "fourth": 4, "one": 1, "two": 2, "three": 3}
 
 # What a word means: itself when absent.
 WORDS: dict[str, tuple[str, ...]] = {
@@ -230,8 +230,8 @@ EXCLUSIVE: tuple[frozenset[str], ...] = tuple(
         "pre-attn post-attn pre-mlp post-mlp",
     )
 )
-# Concepts that make another module of the one without them.
-SETTING_APART = frozenset({"aux", "auxiliary", "type"})
+# Concepts that make another module, or tower, of the one without them.
+SETTING_APART = frozenset({"aux", "auxiliary"})
 # Concepts that say after or before what a norm stands, not what it normalises.
 NORM_PLACES = frozenset({"pre", "post", "before", "after", "pre-attn", "post-attn", "pre-mlp", "post-mlp"})
 
@@ -247,6 +247,9 @@ WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_
 # Words for what kind of module it is, which say nothing of which one.
 JUST_NORM = {"norm", "layer", "group", "batch", "rms"}
 KINDS = FAINT | {"norm", "conv", "linear", "batch", "group", "rms", "weight", "bias", "scale"}
+
+# Concepts that say what a module is made of or where it lies, and may be left out of a name.
+STRUCTURE = KINDS | {"attn", "self", "mlp", "embed", "head", "layer", "stage", "token"}
 
 # Copies of the weights that are not the ones a user means unless they say so.
 SHADOWS = {"ema", "momentum", "shadow", "averaged", "swa", "avg"}

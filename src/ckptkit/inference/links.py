@@ -77,18 +77,30 @@ def linked(groups: Iterable[Group]) -> dict[Instance, Instance]:
                     beside.setdefault(path[:-1], ([], []))[norm].append(module)
     found: dict[Instance, Instance] = {}
     for convs, norms in beside.values():
+        trailing = _trailing(convs, norms)
         for norm_ in norms:
-            conv = _conv(norm_, [c for c in convs if c.shape[0] == norm_.shape[0]])
+            conv = _conv(norm_, [c for c in convs if c.shape[0] == norm_.shape[0]], trailing)
             if conv is not None:
                 found[norm_.instance] = conv.instance
     return found
 
 
-def _conv(norm: _Module, fitting: list[_Module]) -> _Module | None:
+def _trailing(convs: list[_Module], norms: list[_Module]) -> bool:
+    """Whether norms follow their convolutions in a sequence: its last item is one.
+
+    Where it is a convolution, norms may stand before theirs, or the last convolution has none.
+    """
+    numbered = [[int(m.name) for m in modules if m.name.isdigit()] for modules in (convs, norms)]
+    return max(numbered[1], default=-1) > max(numbered[0], default=-1)
+
+
+def _conv(norm: _Module, fitting: list[_Module], trailing: bool) -> _Module | None:
     """Of siblings with as many outputs the one of the same name, the one before it, or the only one."""
     named = [c for c in fitting if _stem(c.name) == _stem(norm.name)]
     if norm.name.isdigit():
         before = [c for c in fitting if c.name.isdigit() and int(c.name) < int(norm.name)]
+        if before and not trailing:
+            return None
         if before:
             return max(before, key=lambda c: int(c.name))
     elif len(named) == 1:

@@ -27,13 +27,14 @@ class Match:
         alone: whether neither side fits anything else.
         telling: whether its shapes are too many or too large to agree by chance.
         support: of its surroundings.
+        carried: how many tokens of either template go along with many other matches.
         copy_of: the group that takes the same source, where this is a copy.
         also: what its source fills besides, where the target repeats it.
         rival_copy: a group of the source with the same names and shapes.
         turn: whether a square matrix is transposed.
         silent: whether it is square beside transposed ones.
         positional: whether the name only counts siblings that look the same, in modules that differ.
-        norms: how many norms a block of either side has, where they are not as many and its name only counts them.
+        norms: the norms of a block on either side, where they are not the same and its name only says its place.
         halves: whether it holds two projections in one.
         absorbing: whether a token may hold its position on one side.
     """
@@ -46,13 +47,14 @@ class Match:
     alone: bool = False
     telling: bool = False
     support: float = 0.0
+    carried: tuple[int, int] = (0, 0)
     copy_of: Group | None = None
     also: str | None = None
     rival_copy: Group | None = None
     turn: bool = False
     silent: bool = False
     positional: bool = False
-    norms: tuple[int, int] | None = None
+    norms: tuple[str, str] | None = None
     halves: bool = False
     absorbing: bool = False
 

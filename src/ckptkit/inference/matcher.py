@@ -217,6 +217,7 @@ class Matcher:
             c = match.candidate
             later = self._evidence.context.others(c.source.template, c.target.template)
             match.support = max(match.support, later)
+            match.carried = self._evidence.context.carried(c.source.template, c.target.template)
             if match.rival_copy is None:
                 match.rival_copy = self._first_rival(match.candidate, self._shaded_beside(match.candidate))
 

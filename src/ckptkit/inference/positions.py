@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Iterable
 from math import prod
 
-from .groups import Group
+from .groups import Group, counts
 from .lexicon import NORM_PLACES
 from .match import Match
+from .words import subwords
 
 Prefix = tuple[str, ...]
-_NUMBER = re.compile(r"[0-9]+")
 
 
 def note_positions(mine: Iterable[Group], theirs: Iterable[Group], matches: Iterable[Match]) -> None:
@@ -33,17 +31,18 @@ def note_positions(mine: Iterable[Group], theirs: Iterable[Group], matches: Iter
 
 
 def note_stages(mine: Iterable[Group], theirs: Iterable[Group], matches: Iterable[Match]) -> None:
-    """Mark norms named after their place in a block, where a block of the other side has more or fewer of them.
+    """Mark norms named after their place in a block, where a block of the other side has other ones.
 
-    The norm after attention is the one before the MLP where a block has two, and another one where it has four.
+    The norm after attention is the one before the MLP where a block has two, and another one where it has four, or
+    where none stands before attention.
     """
     one, other = _norms(mine), _norms(theirs)
     for match in matches:
         source, target = match.candidate.source, match.candidate.target
         if _staged(source) and _staged(target):
-            counts = one[_beside(source)], other[_beside(target)]
-            if counts[0] != counts[1]:
-                match.norms = counts
+            beside = one.get(_beside(source), set()), other.get(_beside(target), set())
+            if all(beside) and beside[0] != beside[1]:
+                match.norms = ", ".join(sorted(beside[0])), ", ".join(sorted(beside[1]))
 
 
 def note_halves(mine: Iterable[Group], theirs: Iterable[Group], matches: Iterable[Match]) -> None:
@@ -78,8 +77,12 @@ def note_tokens(mine: Iterable[Group], theirs: Iterable[Group], matches: Iterabl
             match.absorbing = True
 
 
-def _norms(groups: Iterable[Group]) -> Counter[object]:
-    return Counter(_beside(g) for g in groups if _speaks(g, "norm"))
+def _norms(groups: Iterable[Group]) -> dict[object, set[str]]:
+    found: dict[object, set[str]] = {}
+    for g in groups:
+        if _speaks(g, "norm"):
+            found.setdefault(_beside(g), set()).add(g.template[-1])
+    return found
 
 
 def _staged(group: Group) -> bool:
@@ -125,5 +128,7 @@ def _counting(group: Group) -> Iterable[tuple[int, object]]:
     template = group.template
     for n in range(len(template) - 1, -1, -1):
         token = template[n]
-        if "{}" not in token and _NUMBER.search(token):
-            yield n, (template[:n], _NUMBER.sub("#", token), template[n + 1 :], group.shapes)
+        if "{}" not in token:
+            stem = tuple("#" if counts(word) else word for word in subwords(token))
+            if "#" in stem:
+                yield n, (template[:n], stem, template[n + 1 :], group.shapes)
