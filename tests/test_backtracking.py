@@ -34,6 +34,17 @@ def test_repeats_inside_a_repeat_are_compared_as_the_match_compares_them(pattern
 
 
 @pytest.mark.parametrize(
+    "pattern",
+    ["(?:(?>(?:a*a)*b))*", "(?:(?>(?:a|a)*b))*", "(?:(?:(?:a*a)*b)++c)*", "(?>(?:a*a)*b)*+", "x(?:y(?>(a*?a)+?b))*z"],
+)  # fmt: skip
+def test_what_is_not_gone_back_into_is_looked_into(pattern: str) -> None:
+    """G27: an atomic group, or a possessive repeat, has one way out and may have many to go through inside."""
+    with pytest.raises(ConfigError, match="nests repeats"):
+        compile_regex(pattern)
+    assert compile_regex(r"(?:(?>\w+)\.)*(?>[a-z]+_)*+weight").fullmatch("a.b.c_weight")
+
+
+@pytest.mark.parametrize(
     ("pattern", "reason"),
     [
         (r"(?:(?:a+){4}){4}$", "17 repeats that can all match the same text"),
@@ -126,7 +137,8 @@ def some_pattern(choose: random.Random, depth: int) -> str:
     for _ in range(choose.randint(1, 5)):
         part = choose.choice(ATOMS)
         if depth and choose.random() < 0.4:
-            part = f"(?:{some_pattern(choose, depth - 1)}|{some_pattern(choose, depth - 1)})"
+            kind = choose.choice(("(?:", "(?:", "(?>"))
+            part = f"{kind}{some_pattern(choose, depth - 1)}|{some_pattern(choose, depth - 1)})"
         parts.append(part + (choose.choice(REPEATS) if not part.startswith(("(?=", "(?!")) else ""))
     return "".join(parts)
 

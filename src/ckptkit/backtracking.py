@@ -22,6 +22,7 @@ _NESTED = 100_000  # steps of counted repeats inside each other
 _REPEATED = 300
 _WORK = 200_000  # steps of the analysis itself
 _REPEATS = (_c.MAX_REPEAT, _c.MIN_REPEAT, _c.POSSESSIVE_REPEAT)
+_KEPT = (_c.ATOMIC_GROUP, _c.POSSESSIVE_REPEAT)  # not gone back into
 _SINGLE = (_c.LITERAL, _c.NOT_LITERAL, _c.IN, _c.ANY)
 _SCANNED = 8  # characters that a repeat runs over in the time of a step
 _LOOKING = (_c.ASSERT, _c.ASSERT_NOT)
@@ -136,8 +137,11 @@ class Analysis:
         chars = 0
         for op, value in _singles(body):
             chars |= self.alphabet.of(op, value)
-        plain = not any(op in _REPEATS or op is _c.BRANCH for op, _ in nodes(body))
+        inner = {op for op, _ in nodes(body)}
+        plain = not inner & {*_REPEATS, _c.BRANCH}
         copies = min(1 if plain else least, MOST_IN_A_CHAIN + 1) if least else 0
+        if endless and not inner.isdisjoint(_KEPT):
+            copies = max(copies, 1)  # it has one way out, and may have many to go through inside
         for _ in range(copies):
             self._walk(body, place, "", times)
         if endless or most > least:
