@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zipfile
 import zlib
@@ -184,3 +185,16 @@ def test_a_flipped_bit_in_any_descriptor_of_torch_is_found(tmp_path: Path) -> No
             flipped += 1
         at = blob.find(SIGN, at + 4)
     assert flipped >= 16 * 4
+
+
+def test_an_archive_that_was_written_to_meanwhile_is_called_changed_not_damaged(tmp_path: Path) -> None:
+    """G4, G26: what a reader finds wrong in a file that changed under it is no damage of the file."""
+    path = tmp_path / "a.zip"
+    path.write_bytes(archive())
+    with path.open("rb") as file:
+        opened = Archive(str(path), file.fileno())
+        with pytest.raises(FormatError, match="not a sound zip archive: two CRCs"):
+            opened.fail("two CRCs")
+        os.utime(path, (0, 0))
+        with pytest.raises(FormatError, match="changed while it was open"):
+            opened.fail("two CRCs")

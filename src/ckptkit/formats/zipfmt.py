@@ -16,7 +16,7 @@ from typing import NamedTuple, NoReturn
 
 from ..errors import FormatError
 from ..files.positions import pread
-from ..files.regular import read_exactly
+from ..files.regular import check_stamp, read_exactly, stamp
 from .base import CHUNK
 from .unfolding import Unfolding
 from .zip_local import (
@@ -84,6 +84,7 @@ class Archive:
         self.owner = owner
         self.fd = fd
         self.base = base
+        self._opened = stamp(os.fstat(fd))
         self.size = os.fstat(fd).st_size if size is None else size
         start, length, count = self._find_directory()
         raw = list(self._directory(start, length, count))
@@ -91,7 +92,8 @@ class Archive:
         self.entries = self._entries(raw, names, start)
 
     def fail(self, reason: str, offset: int | None = None) -> NoReturn:
-        """Refuse the file."""
+        """Refuse the file; where it was written to or cut meanwhile, that is the reason."""
+        check_stamp(self.fd, self.path, self._opened)
         raise FormatError(
             f"{self.path}: not a sound zip archive: {reason}", file=self.path, offset=self._place(offset)
         )
