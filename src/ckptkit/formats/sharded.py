@@ -270,16 +270,12 @@ def _metadata(index: dict[str, Any], shards: Iterable[Signature]) -> dict[str, s
 
 def _state_metadata(shards: Iterable[dict[str, Any] | None]) -> tuple[dict[str, Any] | None, list[str]]:
     """The ``_metadata`` of all shards in one, and the modules of which they say different things; these are left out."""
-    merged: dict[str, Any] | None = None
+    known = [metadata for metadata in shards if metadata is not None]
+    merged: dict[str, Any] = {}
     differing: dict[str, None] = {}
-    for metadata in shards:
-        if metadata is None:
-            continue
-        merged = {} if merged is None else merged
+    for metadata in known:
         for module, entry in metadata.items():
             if merged.setdefault(module, entry) != entry:
                 differing[module] = None
-    for module in differing:
-        assert merged is not None
-        del merged[module]
-    return merged, list(differing)
+    kept = {module: entry for module, entry in merged.items() if module not in differing}
+    return (kept if known else None), list(differing)

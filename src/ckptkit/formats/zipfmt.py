@@ -84,8 +84,9 @@ class Archive:
         self.owner = owner
         self.fd = fd
         self.base = base
-        self._opened = stamp(os.fstat(fd))
-        self.size = os.fstat(fd).st_size if size is None else size
+        status = os.fstat(fd)
+        self._opened = stamp(status)
+        self.size = status.st_size if size is None else size
         start, length, count = self._find_directory()
         raw = list(self._directory(start, length, count))
         self.top, names = self._names(raw)

@@ -6,7 +6,7 @@ from .doubts import doubt
 from .groups import INDEX, Group
 from .lexicon import FAINT, MERGING
 from .match import Match
-from .related import related
+from .related import akin
 from .result import Confidence
 from .spelling import spelled
 from .virtual import Fused, Stacked
@@ -216,7 +216,7 @@ def _kin(source: Group, target: Group) -> bool:
         [c for _, found in group.tokens[:-1] for c in found if c not in FAINT][-2:]
         for group in (source, target)
     ]
-    return not above[0] or not above[1] or any(related(a, b) >= 0.3 for a in above[0] for b in above[1])
+    return not above[0] or not above[1] or any(akin(a, b) for a in above[0] for b in above[1])
 
 
 def _counted_alike(source: Group, target: Group) -> bool:
@@ -224,7 +224,7 @@ def _counted_alike(source: Group, target: Group) -> bool:
     if target.unequal:
         return True
     mine, theirs = _owners(source), _owners(target)
-    return any(related(a, b) >= 0.3 for a in mine for b in theirs)
+    return any(akin(a, b) for a in mine for b in theirs)
 
 
 def _owners(group: Group) -> set[str]:

@@ -8,10 +8,9 @@ from collections.abc import Iterable, Mapping
 from .groups import INDEX, Group, Index
 from .lexicon import EXCLUSIVE, KINDS, SETTING_APART, STRUCTURE
 from .match import Match
-from .related import related
+from .related import akin
 from .words import shown
 
-ALIKE = 0.3  # how related two words must be to be taken for one
 _FIRST = (0, 1)  # what people count from
 
 
@@ -51,14 +50,12 @@ def _other_number(source: Group, target: Group) -> bool:
 
 def _unexplained(source: Group, target: Group, carried: tuple[int, int]) -> str | None:
     """A telling word of one name that the other has not, nor one like it, and that no others carry along."""
-    sides = [_concepts(group.tokens) for group in (source, target)]
-    for group, depth, others in ((source, carried[0], sides[1]), (target, carried[1], sides[0])):
+    sides = [_concepts(group.tokens).keys() for group in (source, target)]
+    for group, depth, own, others in zip((source, target), carried, sides, sides[::-1], strict=True):
         wrapped = sum(token != INDEX for token in group.template[:depth])
-        apart = SETTING_APART & _concepts(group.tokens).keys()
-        for word in sorted(apart | _concepts(group.tokens[wrapped:]).keys()):
-            if word in STRUCTURE or word.isdigit() or word in others:
-                continue
-            if not any(related(word, other) >= ALIKE for other in others):
+        telling = (own & SETTING_APART) | (_concepts(group.tokens[wrapped:]).keys() - STRUCTURE)
+        for word in sorted(telling):
+            if not any(akin(word, other) for other in others):
                 return word
     return None
 
@@ -91,7 +88,7 @@ def contrary(source: Group, target: Group) -> tuple[str, str] | None:
     if ends[0] & ends[1]:
         for a in _telling(left.keys() & ends[0].keys()):
             for b in _telling(right.keys() & ends[1].keys()):
-                if related(a, b) < 0.3:
+                if not akin(a, b):
                     return a, b
     return None
 

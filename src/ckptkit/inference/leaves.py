@@ -13,7 +13,7 @@ from .groups import Group
 from .lexicon import KINDS
 from .match import Leaves, Match, used_leaves
 from .matcher import Matcher
-from .related import related
+from .related import akin
 from .virtual import Fused, Part
 
 LEAST_SCORE = 0.4
@@ -63,7 +63,7 @@ def _named_alike(source: Group, target: Group) -> bool:
     mine, theirs = (
         [c for _, found in g.tokens[-1:] for c in found if c not in KINDS] for g in (source, target)
     )
-    return any(related(a, b) >= 0.3 for a in mine for b in theirs)
+    return any(akin(a, b) for a in mine for b in theirs)
 
 
 def _leaf_of(group: Group) -> str | None:

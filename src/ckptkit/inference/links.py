@@ -99,10 +99,8 @@ def _conv(norm: _Module, fitting: list[_Module], trailing: bool) -> _Module | No
     named = [c for c in fitting if _stem(c.name) == _stem(norm.name)]
     if norm.name.isdigit():
         before = [c for c in fitting if c.name.isdigit() and int(c.name) < int(norm.name)]
-        if before and not trailing:
-            return None
         if before:
-            return max(before, key=lambda c: int(c.name))
+            return max(before, key=lambda c: int(c.name)) if trailing else None
     elif len(named) == 1:
         return named[0]
     return fitting[0] if len(fitting) == 1 else None

@@ -97,8 +97,9 @@ class Matcher:
         rivals = Rivals(alive)
         chosen = []
         for c in alive:
-            if c.score >= least and rivals.leave(c, margin):
-                chosen.append(Match(c, c.score - rivals.best(c), c.score))
+            lead = rivals.lead(c, margin) if c.score >= least else None
+            if lead is not None:
+                chosen.append(Match(c, lead, c.score))
         # What covers more first: of two that agree the smaller one is then done.
         chosen.sort(key=lambda m: (-len(m.candidate.target.instances), -m.score))
         return self._accept(chosen)
@@ -113,7 +114,7 @@ class Matcher:
             if c.cover == 1.0
             and c.source.leaves == c.target.leaves
             and (telling(c.target) or (self._late and c.how == "same" and self._evidence.support(c) >= 0.5))
-            and rivals.leave(c, c.score)
+            and rivals.lead(c, c.score) is not None
         )
 
     def _choose_towers(self) -> bool:

@@ -9,11 +9,18 @@ from .groups import Group
 from .lexicon import RELATED, WORDS
 from .words import subwords
 
+ALIKE = 0.3  # how related two concepts must be to be taken for one
+
 
 @lru_cache(maxsize=1 << 16)
 def related(x: str, y: str) -> float:
     """How much two concepts mean the same, in [0, 1]."""
     return 1.0 if x == y else max(RELATED.get(frozenset((x, y)), 0.0), _abbreviates(x, y))
+
+
+def akin(x: str, y: str) -> bool:
+    """Whether two concepts may be taken for one."""
+    return related(x, y) >= ALIKE
 
 
 def _abbreviates(x: str, y: str) -> float:

@@ -77,7 +77,7 @@ class _Count:
     def explains(self, copies: Sequence[Copy]) -> bool:
         """Whether the source has what is wanted without the copies, and not what is wanted with them."""
         less = self._shapes(copies)
-        if self._surplus < 0.5 * sum(prod(s or ()) * n for s, n in less.items()):
+        if self._surplus < 0.5 * _elements(less):
             return False  # fused or cut rather than repeated
         fitting = sum(
             n for s, n in less.items() if 0 < self._demand[s] - n <= self._supply[s] < self._demand[s]
@@ -87,7 +87,7 @@ class _Count:
     def fills(self, copies: Sequence[Copy]) -> bool:
         """Whether the copies are what the source is, which is then one such part and no more."""
         less = self._shapes(copies)
-        if sum(prod(s or ()) * n for s, n in less.items()) < SHARE * self._size:
+        if _elements(less) < SHARE * self._size:
             return False
         once = sum(n for s, n in less.items() if n <= self._supply[s] < 2 * n <= self._demand[s])
         return once >= SHARE * sum(less.values())
@@ -96,7 +96,7 @@ class _Count:
         """Count these no longer."""
         less = self._shapes(copies)
         self._demand.subtract(less)
-        self._surplus -= sum(prod(s or ()) * n for s, n in less.items())
+        self._surplus -= _elements(less)
 
     @staticmethod
     def _shapes(copies: Sequence[Copy]) -> Counter[Shape | None]:
@@ -105,6 +105,10 @@ class _Count:
             for c in copies
             if c.group.leaf in c.group.instances[c.index]
         )
+
+
+def _elements(shapes: Counter[Shape | None]) -> int:
+    return sum(prod(shape or ()) * n for shape, n in shapes.items())
 
 
 def _size(groups: Iterable[Group]) -> int:

@@ -32,12 +32,13 @@ class Rivals:
     def __init__(self, candidates: Iterable[Candidate]) -> None:
         self._by_source, self._by_target = by_member(sorted(candidates, key=lambda c: -c.score))
 
-    def leave(self, c: Candidate, margin: float) -> bool:
-        """Whether every rival of a candidate scores less, by this much at least."""
+    def lead(self, c: Candidate, margin: float) -> float | None:
+        """By how much a candidate leads every rival; None where it is by less than a margin."""
         last = c.beaten_by
         if last is not None and not last.dead and c.score - last.score < margin and c.competes(last):
-            return False  # as in the round before: most candidates lose to the same one all along
-        return c.score - self.best(c) >= margin
+            return None  # as in the round before: most candidates lose to the same one all along
+        lead = c.score - self.best(c)
+        return lead if lead >= margin else None
 
     def best(self, c: Candidate) -> float:
         """The score of the best rival; 0 without one."""
