@@ -184,3 +184,13 @@ def test_main_can_be_called_from_python(shell: Shell, capsys: pytest.CaptureFixt
     assert "module.step  []  int64" in capsys.readouterr().out
     assert main(["inspect", "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["type"] == "UsageError"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_a_signal_while_pydantic_itself_checks_values_is_asked_again_later() -> None:
+    """G21: its compiled code prints an exception that comes while it shows a value, and goes on."""
+    there = {"__name__": "pydantic.main", "kill": os.kill, "me": os.getpid(), "number": signal.SIGTERM}
+    with pytest.raises(Stopped), stop_politely():
+        exec("kill(me, number); passed = True", there)
+        time.sleep(10)
+    assert there["passed"]

@@ -29,7 +29,13 @@ def _in_main_thread() -> bool:
 
 
 def _in_foreign_hands(frame: FrameType | None) -> bool:
-    """Whether a module is being imported, or pydantic builds a class; what checks values lets exceptions through."""
+    """Whether a module is being imported, pydantic builds a class, or its compiled code checks values.
+
+    Validators of ours that it calls back let exceptions through; what it does itself, as to show a value in an error,
+    prints them and goes on.
+    """
+    if frame is not None and frame.f_globals.get("__name__") == "pydantic.main":
+        return True  # the innermost frame: none of ours is at work
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             return True
