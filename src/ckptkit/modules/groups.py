@@ -26,7 +26,8 @@ def param_groups(
     ``weight_decay``, and ``keys``, the names of its parameters, which optimizers pass over.
 
     With `layer_decay` d, what lies k blocks before the end learns with ``lr * d**k``: the embeddings least, the
-    head most (Howard and Ruder 2018; as BEiT, Bao et al. 2021, counts layers).
+    head most (Howard and Ruder 2018; as BEiT, Bao et al. 2021, counts layers). Blocks are those of the whole
+    model, so that a freeze changes no rate of what still trains.
 
     Args:
         model: may be wrapped in DataParallel, DistributedDataParallel or torch.compile.
@@ -42,7 +43,8 @@ def param_groups(
         UsageError: the model is no module, or nothing in it trains.
     """
     settings = _as_config(config)
-    names = _names(model)
+    everything = _names(model)
+    names = [(keys, value) for keys, value in everything if value.requires_grad]
     if not names:
         raise UsageError(
             f"{type(unwrap(model)).__name__} has no parameter that trains; unfreeze some before making groups"
@@ -51,7 +53,7 @@ def param_groups(
     exceptions = _exceptions(settings, every)
     spared = _spared(model, settings, names)
     place = (
-        depths({keys[0]: value.numel() for keys, value in names}, settings.blocks)
+        depths({keys[0]: value.numel() for keys, value in everything}, settings.blocks)
         if settings.layer_decay is not None
         else {}
     )
@@ -85,7 +87,7 @@ def _as_config(config: GroupsConfig | Mapping[str, Any] | None) -> GroupsConfig:
 
 
 def _names(model: torch.nn.Module) -> list[tuple[list[str], torch.nn.Parameter]]:
-    """Every trainable parameter with all its names, in the order of registration."""
+    """Every parameter with all its names, in the order of registration."""
     import torch
 
     if not isinstance(model, torch.nn.Module):
@@ -97,8 +99,7 @@ def _names(model: torch.nn.Module) -> list[tuple[list[str], torch.nn.Parameter]]
                 f"{key!r} is lazily initialised and has no shape yet; run the model once on an example before",
                 key=key,
             )
-        if value.requires_grad:
-            found.setdefault(id(value), ([], value))[0].append(key)
+        found.setdefault(id(value), ([], value))[0].append(key)
     return list(found.values())
 
 
