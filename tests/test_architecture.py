@@ -22,7 +22,7 @@ PACKAGE = REPO / "src" / "ckptkit"
 # and whatever those may import. `config` reads files, which know nothing of rules.
 LINES = (
     "charsets backtracking errors regexes",
-    "errors collector dtypes sizes regexes rewriting text patterns signatures resize expr rules config plans",
+    "errors collector dtypes sizes regexes rewriting text dtype_names patterns signatures resize expr rules config plans",
     "signatures files formats checkpoint",
     "files config",
     "text freeze_report modules",

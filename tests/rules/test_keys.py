@@ -151,7 +151,7 @@ MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
         "either offset or map",
     ),
     "glob": ({"op": "drop", "keys": ["a[b"]}, "has an unclosed '['"),
-    "dtype": ({"op": "cast", "dtype": "bf16"}, "did you mean 'bfloat16'?"),
+    "dtype": ({"op": "cast", "dtype": "bflot16"}, "did you mean 'bfloat16'?"),
     "copy": ({"op": "copy", "into": "x"}, "copy needs either key or pattern"),
     "type": ({"op": "strip_prefix", "prefix": 1}, "Input should be a valid string, not 1"),
 }

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
-
-from pydantic import Field
+from typing import ClassVar, Literal
 
 from ..errors import PlanError
 from ..expr import Expr, Resize
 from ..resize import check_dtype, resolve
 from ..resize.fields import ResizeFields
-from ..rules.base import Pattern
+from ..rules.base import Keys
 from ..signatures import TensorInfo
 from ..text import quoted
 
@@ -25,7 +23,7 @@ class AdaptEntry(ResizeFields):
 
     _unsized: ClassVar[frozenset[str]] = frozenset({"reinit"})
 
-    keys: Annotated[list[Pattern], Field(min_length=1)]
+    keys: Keys
     method: Literal[
         "interpolate", "rel_pos_table", "crop", "pad", "repeat", "input_channels", "inflate", "reinit"
     ]

@@ -154,6 +154,8 @@ def _walk(loc: tuple[int | str, ...], document: Any) -> tuple[str, Any]:
             node = node[step]
         elif not last or (isinstance(node, Mapping) and node.get("op") == step):
             continue
+        elif isinstance(node, str) or (isinstance(step, str) and not isinstance(node, Mapping)):
+            continue  # text that stands for a list of one; nothing in it has a name
         else:
             node = None
         parts.append(clipped(str(step)))

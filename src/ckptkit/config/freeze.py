@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from ..rules.base import Pattern
+from ..rules.base import Patterns
 from .base import Config
 
 
@@ -22,6 +22,6 @@ class FreezeConfig(Config):
 
     _name: ClassVar[str] = "freeze"
 
-    freeze: list[Pattern] = Field(default=[])
-    unfreeze: list[Pattern] = Field(default=[])
+    freeze: Patterns = Field(default=[])
+    unfreeze: Patterns = Field(default=[])
     batch_norm: Literal["eval", "leave"] = "eval"

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from ..errors import ConfigError
 from ..regexes import compile_regex
-from ..rules.base import Pattern
+from ..rules.base import Keys, Patterns
 from .base import Config
 
 Rate = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+if TYPE_CHECKING:
+    NoDecay = Patterns
+else:
+    NoDecay = Annotated[
+        Annotated[Literal["auto"], Tag("auto")] | Annotated[Patterns, Tag("patterns")],
+        Discriminator(lambda value: "auto" if value == "auto" else "patterns"),
+        WithJsonSchema({"anyOf": [{"items": {"type": "string"}, "type": "array"}, {"type": "string"}]}),
+    ]
 
 
 class GroupEntry(BaseModel):
@@ -25,7 +42,7 @@ class GroupEntry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    keys: Annotated[list[Pattern], Field(min_length=1)]
+    keys: Keys
     lr: Rate | None = None
     weight_decay: Rate | None = None
 
@@ -53,7 +70,7 @@ class GroupsConfig(Config):
 
     lr: Rate = 1.0e-3
     weight_decay: Rate = 0.05
-    no_decay: Literal["auto"] | list[Pattern] = "auto"
+    no_decay: NoDecay = "auto"
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     blocks: str | None = None
     groups: list[GroupEntry] = Field(default=[])

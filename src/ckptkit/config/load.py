@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
+from ..dtype_names import as_name, named_dtype
 from ..rules import AnyRule
-from ..rules.base import Pattern
-from ..rules.tensors import check_dtype
+from ..rules.base import Patterns
 from .adapt import AdaptEntry
 from .base import Config
 
 
 def _policy(name: str) -> str:
-    return name if name in ("auto", "model", "checkpoint") else check_dtype(name)
+    return name if name in ("auto", "model", "checkpoint") else named_dtype(name)
 
 
 class LoadConfig(Config):
@@ -38,10 +38,10 @@ class LoadConfig(Config):
     root: Annotated[str, Field(min_length=1)] = "auto"
     rules: list[AnyRule] = Field(default=[])
     strict: bool = True
-    allow_missing: list[Pattern] = Field(default=[])
-    allow_unexpected: list[Pattern] = Field(default=[])
+    allow_missing: Patterns = Field(default=[])
+    allow_unexpected: Patterns = Field(default=[])
     on_mismatch: Literal["error", "skip"] = "error"
     adapt: list[AdaptEntry] = Field(default=[])
     min_loaded: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     assign: bool = False
-    dtype: Annotated[str, AfterValidator(_policy)] = "auto"
+    dtype: Annotated[str, BeforeValidator(as_name), AfterValidator(_policy)] = "auto"

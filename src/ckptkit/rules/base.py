@@ -5,9 +5,17 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from ..errors import ConfigError, PlanError
 from ..expr import Expr, Read
@@ -55,6 +63,27 @@ Text = Annotated[str, AfterValidator(_encodable)]
 Template = Annotated[Text, AfterValidator(_template)]
 Pattern = Annotated[Text, AfterValidator(_pattern)]
 Regex = Annotated[Text, AfterValidator(_regex)]
+
+
+def several(value: Any) -> Any:
+    """One pattern may stand where a list of them is asked."""
+    return [value] if isinstance(value, str) else list(value) if isinstance(value, tuple) else value
+
+
+if TYPE_CHECKING:
+    Patterns = Sequence[str]  # which text is, too
+    Keys = Sequence[str]
+else:
+    Patterns = Annotated[
+        list[Pattern], BeforeValidator(several, json_schema_input_type=list[Pattern] | Pattern)
+    ]
+    Keys = Annotated[
+        list[Pattern],
+        Field(min_length=1),
+        BeforeValidator(
+            several, json_schema_input_type=Annotated[list[Pattern], Field(min_length=1)] | Pattern
+        ),
+    ]
 
 
 @dataclass(slots=True)
@@ -321,7 +350,7 @@ class Rule(BaseModel):
             PlanError: a collision, a pattern without a match, shapes that do not suit.
         """
 
-    def selected(self, patterns: list[str] | None, keys: Iterable[str]) -> list[str]:
+    def selected(self, patterns: Sequence[str] | None, keys: Iterable[str]) -> list[str]:
         """The keys the patterns select; every pattern must match unless `required` is false.
 
         Raises:

@@ -11,7 +11,7 @@ from ..errors import ConfigError, PlanError
 from ..regexes import check_replacement, compile_regex, required_literal
 from ..rewriting import rewrite
 from ..text import quoted
-from .base import Pattern, Regex, Rule, State, Template, Text, no_match
+from .base import Keys, Regex, Rule, State, Template, Text, no_match
 
 
 def _int_keys(value: Any) -> Any:
@@ -25,9 +25,6 @@ def _int_keys(value: Any) -> Any:
             raise ValueError(f"the number {quoted(number)} stands twice in map")
         found[number] = new
     return found
-
-
-Keys = Annotated[list[Pattern], Field(min_length=1)]
 
 
 class StripPrefix(Rule):

@@ -16,8 +16,7 @@ from ..expr import Transpose as TransposeExpr
 from ..expr.base import dimension
 from ..expr.views import reshaped
 from ..text import quoted
-from .base import Entry, Rule, State
-from .keys import Keys
+from .base import Entry, Keys, Rule, State
 
 Shape = tuple[int, ...]
 

@@ -15,8 +15,7 @@ from ..expr.base import dimension
 from ..regexes import check_replacement, compile_regex, required_literal
 from ..rewriting import LONG, check_growth
 from ..text import quoted
-from .base import Entry, Regex, Rule, State, Template
-from .keys import Keys
+from .base import Entry, Keys, Regex, Rule, State, Template
 from .layout import listed, remake
 
 MAX_PARTS = 100_000  # keys of one tensor: empty ones may have any number of entries

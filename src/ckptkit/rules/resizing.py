@@ -11,8 +11,7 @@ from ..expr import Expr
 from ..expr import Resize as ResizeExpr
 from ..resize import check_dtype, resolve
 from ..resize.fields import ResizeFields
-from .base import Entry, Rule, State
-from .keys import Keys
+from .base import Entry, Keys, Rule, State
 from .layout import MAX_DIMS, listed, remake
 
 Size = Annotated[int, Field(ge=-1)]

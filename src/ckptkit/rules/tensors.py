@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from .. import dtypes
+from ..dtype_names import as_name, named_dtype
 from ..errors import ConfigError, PlanError
 from ..expr import Cast as CastExpr
 from ..expr import Expr
-from ..patterns import nearest, select
+from ..patterns import select
 from ..regexes import check_replacement, compile_regex, required_literal
 from ..rewriting import check_growth
 from ..signatures import TensorInfo
 from ..text import quoted
-from .base import Entry, Regex, Rule, State, Template, Text, no_match
-from .keys import Keys
+from .base import Entry, Keys, Regex, Rule, State, Template, Text, no_match
 
-
-def check_dtype(name: str) -> str:
-    """The name of a dtype that torch has.
-
-    Raises:
-        ValueError: it has none; suggests the nearest.
-    """
-    known = [d.name for d in dtypes.DTYPES.values() if d.torch and d.name != "float4_e2m1fn_x2"]
-    if name not in known:
-        close = nearest(name.removeprefix("torch."), known, 1)
-        raise ValueError(
-            f"unknown dtype {quoted(name)}; did you mean {close[0]!r}? Known are {', '.join(known)}"
-        )
-    return name
-
-
-DTypeName = Annotated[str, AfterValidator(check_dtype)]
+if TYPE_CHECKING:
+    DTypeName = str
+else:
+    DTypeName = Annotated[str, BeforeValidator(as_name), AfterValidator(named_dtype)]
 
 
 class Cast(Rule):
@@ -44,7 +31,7 @@ class Cast(Rule):
     without wildcards names them.
 
     Args:
-        dtype: torch's name without ``torch.``, e.g. ``bfloat16``.
+        dtype: e.g. ``bfloat16``; short names such as ``bf16``, ``fp32`` and ``half`` are understood.
         keys: patterns of the keys to cast; all without.
         allow_overflow: whether finite values may become infinite. Without, they stop the remap.
     """
