@@ -13,7 +13,7 @@ from .regular import check_stamp, open_fd, read_exactly, read_into, stamp
 
 
 class MappedFile:
-    """An open file whose bytes can be looked at without reading them all.
+    """An open file whose bytes can be looked at without reading them all. It closes itself when it is let go of.
 
     Args:
         path: a regular file.
@@ -22,8 +22,13 @@ class MappedFile:
         FormatError: it cannot be opened, or is no regular file.
     """
 
+    fd = -1  # also where opening fails
+
     def __init__(self, path: str) -> None:
         self._start(path, open_fd(path))
+
+    def __del__(self) -> None:
+        self.close()
 
     def _start(self, path: str, fd: int) -> None:
         self.path = path

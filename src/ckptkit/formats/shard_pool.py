@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,16 +19,6 @@ from .base import PLAIN, Flags, Source, View
 
 _MOST = 256
 Opener = Callable[[str], Source]
-
-
-class _Open:
-    """Closed when nobody reads from it any more: another thread may be in the middle when it is one too many."""
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-
-    def __del__(self) -> None:
-        self.source.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +74,7 @@ class ShardPool:
     def __init__(self, opener: Opener) -> None:
         self.shards: dict[str, Shard] = {}
         self._opener = opener
-        self._open: OrderedDict[str, _Open] = OrderedDict()
+        self._open: OrderedDict[str, Source] = OrderedDict()
         self._lock = threading.Lock()
         self._closed = False
         self._most = most_open()
@@ -101,7 +92,7 @@ class ShardPool:
         self.crowded = len(paths) > self._most
         for name, path in paths.items():
             before = _stamp(path)
-            source = self._keep(name, self._opener(path)).source
+            source = self._keep(name, self._opener(path))
             places = {key: _place(source, key) for key in source.signature} if self.crowded else {}
             self.shards[name] = Shard(
                 path, before, source.signature, source.format, source.files, source.notes, source.state_metadata,
@@ -118,33 +109,33 @@ class ShardPool:
         with self._lock:
             held = self._open.get(name) or self._again(name)
             self._open.move_to_end(name)
-        yield held.source
+        yield held
 
     def view(self, name: str, key: str) -> View:
         """Where a tensor of a shard lies; errors as for `Source.view`."""
         if not self.crowded:  # asked for every key, and none is ever closed
-            return self._open[name].source.view(key)
+            return self._open[name].view(key)
         view = self.shards[name].places[key].view
         if isinstance(view, FormatError):
-            raise view
+            raise copy(view)  # each with a traceback of its own: that leads to the pool, and so would hold it
         return view
 
     def lazy(self, name: str, key: str) -> bool:
         """`Source.lazy` of a tensor of a shard."""
         if not self.crowded:
-            return self._open[name].source.lazy(key)
+            return self._open[name].lazy(key)
         return self.shards[name].places[key].lazy
 
     def storage_size(self, name: str, key: str) -> int | None:
         """`Source.storage_size` of a tensor of a shard."""
         if not self.crowded:
-            return self._open[name].source.storage_size(key)
+            return self._open[name].storage_size(key)
         return self.shards[name].places[key].stored
 
     def flags(self, name: str, key: str) -> Flags:
         """`Source.flags` of a tensor of a shard."""
         if not self.crowded:
-            return self._open[name].source.flags(key)
+            return self._open[name].flags(key)
         return self.shards[name].places[key].flags
 
     def check_unchanged(self) -> None:
@@ -155,16 +146,16 @@ class ShardPool:
             if held is None:
                 self._check(shard)
             else:
-                held.source.check_unchanged()
+                held.check_unchanged()
 
     def close(self) -> None:
         """Let go of all shards."""
         with self._lock:
             self._closed = True
             for held in self._open.values():
-                held.source.close()
+                held.close()
 
-    def _again(self, name: str) -> _Open:
+    def _again(self, name: str) -> Source:
         shard = self.shards[name]
         self._check(shard)
         held = self._keep(name, self._opener(shard.path))
@@ -177,11 +168,11 @@ class ShardPool:
         if _stamp(shard.path) != shard.stamp:
             raise FormatError(f"{shard.path}: it changed while it was open; open it again", file=shard.path)
 
-    def _keep(self, name: str, source: Source) -> _Open:
-        held = self._open[name] = _Open(source)
-        while len(self._open) > self._most:
+    def _keep(self, name: str, source: Source) -> Source:
+        self._open[name] = source
+        while len(self._open) > self._most:  # closed when no other thread is in the middle of reading from it
             self._open.popitem(last=False)
-        return held
+        return source
 
 
 def most_open() -> int:
@@ -207,4 +198,4 @@ def _place(source: Source, key: str) -> Place:
         lazy, stored, flags = source.lazy(key), source.storage_size(key), source.flags(key)
         return Place(source.view(key), lazy, stored, flags)
     except FormatError as error:
-        return Place(error, lazy, stored, flags)
+        return Place(error.with_traceback(None), lazy, stored, flags)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import FormatError
 from ..files.copy import checksum
-from ..files.regular import check_stamp, stamp
+from ..files.mapped import MappedFile
 from .base import Buffer, Storage
 
 if TYPE_CHECKING:
@@ -24,17 +22,14 @@ class Bytes(ABC):
     """Access to the storages of one open torch file.
 
     Args:
-        path: for messages.
-        fd: open for reading; closed by `close`.
+        file: the open file; closed by `close`.
         swapped: element width by storage id, for storages whose elements are big-endian.
     """
 
-    def __init__(self, path: str, fd: int, swapped: dict[str, int]) -> None:
-        self.path = path
-        self.fd = fd
+    def __init__(self, file: MappedFile, swapped: dict[str, int]) -> None:
+        self.path = file.path
+        self.file = file
         self.swapped = swapped
-        self._stamp = stamp(os.fstat(fd))
-        self._map: mmap.mmap | None = None
         self._verified: set[str] = set()
         self._last: tuple[tuple[str, int, int], torch.Tensor] | None = None
         self._mapped_storages: dict[str, torch.Tensor] = {}
@@ -49,10 +44,7 @@ class Bytes(ABC):
 
     def close(self) -> None:
         """Let go of the file; mapped tensors stay valid."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
-        self._map = None
+        self.file.close()
         self._last = None
         self._mapped_storages.clear()
 
@@ -63,9 +55,7 @@ class Bytes(ABC):
         Raises:
             FormatError: it was closed, changed, or cut.
         """
-        if self.fd < 0:
-            raise FormatError(f"{self.path}: it was closed; open it again", file=self.path)
-        check_stamp(self.fd, self.path, self._stamp)
+        self.file.check_unchanged()
 
     def read(self, storage: Storage, start: int, stop: int) -> Iterator[Buffer]:
         """Little-endian bytes ``start:stop`` of a storage, in chunks of at most `CHUNK`; all of it is verified.
@@ -113,8 +103,11 @@ class Bytes(ABC):
         known = self._mapped_storages.get(key)  # ties share one storage in memory too
         if known is not None:
             return known
-        mapped = self._mapped() if region is not None and region.offset % _ALIGNMENT == 0 else None
-        if region is None or mapped is None:
+        if region is None or region.offset % _ALIGNMENT:
+            return None
+        try:
+            mapped = self.file.buffer()
+        except OSError:  # a file system that cannot map
             return None
         self.check(storage)
         view = memoryview(mapped)[region.offset : region.offset + region.nbytes]
@@ -165,21 +158,10 @@ class Bytes(ABC):
             for _ in self.raw(key, 0, storage.nbytes):
                 pass
         elif region.crc is not None:
-            found = checksum(self.fd, self.path, region.offset, region.nbytes)
+            found = checksum(self.file.fd, self.path, region.offset, region.nbytes)
             if found != region.crc:
                 self.bad_crc(key, region.crc, found)
         self._verified.add(key)
-
-    def _mapped(self) -> mmap.mmap | None:
-        """The whole file, copy-on-write: a tensor that is written to changes its own pages, never the file.
-        None where the file system cannot map; then storages are read.
-        """
-        if self._map is None:
-            try:
-                self._map = mmap.mmap(self.fd, 0, access=mmap.ACCESS_COPY)
-            except OSError:
-                return None
-        return self._map
 
 
 def swap(data: bytes, width: int) -> bytes:

@@ -4,15 +4,14 @@ then each storage as an int64 count of elements and its little-endian data.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from struct import unpack
 from typing import Any, NoReturn
 
 from ..errors import FormatError
+from ..files.mapped import MappedFile
 from ..files.positions import pread
-from ..files.regular import open_fd, read_exactly, stamp
 from .base import CHUNK, Region, Source, Storage
 from .pickled import Opaque, StorageIds, load_prefix, no_persistent_ids, paused_gc
 from .recognise import is_tar
@@ -30,14 +29,14 @@ _TAR = "a tar archive, torch's format before 0.1.10; load and save it again with
 class LegacyBytes(Bytes):
     """Storages as runs of bytes at the end of the file."""
 
-    def __init__(self, path: str, fd: int, regions: dict[str, Region]) -> None:
-        super().__init__(path, fd, {})
+    def __init__(self, file: MappedFile, regions: dict[str, Region]) -> None:
+        super().__init__(file, {})
         self.regions = regions
 
     def raw(self, key: str, start: int, stop: int) -> Iterator[bytes]:
         base = self.regions[key].offset
         for at in range(start, stop, CHUNK):
-            yield read_exactly(self.fd, base + at, min(CHUNK, stop - at), self.path)
+            yield self.file.read(base + at, min(CHUNK, stop - at))
 
     def bad_crc(self, key: str, declared: int, found: int) -> NoReturn:
         raise AssertionError("legacy files declare no CRC")
@@ -54,22 +53,22 @@ def open_torch_legacy(path: str, root: str) -> Source:
         FormatError: it is damaged, another kind of pickle, or holds what has no place in a state_dict.
         RootError: no root, or more than one.
     """
-    fd = open_fd(path)
+    file = MappedFile(path)
     try:
         with paused_gc():
-            return _Legacy(path, fd).open(root)
+            return _Legacy(file).open(root)
     except BaseException as error:
-        os.close(fd)
+        file.close()
         if isinstance(error, OSError):
             raise FormatError(f"{path}: it cannot be read: {error.strerror or error}", file=path) from None
         raise
 
 
 class _Legacy:
-    def __init__(self, path: str, fd: int) -> None:
-        self.path = path
-        self.fd = fd
-        self.size = os.fstat(fd).st_size
+    def __init__(self, file: MappedFile) -> None:
+        self.path = file.path
+        self.file = file
+        self.size = file.size
         self.position = 0
 
     def fail(self, reason: str, offset: int | None = None) -> NoReturn:
@@ -77,7 +76,7 @@ class _Legacy:
 
     def _pread(self, count: int, offset: int) -> bytes:
         try:
-            data: bytes = pread(self.fd, count, offset)
+            data: bytes = pread(self.file.fd, count, offset)
         except OSError as error:
             self.fail(f"it cannot be read: {error.strerror or error}", offset)
         return data
@@ -99,7 +98,7 @@ class _Legacy:
         most = SMALL + sum(32 + 4 * len(key) for key in ids.storages)  # utf-8 has four bytes for a character
         regions = self._regions(ids, self._pickle("the list of storages", most))
         storages = {key: Storage(key, region.nbytes, region) for key, region in regions.items()}
-        data = LegacyBytes(self.path, self.fd, regions)
+        data = LegacyBytes(self.file, regions)
         return TorchSource(self.path, "torch legacy", tree, storages, data, root)
 
     def _check_magic(self) -> None:
@@ -174,7 +173,7 @@ class _Legacy:
                     f"the file ends at {self.size}",
                     self.size,
                 )
-            regions[key] = Region(self.path, at, nbytes, stamp=stamp(os.fstat(self.fd)))
+            regions[key] = Region(self.path, at, nbytes, stamp=self.file.stamp)
             at += nbytes
         if at != self.size:
             self.fail(f"{self.size - at} bytes follow the last storage", at)

@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import Any, NoReturn
 
 from ..errors import FormatError, UnsupportedFormatError
-from ..files.regular import open_fd, stamp
+from ..files.mapped import MappedFile
+from ..files.regular import stamp
 from .base import Region, Source, Storage
 from .pickled import StorageIds, StorageNode, check_beginning, load_pickle, paused_gc
 from .torch_bytes import Bytes
@@ -32,8 +33,8 @@ _EXPORT = "it is a torch.export (.pt2) archive; have its author save the state_d
 class ZipBytes(Bytes):
     """Storages as the entries ``data/KEY`` of an archive."""
 
-    def __init__(self, path: str, fd: int, swapped: dict[str, int], archive: Archive) -> None:
-        super().__init__(path, fd, swapped)
+    def __init__(self, file: MappedFile, swapped: dict[str, int], archive: Archive) -> None:
+        super().__init__(file, swapped)
         self.archive = archive
 
     @cached_property
@@ -61,21 +62,21 @@ def open_torch_zip(path: str, root: str) -> Source:
         FormatError: it is damaged, no torch file, or holds what has no place in a state_dict.
         RootError: no root, or more than one.
     """
-    fd = open_fd(path)
+    file = MappedFile(path)
     try:
         with paused_gc():
-            return _open(path, fd, root)
+            return _open(file, root)
     except BaseException as error:
-        os.close(fd)
+        file.close()
         if isinstance(error, OSError):
             raise FormatError(f"{path}: it cannot be read: {error.strerror or error}", file=path) from None
         raise
 
 
-def _open(path: str, fd: int, root: str) -> Source:
-    archive = Archive(path, fd)
+def _open(file: MappedFile, root: str) -> Source:
+    archive = Archive(file.path, file.fd, owner=file)
     tree, storages, swapped = describe(archive, StorageIds())
-    return TorchSource(path, "torch zip", tree, storages, ZipBytes(path, fd, swapped, archive), root)
+    return TorchSource(file.path, "torch zip", tree, storages, ZipBytes(file, swapped, archive), root)
 
 
 def describe(archive: Archive, ids: StorageIds) -> tuple[Any, dict[str, Storage], dict[str, int]]:

@@ -24,15 +24,6 @@ from .tiles import runs
 MAX_OPEN = 64  # hundreds of ranks write hundreds of files, and a process may open a thousand
 
 
-class _Part(MappedFile):
-    """Closed when nobody reads it any more: another thread may be in the middle when it is one too many."""
-
-    fd = -1  # also where opening fails
-
-    def __del__(self) -> None:
-        self.close()
-
-
 class PartFiles:
     """The files of a folder, opened when they are needed, the last few kept open.
 
@@ -70,10 +61,10 @@ class PartFiles:
         with self._lock:
             file = self._open.get(name)
             if file is None:
-                file = _Part(os.path.join(self.folder, name))
+                file = MappedFile(os.path.join(self.folder, name))
                 check_stamp(file.fd, file.path, self._stamps.setdefault(name, file.stamp))
                 self._open[name] = file
-                while len(self._open) > MAX_OPEN:
+                while len(self._open) > MAX_OPEN:  # closed when no other thread reads it any more
                     self._open.popitem(last=False)
             self._open.move_to_end(name)
         file.check_unchanged()
@@ -121,13 +112,12 @@ class DcpBytes(Bytes):
     """Storages of a DCP folder: one for each tensor, put together from its pieces, and those inside pickled values.
 
     Args:
-        path: the ``.metadata`` file.
-        fd: of it, open.
+        file: the ``.metadata`` file.
         files: the part files.
     """
 
-    def __init__(self, path: str, fd: int, files: PartFiles) -> None:
-        super().__init__(path, fd, {})
+    def __init__(self, file: MappedFile, files: PartFiles) -> None:
+        super().__init__(file, {})
         self.files = files
         self.tensors: dict[str, StoredTensor] = {}
         self.loose: dict[str, tuple[Place, str]] = {}
@@ -182,9 +172,6 @@ class DcpBytes(Bytes):
     def close(self) -> None:
         super().close()
         self.files.close()
-
-    def _mapped(self) -> None:
-        return None
 
     def _bytes(self, tensor: StoredTensor, piece: Piece, at: int, count: int) -> bytes:
         """Bytes of the row-major block."""

@@ -6,7 +6,8 @@ import os
 from typing import Any
 
 from ...errors import FormatError
-from ...files.regular import open_fd, read_exactly, undisturbed
+from ...files.mapped import MappedFile
+from ...files.regular import undisturbed
 from ..base import Storage
 from ..pickled import StorageIds, StorageNode, TensorNode, check_beginning, load_pickle, paused_gc
 from ..strides import row_major
@@ -31,11 +32,12 @@ class DcpSource(TorchSource):
         parts: access to its part files.
     """
 
-    def __init__(self, path: str, root: str, fd: int) -> None:
+    def __init__(self, file: MappedFile, root: str) -> None:
+        path = file.path
         folder = os.path.dirname(path)
-        self.stored = Reader(path, _tree_of(path, fd)).read()
+        self.stored = Reader(path, _tree_of(file)).read()
         files = PartFiles(folder, _places(self.stored))
-        self.parts = DcpBytes(path, fd, files)
+        self.parts = DcpBytes(file, files)
         try:
             tree, storages = _tree(path, self.stored, self.parts)
             super().__init__(path, "torch distributed", tree, storages, self.parts, root)
@@ -60,24 +62,24 @@ def open_dcp(path: str, root: str) -> DcpSource:
         FormatError: it is damaged, a part file is missing or short, or pieces do not tile their tensor.
         RootError: no root, or more than one.
     """
-    fd = open_fd(path)
+    file = MappedFile(path)
     try:
         with paused_gc(), undisturbed(path):
-            return DcpSource(path, root, fd)
+            return DcpSource(file, root)
     except BaseException as error:
-        os.close(fd)
+        file.close()
         if isinstance(error, OSError):
             raise FormatError(f"{path}: it cannot be read: {error.strerror or error}", file=path) from None
         raise
 
 
-def _tree_of(path: str, fd: int) -> Any:
-    size = os.fstat(fd).st_size
+def _tree_of(file: MappedFile) -> Any:
+    path, size = file.path, file.size
     if size > MAX_METADATA:
         raise FormatError(f"{path}: metadata of {size} bytes; {MAX_METADATA} are the most", file=path)
 
     def read(count: int) -> bytes:
-        return read_exactly(fd, 0, min(count, size), path)
+        return file.read(0, min(count, size))
 
     check_beginning(read, size, file=path, what=NAME)
     return load_pickle(read(size), file=path, what=NAME)
