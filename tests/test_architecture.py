@@ -24,7 +24,7 @@ LINES = (
     "charsets backtracking errors regexes",
     "errors collector dtypes sizes regexes rewriting text dtype_names patterns signatures resize expr rules config plans",
     "signatures files formats checkpoint",
-    "files config",
+    "yaml_text files config",
     "text freeze_report modules",
     "config plans matching diagnosis",
     "text findings load_report matching diagnosis modules",
@@ -33,7 +33,8 @@ LINES = (
     "checkpoint planned content comparison cli",
     "text diff_report comparison cli",
     "checkpoint content stats verification cli",
-    "text patterns resize findings explanation cli",
+    "text patterns findings vetoes diagnosis",
+    "text patterns resize findings vetoes yaml_text explanation cli",
     "fit distributed modules render cli __main__",
     "checkpoint stats render",
 )
@@ -269,6 +270,23 @@ def unsafe_code(modules: Modules) -> list[str]:
     return found
 
 
+def loose_strings(modules: Modules) -> list[str]:
+    """A string that is a statement and no docstring: the second half of a text that the first half lost."""
+    found = []
+    for module in modules.values():
+        docs = {
+            node.body[0]
+            for node in ast.walk(module.tree)
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            and node.body
+        }
+        for node in ast.walk(module.tree):
+            loose = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant | ast.JoinedStr)
+            if loose and node not in docs and ast.unparse(node) != "...":
+                found.append(module.at(node, "this string belongs to nothing"))
+    return found
+
+
 CHECKS: tuple[Callable[[Modules], list[str]], ...] = (
     wrong_directions,
     cycles,
@@ -276,6 +294,7 @@ CHECKS: tuple[Callable[[Modules], list[str]], ...] = (
     torch_at_the_top,
     prints_and_exits,
     unsafe_code,
+    loose_strings,
 )
 
 
@@ -339,6 +358,7 @@ BROKEN: list[tuple[Callable[[Modules], list[str]], int, dict[str, str]]] = [
     (prints_and_exits, 2, {"api.py": "import sys\nsys.exit(2)"}),
     (prints_and_exits, 1, {"api.py": "raise SystemExit(2)"}),
     (unsafe_code, 1, {"formats/x.py": "import pickle"}),
+    (loose_strings, 3, {"plans.py": '"""A module."""\ntitle = "a sentence of "\n"two halves"'}),
     (unsafe_code, 2, {"checkpoint.py": "import torch\ntorch.load(path, weights_only=True)"}),
 ]
 

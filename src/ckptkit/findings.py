@@ -22,6 +22,15 @@ class Fix:
     remap: tuple[dict[str, Any], ...] = ()
     load: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def offers(self) -> bool:
+        """Whether there is anything in it for a config."""
+        return bool(self.remap or self.load)
+
+    def config(self) -> dict[str, Any]:
+        """The fields of the LoadConfig that it is, as plain data."""
+        return {**self.load, **({"rules": [dict(rule) for rule in self.remap]} if self.remap else {})}
+
     def to_json(self) -> dict[str, Any]:
         """The ``fix`` of a finding's JSON."""
         return {"remap": list(self.remap), "load": self.load, "advice": self.advice}

@@ -128,6 +128,11 @@ def folded(keys: Iterable[str], limit: int = 8) -> str:
     return f"{shown}, and {left} more" if left else shown
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things: ``one tensor``, ``3 tensors``."""
+    return f"one {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def human_bytes(count: int) -> str:
     """A number of bytes in powers of 1000, as the Hugging Face tools show them: ``4.9 GB``."""
     if count < 1000:

@@ -50,7 +50,7 @@ CASES: dict[str, tuple[nn.Module, Any, str, str]] = {
     "depth": (Vision(depth=3), Vision(), "arch_mismatch", "the model has 3 blocks under 'blocks', the checkpoint has 2"),
     "vocabulary": (Text(128), Text(120), "vocab_resize", "the vocabulary has 120 entries in the checkpoint and 128 in"),
     "conv1d": (
-        nn.Linear(6, 4), {"weight": torch.ones(6, 4), "bias": torch.ones(4)}, "layout", "1 weights are transposed",
+        nn.Linear(6, 4), {"weight": torch.ones(6, 4), "bias": torch.ones(4)}, "layout", "one weight is transposed",
     ),
     "flat": (nn.Conv2d(3, 2, 1, bias=False), {"weight": torch.ones(2, 3)}, "layout", "same number of elements"),
     "shard": (MLP, shard(MLP), "sharding", "a tensor-parallel shard of 2"),

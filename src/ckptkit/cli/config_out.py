@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any
 
 from ..errors import UsageError
 from ..text import quoted
-
-if TYPE_CHECKING:
-    from ..config.base import Config
+from ..yaml_text import write_yaml
 
 
 def check_config_name(path: str | None) -> None:
@@ -25,12 +24,12 @@ def check_config_name(path: str | None) -> None:
         )
 
 
-def write_config(path: str, config: Config, *, overwrite: bool) -> None:
+def write_config(path: str, document: Mapping[str, Any], *, overwrite: bool) -> None:
     """Write a config: JSON where the name ends in ``.json``, YAML otherwise.
 
     Args:
         path: the file.
-        config: what to write.
+        document: the config as plain data.
         overwrite: whether a file that is there may be replaced.
 
     Raises:
@@ -43,7 +42,7 @@ def write_config(path: str, config: Config, *, overwrite: bool) -> None:
     from ..files.copy import write_all
 
     as_json = path.lower().endswith(".json")
-    text = json.dumps(config.to_dict(), indent=2) + "\n" if as_json else config.to_yaml()
+    text = json.dumps(document, indent=2) + "\n" if as_json else write_yaml(dict(document))
     data = text.encode()
     if len(data) > MAX_BYTES:
         raise WriteError(

@@ -68,6 +68,7 @@ def _save(findings: Any, path: str, overwrite: bool) -> None:
         advice = findings[0].fix.advice if findings[0].fix is not None else ""
         raise UsageError(f"there is no config that repairs this: {findings[0].title}; {advice}".rstrip("; "))
     description = "; ".join(finding.title for finding in used)
-    config = LoadConfig.parse({"description": description, **fix.load, "rules": list(fix.remap)})
-    write_config(path, config, overwrite=overwrite)
+    document = {"version": 1, "description": description, **fix.config()}
+    LoadConfig.parse(document)
+    write_config(path, document, overwrite=overwrite)
     print_note(f"wrote {Path(path)}; next: python -m ckptkit remap CHECKPOINT FIXED --config {path}")

@@ -63,7 +63,7 @@ def run(arguments: Namespace) -> int:
         else:
             found = infer(checkpoint.signature, _target(arguments), drop_unused=arguments.drop_unused)
     if arguments.output is not None:
-        write_config(arguments.output, found.config, overwrite=arguments.overwrite)
+        write_config(arguments.output, found.config.to_dict(), overwrite=arguments.overwrite)
         print_note(f"wrote {arguments.output}")
     write_html(arguments, f"infer {arguments.source}", lambda: str(found))
     if arguments.json:

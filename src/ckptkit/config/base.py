@@ -11,7 +11,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from ..errors import ConfigError, Problem
 from ..text import clipped, quoted
-from .documents import read_document, write_yaml
+from ..yaml_text import write_yaml
+from .documents import read_document
 from .plain import strange_values
 
 MAX_SHOWN = 50  # problems in a message; the error has all

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from ..errors import ConfigError
 from ..files.regular import open_regular
 from ..text import clipped, quoted
+from ..yaml_text import YAML_1_1_BREAK
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 100
@@ -162,28 +163,10 @@ def _yaml_float(loader: Any, node: Any) -> float:
     return _finite(loader.construct_scalar(node))
 
 
-def write_yaml(document: dict[str, Any]) -> str:
-    """Plain data as YAML that `read_document` reads back."""
-    import yaml
-
-    class Dumper(yaml.SafeDumper):
-        """Escapes the characters that only some readers take for the end of a line."""
-
-    def text(dumper: Any, value: str) -> Any:
-        quotes = '"' if _YAML_1_1_BREAK.search(value) else None
-        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=quotes)
-
-    Dumper.add_representer(str, text)
-    return str(yaml.dump(document, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=110))
-
-
-_YAML_1_1_BREAK = re.compile("[\x85\u2028\u2029]|\r(?!\n)")
-
-
 def _yaml(text: str) -> Any:
     import yaml
 
-    hidden = _YAML_1_1_BREAK.search(text)
+    hidden = YAML_1_1_BREAK.search(text)
     if hidden is not None:
         line = text.count("\n", 0, hidden.start()) + 1
         raise ConfigError(

@@ -12,7 +12,7 @@ from ..load_report import LoadReport, Mismatch
 from ..patterns import escape
 from ..resize import resolve
 from ..signatures import Signature
-from ..text import folded
+from ..text import counted, folded
 
 
 def shape_findings(report: LoadReport, target: Signature) -> Iterator[Finding]:
@@ -84,7 +84,8 @@ def _transposed(left: Sequence[Mismatch], report: LoadReport, target: Signature)
     square = _square_siblings(found, report, target)
     return Finding(
         "layout",
-        f"{len(found)} weights are transposed (Conv1D stores [in, out], Linear [out, in])",
+        f"{counted(len(found), 'weight')} {'is' if len(found) == 1 else 'are'} transposed "
+        "(Conv1D stores [in, out], Linear [out, in])",
         _example(found[0]),
         _keys(found),
         "likely",
@@ -122,7 +123,7 @@ def _same_elements(left: Sequence[Mismatch], report: LoadReport, target: Signatu
         return None
     return Finding(
         "layout",
-        f"{len(found)} tensors have the same number of elements in another shape",
+        f"{counted(len(found), 'tensor')} with the same number of elements in another shape",
         _example(found[0]),
         _keys(found),
         "likely",

@@ -8,13 +8,17 @@ from typing import Any
 from ..findings import Finding, Fix
 
 _LEAVING_OUT = ("drop", "keep")
+_SURPLUS = (
+    "extra_modules",
+    "extra_buffers",
+)  # a drop is a guess for its price, not for doubt about what is over
 
 
 def composed(findings: Sequence[Finding]) -> tuple[tuple[Finding, ...], Fix | None]:
     """The fixes that hold together.
 
-    The first finding counts whatever its confidence; another one when it is no guess, and about keys
-    that none before it is about.
+    The first finding counts whatever its confidence; another one when it is no guess, or leaves out
+    what is over, and is about keys that none before it is about.
 
     Args:
         findings: best first.
@@ -26,9 +30,10 @@ def composed(findings: Sequence[Finding]) -> tuple[tuple[Finding, ...], Fix | No
     handled: set[str] = set()
     for finding in findings:
         fix = finding.fix
-        if fix is None or not (fix.remap or fix.load):
+        if fix is None or not fix.offers:
             continue
-        if used and (finding.confidence == "guess" or handled & set(finding.keys)):
+        doubtful = finding.confidence == "guess" and finding.cause not in _SURPLUS
+        if used and (doubtful or handled & set(finding.keys)):
             continue
         if finding is findings[0] or used:
             used.append(finding)

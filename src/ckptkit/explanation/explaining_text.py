@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..findings import Finding
+from ..findings import Finding, Fix
+from ..vetoes import Move, Sides, harmless, parts_of
+from ..yaml_text import write_yaml
+from .composing import composed
 from .fusing import fused, fused_keys
 from .messages import message_findings
 from .one_sided import buffers, cut_keys, nesting, old_names, quantised, tied
 from .other_modules import extra_modules, surplus_modules
-from .pairing import after, pairing_findings
+from .pairing import pairing_findings
 from .parsed import Parsed
 from .reading import read_text
+from .renaming import renamed
 from .shapes import shape_findings
 from .special import special_findings
 from .wording import short
@@ -45,7 +49,12 @@ class Explanation:
     def __str__(self) -> str:
         if not self.findings:
             return "Nothing here looks like a failure to load a checkpoint."
-        return "\n".join(line for number, f in enumerate(self.findings) for line in _lines(f, number))
+        lines = [line for number, f in enumerate(self.findings) for line in _lines(f, number)]
+        used, fix = composed(self.findings)
+        if fix is not None and len(used) > 1:
+            causes = ", ".join(finding.cause for finding in used[:-1])
+            lines += [f"together ({causes} and {used[-1].cause}):", *_config(fix)]
+        return "\n".join(lines)
 
 
 def _lines(finding: Finding, number: int) -> Iterator[str]:
@@ -54,14 +63,12 @@ def _lines(finding: Finding, number: int) -> Iterator[str]:
         yield f"   seen in: {finding.evidence}"
     if finding.fix is not None:
         yield f"   fix: {finding.fix.advice}"
-        for rule in finding.fix.remap:
-            yield (
-                "     - {"
-                + ", ".join(f"{key}: {value!r}" for key, value in rule.items() if key != "required")
-                + "}"
-            )
-        for key, value in finding.fix.load.items():
-            yield f"     {key}: {value!r}"
+        yield from _config(finding.fix)
+
+
+def _config(fix: Fix) -> list[str]:
+    """The fix as it is written into a file, moved in; a config is what stands there."""
+    return [f"     {line}".rstrip() for line in write_yaml(fix.config()).splitlines()] if fix.offers else []
 
 
 def explain(text: str) -> Explanation:
@@ -72,9 +79,29 @@ def explain(text: str) -> Explanation:
     """
     parsed = read_text(text)
     found: dict[str, Finding] = {}
-    for finding in _findings(parsed):
+    candidates = list(_findings(parsed))
+    sides = _sides(parsed, candidates)
+    for finding in harmless(candidates, sides, lambda fix: _moves(fix, sides.source)):
         found.setdefault(finding.cause, _brief(finding))
     return Explanation(parsed, tuple(found.values())[:6])
+
+
+def _sides(parsed: Parsed, findings: Sequence[Finding]) -> Sides:
+    """What the text shows of checkpoint and model; the checkpoint's keys under all names that the fixes give them."""
+    odd = [m.key for m in parsed.mismatched]
+    source = dict.fromkeys([*parsed.unexpected, *odd])
+    names: list[str] = list(source)
+    for finding in findings:
+        if finding.fix is not None and finding.fix.remap:
+            # What one fix has renamed is what the next one meets.
+            names = [new for key in names if (new := renamed(finding.fix.remap, key))]
+            source |= dict.fromkeys(names)
+    return Sides(source, [*parsed.missing, *odd], parsed.missing, parsed.unexpected, not parsed.truncated)
+
+
+def _moves(fix: Fix, keys: Collection[str]) -> list[Move]:
+    """What the rules of a fix do to the keys of the text."""
+    return [(key, new) for key in keys if (new := renamed(fix.remap, key)) != key] if fix.remap else []
 
 
 def _brief(finding: Finding) -> Finding:
@@ -106,6 +133,11 @@ def _findings(parsed: Parsed) -> Iterator[Finding]:
     # What no renaming brings together must not be renamed: packed weights, and parts of what is one tensor.
     packed = list(quantised(rest))
     apart = {*fused_keys(rest.missing, rest.unexpected), *(key for finding in packed for key in finding.keys)}
+    for keys, others in ((rest.missing, rest.unexpected), (rest.unexpected, rest.missing)):
+        wholes = set(others)
+        for key, part in parts_of(keys, others).items():
+            if part.base in wholes:
+                apart |= {key, part.base}
     named = replace(
         rest,
         missing=[key for key in rest.missing if key not in apart],
@@ -136,7 +168,7 @@ def _findings(parsed: Parsed) -> Iterator[Finding]:
 def _left_over(parsed: Parsed, pairs: Sequence[Finding]) -> Iterator[Finding]:
     """What the pairing leaves on one side, under the names that it has then."""
     rules = [rule for finding in pairs if finding.fix is not None for rule in finding.fix.remap]
-    made = {key: after(rules, key) for key in parsed.unexpected}
+    made = {key: renamed(rules, key) or key for key in parsed.unexpected}
     missing = set(parsed.missing)
     taken = set(made.values())
     filled = {new.rpartition(".")[0] for new in made.values() if new in missing} - {""}

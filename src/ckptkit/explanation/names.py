@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from ..vetoes import STATISTICS
+
 # Segments that training code puts around modules, anywhere in a key.
 WRAPPERS = (
     "module",
@@ -40,19 +42,6 @@ ROOTS = (
     "state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "params", "generator", "student",
     "teacher", "state_dict_ema", "model_ema", "params_ema", "ema",
 )  # fmt: skip
-BUFFERS = {
-    "position_ids", "inv_freq", "masked_bias", "num_batches_tracked", "relative_position_index", "relative_coords_table",
-    "attn_mask", "causal_mask", "token_type_ids", "freqs_cis", "cos_cached", "sin_cached", "cached_cos", "cached_sin",
-    "running_mean", "running_var", "bos_token_id", "rope_freqs", "anchors", "anchor_grid", "stride", "freqs", "mask",
-    "pixel_mean", "pixel_std", "triu_mask", "version", "_float_tensor",
-}  # fmt: skip
-STATISTICS = {"running_mean", "running_var"}
-_COMPUTED = BUFFERS - STATISTICS
-_ATTENTION_BIAS = re.compile(r"(?:^|\.)attn(?:ention)?\.(?:masked_)?bias$")
-QUANTISED = re.compile(
-    r"(?:^|[._])(?:qweight|qzeros|g_idx|absmax|quant_map|nested_absmax|nested_quant_map|quant_state\w*|SCB|quant_weight|weight_format"
-    r"|bitsandbytes__\w+|weight_scale|scale_weight|zero_point)(?:$|[._])|\.scales$|\.zeros$|\.quant_state\."
-)
 HEADS = re.compile(
     r"(?i)head|classif|logit|score|pred|norm|(?:^|[._])(?:cls|fc|output|proposal|linear)"
     r"|(?:^|[._])(?:out_proj|pooler|decoder)(?:$|[._])"
@@ -64,11 +53,6 @@ _ASIDE = re.compile(r"(?i)criterion$|discriminator$|loss|step|.*?(?:ema|queue|he
 def leaf(key: str) -> str:
     """The last part of a key."""
     return key.rpartition(".")[2]
-
-
-def is_buffer(key: str) -> bool:
-    """Whether a model computes the entry itself: ids, masks, frequencies, counters."""
-    return leaf(key) in _COMPUTED or (key.endswith("bias") and _ATTENTION_BIAS.search(key) is not None)
 
 
 def is_parameter(key: str) -> bool:

@@ -7,14 +7,13 @@ from collections.abc import Iterator, Sequence
 
 from ..findings import Finding, Fix
 from ..text import folded
+from ..vetoes import QUANTISED, is_buffer, named
 from .module_patterns import modules
 from .names import (
     HOLDERS,
-    QUANTISED,
     ROOTS,
     TOP_NAMES,
     aside,
-    is_buffer,
     is_parameter,
     leaf,
     patterns,
@@ -95,7 +94,7 @@ def _parts_of_a_run(parsed: Parsed) -> bool:
 
 def quantised(parsed: Parsed) -> Iterator[Finding]:
     """Packed weights and their scales on one side only."""
-    keys = [key for key in (*parsed.unexpected, *parsed.missing) if QUANTISED.search(key)]
+    keys = [key for key in (*parsed.unexpected, *parsed.missing) if _packed(key)]
     if not keys:
         return
     where = "checkpoint" if set(keys) & set(parsed.unexpected) else "model"
@@ -109,6 +108,11 @@ def quantised(parsed: Parsed) -> Iterator[Finding]:
             "build the model with the same quantisation, or take the weights before it; renaming cannot unpack them"
         ),
     )
+
+
+def _packed(key: str) -> bool:
+    part = named(key)
+    return part is not None and part.scheme == QUANTISED and part.sure
 
 
 def old_names(parsed: Parsed) -> Iterator[Finding]:
@@ -234,9 +238,7 @@ def buffers(parsed: Parsed) -> Iterator[Finding]:
                 tuple(surplus),
                 "certain" if known else "likely",
                 Fix(
-                    "leave them out; no weight is lost"
-                    if not whole
-                    else f"leave them out, with {', '.join(whole)}",
+                    f"leave them out, with {', '.join(whole)}" if whole else "leave them out",
                     ({"op": "drop", "keys": drop},),
                 ),
             )

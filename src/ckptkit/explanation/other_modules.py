@@ -7,9 +7,10 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 from ..findings import Confidence, Finding, Fix
-from ..text import folded
+from ..text import counted, folded
+from ..vetoes import STATISTICS, is_buffer
 from .module_patterns import modules
-from .names import HEADS, HOLDERS, STATISTICS, aside, common_wrapper, is_buffer, leaf, patterns
+from .names import HEADS, HOLDERS, aside, common_wrapper, leaf, patterns
 from .parsed import Parsed
 
 
@@ -76,7 +77,7 @@ def extra_modules(parsed: Parsed, fitting: Sequence[str] = ()) -> Finding:
         tuple(parsed.unexpected),
         "likely",
         Fix(
-            f"leave them out: the {count} tensors of {named} stay out; nothing of the model stays new",
+            "leave them out, where the model does without them; nothing of the model stays new",
             ({"op": "drop", "keys": drop},),
         ),
     )
@@ -211,7 +212,7 @@ def _only_missing(parsed: Parsed, fitting: Sequence[str]) -> Iterator[Finding]:
             tuple(keys),
             "likely" if heads else "guess",
             Fix(
-                f"they stay as the model initialised them ({len(keys)} tensors) and must be trained",
+                f"they stay as the model initialised them ({counted(len(keys), 'tensor')}) and must be trained",
                 load={"allow_missing": allow},
             ),
         )
@@ -262,7 +263,8 @@ def _heads_differ(parsed: Parsed) -> Iterator[Finding]:
             (*parsed.unexpected, *parsed.missing),
             confidence,
             Fix(
-                f"load the body alone: {len(parsed.missing)} tensors ({', '.join(allow[:3])}) stay new and must be trained",
+                f"load the body alone: {', '.join(allow[:3])} ({counted(len(parsed.missing), 'tensor')}) stay new "
+                "and must be trained",
                 ({"op": "drop", "keys": [*kept, *buffers_too]},),
                 {"allow_missing": allow},
             ),

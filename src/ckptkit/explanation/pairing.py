@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..findings import Confidence, Finding, Fix
-from .names import WRAPPERS, common_wrapper, is_buffer
+from ..vetoes import is_buffer
+from .names import WRAPPERS, common_wrapper
+from .renaming import renamed
 
 _MOST = 600  # keys of each list that are compared; the rest follows the same pattern
 Rule = dict[str, Any]
@@ -25,11 +27,7 @@ class Change:
 
     def apply(self, key: str) -> str:
         """A key after the rule."""
-        if self.rule["op"] == "strip_prefix":
-            return key.removeprefix(str(self.rule["prefix"]))
-        if self.rule["op"] == "add_prefix":
-            return str(self.rule["prefix"]) + key
-        return re.sub(str(self.rule["pattern"]), str(self.rule["replacement"]), key)
+        return renamed([self.rule], key) or ""
 
 
 def pairing_findings(missing: Sequence[str], unexpected: Sequence[str], truncated: bool) -> Iterator[Finding]:
@@ -62,13 +60,6 @@ def pairing_findings(missing: Sequence[str], unexpected: Sequence[str], truncate
         by_cause.setdefault(change.cause, []).append(change)
     for cause, group in by_cause.items():
         yield _finding(cause, group, len(missing), len(surplus), left, truncated)
-
-
-def after(rules: Sequence[Rule], key: str) -> str:
-    """A key's name after the rules of a pairing."""
-    for rule in rules:
-        key = Change("", rule, ()).apply(key)
-    return key
 
 
 def _wrapped(missing: Sequence[str], unexpected: Sequence[str], truncated: bool) -> Iterator[Finding]:
@@ -128,7 +119,7 @@ def _finding(
 def _shown(change: Change) -> str:
     rule = change.rule
     if rule["op"] == "rename":
-        return f"{rule['pattern']!r} is {rule['replacement']!r}"
+        return f"'{rule['pattern']}' is '{rule['replacement']}'"
     return f"the prefix {rule['prefix']!r}"
 
 
@@ -164,15 +155,6 @@ def _supported(change: Change, missing: list[str], unexpected: list[str]) -> boo
     if _akin(change):
         return count * 3 >= least and (len(modules) > 1 or count * 2 >= most)
     return count >= 3 and len(modules) > 1 and count * 2 >= least and count * 4 >= most
-
-
-def _weak(change: Change) -> bool:
-    """Whether a change needs others beside it to be believed: several small ones can explain everything together."""
-    return (
-        change.cause == "rename"
-        and len(change.pairs) >= 2
-        and len({o.rpartition(".")[0] for o, _ in change.pairs}) >= 1
-    )
 
 
 def _akin(change: Change) -> bool:
@@ -328,6 +310,3 @@ def _substitution(place: str, old: str, new: str) -> Rule | None:
 
 def _rename(pattern: str, replacement: str) -> Rule:
     return {"op": "rename", "pattern": pattern, "replacement": replacement, "required": False}
-
-
-Tried = Callable[[list[str], list[str]], Candidates]

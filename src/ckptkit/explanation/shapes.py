@@ -12,9 +12,9 @@ from ..errors import PlanError
 from ..findings import Finding, Fix
 from ..patterns import escape
 from ..resize import resolve
-from ..text import folded
+from ..text import counted, folded
+from ..vetoes import is_buffer
 from .layouts import moved
-from .names import is_buffer
 from .parsed import Parsed, Shape, ShapeMismatch
 
 _POSITION = re.compile(
@@ -348,8 +348,8 @@ def _head(parsed: Parsed, whole: Sequence[ShapeMismatch], every: Sequence[ShapeM
     text = f" ({first[0]} in the checkpoint, {first[1]} in the model)" if first else ""
     keys = [escape(m.key) for m in every]
     fix = Fix(
-        f"build the model with the checkpoint's number; or keep the model's own values in {folded(sorted(stems), 3)}: these "
-        f"{len(every)} tensors stay new and must be trained",
+        f"build the model with the checkpoint's number; or keep the model's own values in {folded(sorted(stems), 3)}, which "
+        f"then stay new and must be trained ({counted(len(every), 'tensor')})",
         load={"adapt": [{"keys": keys, "method": "reinit"}]},
     )
     if detection:

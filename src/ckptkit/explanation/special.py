@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..findings import Finding, Fix
+from ..vetoes import ADAPTER, named
 from .parsed import Parsed
 
 _OLD = re.compile(r"\.weight_[gv]$")
@@ -86,7 +87,7 @@ def _spectral_norm(parsed: Parsed) -> Iterator[Finding]:
     old = re.compile(r"\.weight_(?:orig|u)$")
     both = [*parsed.loose, *parsed.missing, *parsed.unexpected]
     keys = [key for key in both if old.search(key)]
-    if not keys:
+    if not keys or any(key.endswith("_mask") for key in both):
         return
     new = [key for key in both if re.search(r"\.parametrizations\.weight\.(?:original|0\._u)$", key)]
     wrapped = keys[0].startswith("module.") and not parsed.unexpected
@@ -96,8 +97,10 @@ def _spectral_norm(parsed: Parsed) -> Iterator[Finding]:
         advice = "add the wrapper's prefix: the checkpoint was saved without it"
         rules = ({"op": "add_prefix", "prefix": "module."},)
     elif new:
-        title = "spectral normalisation has other names since torch 1.9: weight_orig, weight_u against "
-        "parametrizations.weight"
+        title = (
+            "spectral normalisation has other names since torch 1.9: weight_orig, weight_u against "
+            "parametrizations.weight"
+        )
         advice = "rename them: the tensors are the same"
         forth = keys[0] in parsed.unexpected
         for short, long in _SPECTRAL:
@@ -108,8 +111,10 @@ def _spectral_norm(parsed: Parsed) -> Iterator[Finding]:
     else:
         side = "checkpoint" if keys[0] in parsed.unexpected else "model"
         title = f"a spectral norm stands in the {side} only"
-        advice = "remove it there (remove_spectral_norm) before saving or loading, or build the model as the "
-        "checkpoint's was"
+        advice = (
+            "remove it there (remove_spectral_norm) before saving or loading, "
+            "or build the model as the checkpoint's was"
+        )
     every = tuple(dict.fromkeys([*keys, *new, *(k for k in both if k.endswith(".weight_v"))]))
     yield Finding("parametrization", title, keys[0], every, "likely", Fix(advice, rules))
 
@@ -139,9 +144,9 @@ def _adapters(parsed: Parsed) -> Iterator[Finding]:
     )
 
 
-_LORA = re.compile(
-    r"(?:^|[._])lora_(?:A|B|up|down|embedding_[AB]|magnitude_vector)(?:$|[._])|\.lora\.(?:up|down)\.|_lora\."
-)
+def _adapted(key: str) -> bool:
+    part = named(key)
+    return part is not None and part.scheme == ADAPTER and ".base_layer." not in key
 
 
 def _adapter_alone(parsed: Parsed) -> Iterator[Finding]:
@@ -150,12 +155,12 @@ def _adapter_alone(parsed: Parsed) -> Iterator[Finding]:
         (parsed.unexpected, parsed.missing, "checkpoint"),
         (parsed.missing, parsed.unexpected, "model"),
     ):
-        own = [key for key in keys if _LORA.search(key)]
+        own = [key for key in keys if _adapted(key)]
         based = [key for key in keys if ".base_layer." in key]
-        if own and based and not any(".base_layer." in key or _LORA.search(key) for key in others):
+        if own and based and not any(".base_layer." in key or _adapted(key) for key in others):
             yield _wrapped_by_an_adapter([*own, *based], where)
             return
-        if len(own) * 10 < len(keys) * 8 or not own or any(_LORA.search(key) for key in others):
+        if len(own) * 10 < len(keys) * 8 or not own or any(_adapted(key) for key in others):
             continue
         advice = (
             "load the base weights first, then the adapter with PeftModel.from_pretrained (or the pipeline's "
