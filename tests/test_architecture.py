@@ -28,7 +28,7 @@ LINES = (
     "text freeze_report modules",
     "config plans matching diagnosis",
     "text findings load_report matching diagnosis modules",
-    "plans checkpoint state_metadata computed planned plan_file execute api roundtrips fit",
+    "plans checkpoint module_paths state_metadata computed planned plan_file execute api roundtrips fit",
     "plans checkpoint inference diagnosis",
     "checkpoint planned content comparison cli",
     "text diff_report comparison cli",

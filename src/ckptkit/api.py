@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
@@ -19,7 +20,6 @@ from .plans import Output, Plan, make_plan
 from .rules import Rule
 from .signatures import Signature
 from .sizes import parse_size
-from .state_metadata import renamed_state_metadata
 
 if TYPE_CHECKING:
     import torch
@@ -77,6 +77,8 @@ def remap(source: Any, config: AnyConfig | Plan) -> Checkpoint | dict[str, Any]:
     Args:
         source: a path or a Checkpoint (the result is a lazy Checkpoint), or a mapping of tensors or
             an `nn.Module` (the result is a dict; tensors that are only renamed are not copied).
+            The ``_metadata`` of a state_dict goes along; what of it cannot is a warning, and a line of
+            ``left_out`` where the result is written.
         config: a `RemapConfig`, its plain data, a list of rules, or a `Plan` made for this source.
 
     Raises:
@@ -100,11 +102,13 @@ def remap(source: Any, config: AnyConfig | Plan) -> Checkpoint | dict[str, Any]:
     state: Mapping[str, Any] = source.state_dict() if not isinstance(source, Mapping) else source
     if isinstance(checkpoint.source, MemorySource) and isinstance(source, Mapping):
         state = checkpoint.source.state
-    return _in_memory(prepared, state)
+    return _in_memory(prepared, state, result)
 
 
-def _in_memory(plan: Plan, state: Mapping[str, Any]) -> dict[str, Any]:
-    metadata = renamed_state_metadata(getattr(state, "_metadata", None), plan)
+def _in_memory(plan: Plan, state: Mapping[str, Any], result: Checkpoint) -> dict[str, Any]:
+    metadata = result.source.state_metadata
+    for line in result.source.left_out:
+        warnings.warn(f"left out: {line}", stacklevel=3)
     fresh: dict[str, Any] = {} if metadata is None else OrderedDict()
     if metadata is not None:
         fresh._metadata = metadata  # type: ignore[attr-defined]

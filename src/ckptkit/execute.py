@@ -143,9 +143,11 @@ def write_source(
     left_out = written.left_out
     if source.surroundings and not keeps_around:
         left_out = (*left_out, *source.surroundings)
-    if source.state_metadata and not to_torch and not name.lower().endswith(".json"):
+    if to_torch:
+        left_out = (*left_out, *source.left_out)
+    elif source.state_metadata and not name.lower().endswith(".json"):
         left_out = (*left_out, "_metadata (module versions)")
-    notes = written.notes
+    notes = (*written.notes, *(source.remarks if to_torch and isinstance(source, PlannedSource) else ()))
     if keeps_around and _renamed(source) and _has_optimizer(source):
         notes = (
             *notes,

@@ -14,7 +14,7 @@ from .formats.base import Buffer, Item, Source, Storage, View
 from .formats.expanded import check_expanded
 from .formats.tensor_bytes import tensor_bytes
 from .plans import Output, Plan
-from .state_metadata import renamed_state_metadata
+from .state_metadata import moved_state_metadata
 
 if TYPE_CHECKING:
     import torch
@@ -38,8 +38,11 @@ class PlannedSource(Source):
         self.path = base.path
         self.files = base.files
         self.signature = plan.signature
-        self.state_metadata = renamed_state_metadata(base.state_metadata, plan)
-        self.notes = base.notes
+        versions = moved_state_metadata(base.state_metadata, plan)
+        self.state_metadata = versions.entries
+        self.left_out = (*base.left_out, *versions.left_out)
+        self.remarks = versions.notes
+        self.notes = (*base.notes, *versions.notes, *(f"left out: {line}" for line in versions.left_out))
         self.companions = base.companions
         self.surroundings = base.surroundings
         self.losses: dict[str, Losses] = {}

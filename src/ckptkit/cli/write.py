@@ -200,15 +200,15 @@ def _dry_run(
     target = arguments.source if arguments.in_place else arguments.target
     if target is not None:
         check_target(plan, checkpoint, target, in_place=arguments.in_place, options=options)
-    else:
-        apply(plan, checkpoint)
+    result = apply(plan, checkpoint).source
     with _keeping_plan(arguments, plan):
         pass
     if arguments.json:
         document = plan.to_json()
+        document |= {"left_out": list(result.left_out)} if result.left_out else {}
         print_json(document if problem is None else {**document, "fit": problem.to_json()})
         return 0 if fits else 1
-    for note in checkpoint.source.notes:
+    for note in result.notes:
         print_note(note)
     if problem is not None and not problem.ok:
         show(view.misfit(problem, _target_name(arguments)))

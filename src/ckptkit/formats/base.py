@@ -116,6 +116,7 @@ class Source(ABC):
         notes: what a person should be told (opaque values, the choice of a root), one line each.
         companions: what lies beside the weights in a model folder (``config.json``); folders end in ``/``.
         surroundings: dotted names of what a nested file holds beside the root (``epoch``, ``optimizer``).
+        left_out: what of an opened checkpoint a plan over it could not keep, one line each.
     """
 
     format: str
@@ -126,6 +127,7 @@ class Source(ABC):
     notes: tuple[str, ...] = ()
     companions: tuple[str, ...] = ()
     surroundings: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @property
     def layout(self) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -59,7 +59,8 @@ class MemorySource(Source):
                 infos[key] = OBJECT
         self.signature = Signature(infos, tied_groups(identities))
         metadata = getattr(state, "_metadata", None)
-        self.state_metadata = dict(metadata) if isinstance(metadata, Mapping) else None
+        if isinstance(metadata, Mapping) and all(type(path) is str for path in metadata):
+            self.state_metadata = dict(metadata)
 
     def tensor(self, key: str) -> torch.Tensor:
         value: torch.Tensor = self.state[key].detach()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +11,7 @@ from ..api import as_config, remap
 from ..config import RemapConfig
 from ..config.load import LoadConfig
 from ..errors import UsageError
+from ..state_metadata import is_plain
 
 if TYPE_CHECKING:
     import torch
@@ -25,12 +28,46 @@ class LoadHook:
         self.config = config
 
     def __call__(self, module: torch.nn.Module, state: Any, prefix: str, *_: Any) -> None:
-        own = {key[len(prefix) :]: state[key] for key in list(state) if key.startswith(prefix)}
+        own = OrderedDict((key[len(prefix) :], state[key]) for key in list(state) if key.startswith(prefix))
+        metadata = getattr(state, "_metadata", None)
+        if isinstance(metadata, dict):
+            own._metadata = _below(metadata, prefix)  # type: ignore[attr-defined]
         fresh = remap(own, self.config)
         for key in own:
             del state[prefix + key]
         for key, value in fresh.items():
             state[prefix + key] = value
+        if isinstance(metadata, dict):
+            _lend(metadata, prefix, getattr(fresh, "_metadata", {}), state)
+
+
+def _below(metadata: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {path[len(prefix) :]: entry for path, entry in metadata.items() if f"{path}.".startswith(prefix)}
+
+
+def _lend(metadata: dict[str, Any], prefix: str, fresh: Mapping[str, Any], state: Any) -> None:
+    """Show the versions under the new paths while one `load_state_dict` is at work.
+
+    torch asks the caller's own dictionary for them, so it gets them back when torch's copy of the state_dict goes.
+    """
+    before = _below(metadata, prefix)
+    if all(_same(before.get(path), fresh.get(path)) for path in {*before, *fresh}):
+        return
+    saved = dict(metadata)
+    for path in before:
+        del metadata[prefix + path if path else prefix[:-1]]
+    metadata.update({prefix + path if path else prefix[:-1]: entry for path, entry in fresh.items()})
+    weakref.finalize(state, _give_back, metadata, saved).atexit = False
+
+
+def _same(old: Any, new: Any) -> bool:
+    """Whether a module loads alike with both; what is not there and what torch writes by default do."""
+    return old == new or ((old is None or is_plain(old)) and (new is None or is_plain(new)))
+
+
+def _give_back(metadata: dict[str, Any], saved: dict[str, Any]) -> None:
+    metadata.clear()
+    metadata.update(saved)
 
 
 def load_hook(config: RemapConfig | LoadConfig | Sequence[Any] | Mapping[str, Any]) -> LoadHook:

@@ -105,8 +105,8 @@ def _execute(target: Target, source: PlannedSource, prepared: Prepared, config: 
     import torch
 
     losses: dict[str, Losses] = {}
-    state = _state(target, source, prepared, config, losses)
-    metadata = source.state_metadata or {}
+    metadata = dict(source.state_metadata or {})  # hooks may change it
+    state = _state(target, source, prepared, config, losses, metadata)
     kept = Kept()
     modules = list(recursion(target.module))
     posts = any(module._load_state_dict_post_hooks for _, module in modules)
@@ -163,6 +163,7 @@ def _state(
     prepared: Prepared,
     config: LoadConfig,
     losses: dict[str, Losses],
+    metadata: dict[str, Any],
 ) -> LazyState:
     """Source keys with functions that make what their target parameter takes."""
     makers: dict[str, Callable[[], Any]] = {}
@@ -177,7 +178,7 @@ def _state(
         else:
             lost = losses[name] = Losses()
             makers[key] = _filled(source, expr, target.state.get(name), config, lost)
-    return LazyState(makers, source.state_metadata)
+    return LazyState(makers, metadata)
 
 
 def _value(source: Source, key: str) -> Callable[[], Any]:

@@ -67,6 +67,7 @@ def rehearse(module: torch.nn.Module, source: Source, metadata: dict[str, Any] |
         return result
     state: OrderedDict[str, Any] = OrderedDict((key, _stand_in(source, key)) for key in source.signature)
     if metadata is not None:
+        metadata = dict(metadata)  # hooks may change it
         state._metadata = metadata  # type: ignore[attr-defined]
     origin = {id(value): key for key, value in state.items()}
     before = list(state.values())  # keeps the ids alive
