@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -166,3 +167,34 @@ def test_long_names_beside_the_root_are_shown_cut(tmp_path: Path) -> None:
 def test_a_file_with_an_optimizer_only_is_said_to_be_one(tree: Any, place: str) -> None:
     with pytest.raises(RootError, match=f"no weights were found: '{place}' looks like an optimizer's state"):
         choose_root(tree, "auto", "f.pt")
+
+
+@given(st.lists(st.sampled_from(["ema", "module", "a.b", "x"]), min_size=2, max_size=4), st.data())
+def test_a_root_without_tensors_names_the_place_inside_that_has_them(keys: list[str], data: Any) -> None:
+    tree: Any = weights(3)
+    for key in reversed(keys):
+        tree = {key: tree, "step": 1}
+    depth = data.draw(st.integers(1, len(keys) - 1))
+    root, full = ".".join(keys[:depth]), ".".join(keys)
+    with pytest.raises(RootError) as caught:
+        choose_root(tree, root, "f.pt")
+    assert caught.value.message == (
+        f"f.pt: the root {root!r} holds no tensors itself; {full!r} inside it does: name that as root "
+        "(--root PATH, root: PATH)"
+    )
+    assert chosen(tree, full) == full
+
+
+def test_a_root_without_tensors_lists_all_places_inside_and_an_empty_one_is_taken() -> None:
+    tree = {"ema": {"module": weights(3), "buffers": weights(1)}, "none_yet": {}, "numbers": {"lr": 0.1}}
+    with pytest.raises(RootError, match="'ema.module', 'ema.buffers' inside it do: name one of them as root"):
+        choose_root(tree, "ema", "f.pt")
+    assert chosen(tree, "none_yet") == "none_yet" and chosen(tree, "numbers") == "numbers"
+
+
+def test_a_mapping_in_memory_with_such_a_root_says_so_too() -> None:
+    tree = {"ema": {"module": {"w": torch.ones(1)}, "decay": 0.9}}
+    with pytest.raises(
+        RootError, match="the root 'ema' holds no tensors itself; 'ema.module' inside it does"
+    ):
+        ckptkit.open(tree, root="ema")

@@ -111,8 +111,28 @@ def choose_root(tree: Any, root: str, file: str, is_tensor: IsTensor | None = No
             raise RootError(
                 f"{file}: the root {root!r} is {_describe(node)}; {_offer(tree, found)}", file=file
             )
+        _refuse_hollow(path, node, found, file, is_tensor or _is_described)
         return _choice(path, node, found)
     return _automatic(tree, found, file)
+
+
+def _refuse_hollow(
+    path: Path, node: dict[Any, Any], found: tuple[_Candidate, ...], file: str, is_tensor: IsTensor
+) -> None:
+    """A named root without a tensor of its own was meant for what lies in it.
+
+    Raises:
+        RootError: names the places inside that hold tensors.
+    """
+    inside = [dotted(c.path) for c in found if c.path[: len(path)] == path and len(c.path) > len(path)]
+    if not inside or any(map(is_tensor, node.values())):
+        return
+    one = len(inside) == 1
+    raise RootError(
+        f"{file}: the root {safe(dotted(path))!r} holds no tensors itself; {quote_list(inside, 8)} inside it "
+        f"{'does' if one else 'do'}: name {'that' if one else 'one of them'} as root (--root PATH, root: PATH)",
+        file=file,
+    )
 
 
 def _automatic(tree: dict[Any, Any], found: tuple[_Candidate, ...], file: str) -> Choice:
