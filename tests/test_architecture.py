@@ -21,20 +21,22 @@ PACKAGE = REPO / "src" / "ckptkit"
 # A room is a module or folder directly in the package. In each line a room may import the rooms left of it,
 # and whatever those may import. `config` reads files, which know nothing of rules.
 LINES = (
+    "findings errors",
     "charsets backtracking errors regexes",
     "errors collector dtypes sizes regexes rewriting text dtype_names patterns signatures resize expr rules config plans",
     "signatures files formats checkpoint",
     "yaml_text files config",
     "text freeze_report modules",
     "config plans matching diagnosis",
-    "text findings load_report matching diagnosis modules",
+    "text load_report matching diagnosis modules",
     "plans checkpoint module_paths state_metadata computed planned plan_file execute api roundtrips fit",
+    "api modules planning",
     "plans checkpoint inference diagnosis",
     "checkpoint planned content comparison cli",
     "text diff_report comparison cli",
     "checkpoint content stats verification cli",
-    "text patterns findings vetoes diagnosis",
-    "text patterns resize findings vetoes yaml_text explanation cli",
+    "text patterns vetoes diagnosis",
+    "text patterns resize vetoes yaml_text explanation cli",
     "fit distributed modules render cli __main__",
     "checkpoint stats render",
 )
@@ -323,7 +325,9 @@ def test_no_module_is_named_like_a_public_name(package: Modules) -> None:
         for node in init.body
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
     )
-    clash = {module.room for module in package.values()} & set(public)
+    clash = {module.room for module in package.values()} & set(public) - {
+        "rules"
+    }  # the module itself is public
     assert not clash, f"{sorted(clash)}: name the module otherwise"
 
 

@@ -6,10 +6,11 @@ Public names are loaded on first use, so that a command that needs no torch does
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .api import plan, remap, save
+    from . import rules
+    from .api import remap, save
     from .checkpoint import Checkpoint, open, signature
     from .comparison.comparing import diff
     from .config import RemapConfig
@@ -31,18 +32,22 @@ if TYPE_CHECKING:
         WriteError,
     )
     from .explanation import Explanation, explain, explaining
+    from .findings import Finding, Fix
+    from .formats.base import Written
     from .freeze_report import FreezeReport
     from .inference.inferring import infer
     from .inference.result import Inference
-    from .load_report import LoadReport
+    from .load_report import LoadReport, Mismatch
     from .modules.checking import check
     from .modules.freezing import freeze, unfreeze
     from .modules.groups import param_groups
     from .modules.hooks import load_hook
     from .modules.loading import load
     from .plan_file import load_plan, save_plan
+    from .planning import plan
     from .plans import Plan
     from .roundtrips import RoundTrip, verify_roundtrip
+    from .rules import Rule
     from .signatures import Signature, TensorInfo
     from .verification.report import Verification
     from .verification.verifying import verify
@@ -91,7 +96,12 @@ _HOMES = {
     "UsageError": "errors",
     "WriteError": "errors",
     "open": "checkpoint",
-    "plan": "api",
+    "plan": "planning",
+    "Rule": "rules",
+    "Finding": "findings",
+    "Fix": "findings",
+    "Written": "formats.base",
+    "Mismatch": "load_report",
     "remap": "api",
     "save": "api",
     "signature": "checkpoint",
@@ -104,6 +114,8 @@ __all__ = [
     "ConfigError",
     "DiffReport",
     "Explanation",
+    "Finding",
+    "Fix",
     "FormatError",
     "FreezeConfig",
     "FreezeReport",
@@ -113,17 +125,20 @@ __all__ = [
     "KeyNotFoundError",
     "LoadConfig",
     "LoadReport",
+    "Mismatch",
     "Plan",
     "PlanError",
     "Problem",
     "RemapConfig",
     "RootError",
     "RoundTrip",
+    "Rule",
     "Signature",
     "TensorInfo",
     "UsageError",
     "Verification",
     "WriteError",
+    "Written",
     "check",
     "diff",
     "explain",
@@ -137,6 +152,7 @@ __all__ = [
     "param_groups",
     "plan",
     "remap",
+    "rules",
     "save",
     "save_plan",
     "signature",
@@ -146,13 +162,17 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'ckptkit' has no attribute {name!r}")
-    value = getattr(import_module(f".{home}", __name__), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # whoever saw it would take any name for one of ours
+
+    def __getattr__(name):
+        if name == "rules":
+            return import_module(".rules", __name__)
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module 'ckptkit' has no attribute {name!r}")
+        value = getattr(import_module(f".{home}", __name__), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -1,77 +1,47 @@
-"""The functions of training code and scripts: plan, remap, save."""
+"""The functions of scripts that give or write a checkpoint: remap, save."""
 
 from __future__ import annotations
 
 import os
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from .checkpoint import Checkpoint
 from .checkpoint import open as open_checkpoint
 from .config import RemapConfig
+from .config.fields import RemapFields
+from .config.giving import as_config
 from .errors import CastError, UsageError
 from .execute import apply, write_source
 from .expr import Read, evaluate
 from .formats.base import WriteOptions, Written
 from .formats.memory import MemorySource
 from .plans import Output, Plan, make_plan
-from .rules import Rule
-from .signatures import Signature
 from .sizes import parse_size
 
 if TYPE_CHECKING:
     import torch
 
+    from .config.giving import AnyRemap
+
     Path = str | os.PathLike[str]
-    AnyConfig = RemapConfig | Sequence[Rule | Mapping[str, Any]] | Mapping[str, Any]
-
-
-def as_config(config: AnyConfig) -> RemapConfig:
-    """A RemapConfig from what a caller may give: a config, its plain data, or a list of rules.
-
-    Raises:
-        ConfigError: with one `Problem` for everything that is wrong.
-        UsageError: of another type.
-    """
-    if isinstance(config, RemapConfig):
-        return config
-    if isinstance(config, Mapping):
-        return RemapConfig.parse(config)
-    if isinstance(config, list | tuple):
-        return RemapConfig.parse({"rules": [r.model_dump() if isinstance(r, Rule) else r for r in config]})
-    raise UsageError(
-        f"a config is a RemapConfig, a list of rules or a mapping, not a {type(config).__name__}; "
-        "read a file with RemapConfig.from_file"
-    )
-
-
-def plan(source: Any, config: AnyConfig) -> Plan:
-    """What rules would do to a checkpoint, decided on names, shapes and dtypes alone.
-
-    Args:
-        source: a path, a mapping of tensors, a Checkpoint, a Signature, or an `nn.Module`.
-        config: a `RemapConfig`, its plain data, or a list of rules.
-
-    Returns:
-        The plan; ``str(plan)`` is the dry run.
-
-    Raises:
-        PlanError: a collision, a rule that touches nothing, shapes that do not suit.
-        FormatError: the source cannot be read.
-    """
-    remap_config = as_config(config)
-    if isinstance(source, Signature):
-        return make_plan(source, remap_config)
-    return make_plan(open_checkpoint(source, root=remap_config.root).signature, remap_config)
 
 
 @overload
-def remap(source: Path | Checkpoint, config: AnyConfig | Plan) -> Checkpoint: ...
+def remap(
+    source: Path | Checkpoint, config: AnyRemap | Plan | None = None, **fields: Unpack[RemapFields]
+) -> Checkpoint: ...
 @overload
-def remap(source: Mapping[str, Any] | torch.nn.Module, config: AnyConfig | Plan) -> dict[str, Any]: ...
-def remap(source: Any, config: AnyConfig | Plan) -> Checkpoint | dict[str, Any]:
+def remap(
+    source: Mapping[str, Any] | torch.nn.Module,
+    config: AnyRemap | Plan | None = None,
+    **fields: Unpack[RemapFields],
+) -> dict[str, Any]: ...
+def remap(
+    source: Any, config: AnyRemap | Plan | None = None, **fields: Unpack[RemapFields]
+) -> Checkpoint | dict[str, Any]:
     """Rename, drop and rework the keys of a checkpoint.
 
     Args:
@@ -79,21 +49,16 @@ def remap(source: Any, config: AnyConfig | Plan) -> Checkpoint | dict[str, Any]:
             an `nn.Module` (the result is a dict; tensors that are only renamed are not copied).
             The ``_metadata`` of a state_dict goes along; what of it cannot is a warning, and a line of
             ``left_out`` where the result is written.
-        config: a `RemapConfig`, its plain data, a list of rules, or a `Plan` made for this source.
+        config: a `RemapConfig`, its fields, a list of rules, the path of a config file, or a `Plan` made for this
+            source.
+        fields: a RemapConfig's, which count before those of `config`.
 
     Raises:
         PlanError: a collision, a rule that touches nothing, shapes that do not suit; or the plan was
             made for a checkpoint with another signature.
         FormatError: the source cannot be read.
     """
-    if isinstance(config, Plan):
-        root, prepared = config.source.root or "auto", config
-    else:
-        remap_config = as_config(config)
-        root, prepared = remap_config.root, None
-    checkpoint = open_checkpoint(source, root=root)
-    if prepared is None:
-        prepared = make_plan(checkpoint.signature, remap_config)
+    checkpoint, prepared = planned(source, config, fields)
     result = apply(prepared, checkpoint)
     if isinstance(source, Checkpoint) or (
         not isinstance(source, Mapping) and not hasattr(source, "state_dict")
@@ -103,6 +68,19 @@ def remap(source: Any, config: AnyConfig | Plan) -> Checkpoint | dict[str, Any]:
     if isinstance(checkpoint.source, MemorySource) and isinstance(source, Mapping):
         state = checkpoint.source.state
     return _in_memory(prepared, state, result)
+
+
+def planned(source: Any, config: AnyRemap | Plan | None, fields: RemapFields, /) -> tuple[Checkpoint, Plan]:
+    """The opened checkpoint and the plan for it; arguments and errors as for `remap`."""
+    if isinstance(config, Plan):
+        if fields:
+            raise UsageError(
+                f"a plan is made already, so it takes no {', '.join(fields)}; give rules, or the plan alone"
+            )
+        return open_checkpoint(source, root=config.source.root or "auto"), config
+    settings = as_config(RemapConfig, config, fields, required=True)
+    checkpoint = open_checkpoint(source, root=settings.root)
+    return checkpoint, make_plan(checkpoint.signature, settings)
 
 
 def _in_memory(plan: Plan, state: Mapping[str, Any], result: Checkpoint) -> dict[str, Any]:

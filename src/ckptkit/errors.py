@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .findings import Finding
+
 LONGEST = 1 << 14  # characters of a message
 
 
@@ -30,7 +32,7 @@ class CkptkitError(Exception):
         file: the file it is about, if any.
         key: the state_dict key it is about, if any.
         problems: all the single problems, when several were found at once.
-        findings: diagnosed causes as JSON-ready dicts.
+        findings: diagnosed causes, best first; those of the report where it comes from one.
     """
 
     def __init__(
@@ -40,7 +42,7 @@ class CkptkitError(Exception):
         file: str | None = None,
         key: str | None = None,
         problems: Sequence[Problem] = (),
-        findings: Sequence[dict[str, Any]] = (),
+        findings: Sequence[Finding] = (),
     ) -> None:
         if len(message) > LONGEST:  # a file may hold a key of a megabyte
             message = (
@@ -53,17 +55,22 @@ class CkptkitError(Exception):
         self.problems = tuple(problems)
         self.findings = tuple(findings)
 
+    @property
+    def type(self) -> str:
+        """The class's name, as the document has it."""
+        return type(self).__name__
+
     def to_json(self) -> dict[str, Any]:
         """The ``ckptkit.error`` document."""
         return {
             "format": "ckptkit.error",
             "version": 1,
-            "type": type(self).__name__,
+            "type": self.type,
             "message": self.message,
             "file": self.file,
             "key": self.key,
             "problems": [{"location": p.location, "message": p.message} for p in self.problems],
-            "findings": list(self.findings),
+            "findings": [finding.to_json() for finding in self.findings],
         }
 
 

@@ -119,7 +119,7 @@ class LoadReport:
         raise IncompatibleKeysError(
             "\n".join([self.headline(), *self._body(12)]),
             problems=[Problem(self.what, line) for line in self.errors],
-            findings=[f.to_json() for f in self.findings],
+            findings=self.findings,
         )
 
     def _body(self, limit: int | None) -> list[str]:

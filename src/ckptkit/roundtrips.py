@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from .api import as_config
-from .checkpoint import open as open_checkpoint
+from .api import planned
 from .computed import computed_bytes
-from .config import RemapConfig
+from .config.fields import RemapFields
 from .errors import PlanError, Problem
 from .execute import apply
 from .formats.base import Source
 from .planned import settled
-from .plans import Plan, make_plan
-from .rules import Rule
+from .plans import Plan
+
+if TYPE_CHECKING:
+    from .config.giving import AnyRemap
 
 
 @dataclass(frozen=True)
@@ -52,21 +52,20 @@ class RoundTrip:
 
 
 def verify_roundtrip(
-    source: Any, config: RemapConfig | Sequence[Rule | Mapping[str, Any]] | Mapping[str, Any] | Plan
+    source: Any, config: AnyRemap | Plan | None = None, **fields: Unpack[RemapFields]
 ) -> RoundTrip:
     """Remap a checkpoint, undo it, and compare with the original; nothing is written.
 
     Args:
         source: a path, a Checkpoint, a mapping of tensors, or an `nn.Module`.
-        config: rules, or a plan made for it.
+        config: as for `remap`.
+        fields: likewise.
 
     Raises:
         PlanError: the rules cannot be carried out, or lose something.
         FormatError: the source cannot be read.
     """
-    root = (config.source.root or "auto") if isinstance(config, Plan) else as_config(config).root
-    checkpoint = open_checkpoint(source, root=root)
-    plan = config if isinstance(config, Plan) else make_plan(checkpoint.signature, as_config(config))
+    checkpoint, plan = planned(source, config, fields)
     back = apply(plan.invert(), apply(plan, checkpoint)).source
     before, after = checkpoint.signature, back.signature
     problems = []

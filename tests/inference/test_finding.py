@@ -52,7 +52,7 @@ def test_check_offers_rules_that_make_the_checkpoint_fit() -> None:
 def test_the_error_of_a_load_carries_the_rules() -> None:
     with pytest.raises(IncompatibleKeysError) as caught:
         ckptkit.load(Model(), old_names(Model()))
-    assert any(f["cause"] == "fused_split" and f["fix"]["remap"] for f in caught.value.findings)
+    assert any(f.cause == "fused_split" and f.fix.remap for f in caught.value.findings)
 
 
 def test_no_rules_are_offered_where_they_would_not_make_it_fit() -> None:

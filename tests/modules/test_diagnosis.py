@@ -71,7 +71,7 @@ def test_the_cause_is_named(name: str) -> None:
     )
     with pytest.raises(ckptkit.IncompatibleKeysError) as caught:
         report.raise_for_errors()
-    assert caught.value.findings[causes.index(cause)]["cause"] == cause
+    assert caught.value.findings[causes.index(cause)].cause == cause
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -426,7 +426,8 @@ def test_weights_load_into_a_frozen_model_which_stays_frozen() -> None:
     [
         ({"a": torch.ones(2)}, {"freeze": ["*"]}, ckptkit.UsageError),
         (nn.Sequential(nn.LazyLinear(3)), {"freeze": ["*"]}, ckptkit.UsageError),
-        (nn.Linear(2, 2), ["*"], ckptkit.UsageError),
+        (nn.Linear(2, 2), 3, ckptkit.UsageError),
+        (nn.Linear(2, 2), None, ckptkit.UsageError),
         (nn.Linear(2, 2), {"frozen": ["*"]}, ckptkit.ConfigError),
         (nn.Linear(2, 2), {"freeze": ["[a"]}, ckptkit.ConfigError),
         (nn.Identity(), {"freeze": ["*"]}, ckptkit.PlanError),

@@ -166,7 +166,8 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     ({"layer_decay": 1.5}, ConfigError, "less than or equal to 1"),
     ({"lr": float("nan")}, ConfigError, "finite"),
     ({"groups": [{"keys": ["*"]}]}, ConfigError, "gives lr, weight_decay, or both"),
-    ("adam", UsageError, "a config is a GroupsConfig or a mapping"),
+    (3, UsageError, "a value of type int is no GroupsConfig; give a GroupsConfig, its fields (description, lr,"),
+    ("adam", ConfigError, "adam: a config file ends in .yaml"),
 ]  # fmt: skip
 
 

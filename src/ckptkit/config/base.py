@@ -34,7 +34,7 @@ class Config(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
-    _name: ClassVar[str] = "config"
+    listed: ClassVar[str]  # the field that a list given in the config's place is for
 
     version: Annotated[Literal[1], BeforeValidator(_number_one)] = 1
     description: str | None = None

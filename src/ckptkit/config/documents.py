@@ -16,6 +16,7 @@ from ..files.regular import open_regular
 from ..text import clipped, quoted
 from ..yaml_text import YAML_1_1_BREAK
 
+SUFFIXES = (".yaml", ".yml", ".json", ".toml")
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 100
 MAX_VALUES = 50_000  # YAML takes a thousand bytes for each, the report of a wrong one even more
@@ -35,7 +36,7 @@ def read_document(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     name = os.fspath(path)
     suffix = Path(name).suffix.lower()
-    readers = {".yaml": _yaml, ".yml": _yaml, ".json": _json, ".toml": _toml}
+    readers = dict(zip(SUFFIXES, (_yaml, _yaml, _json, _toml), strict=True))
     if suffix not in readers:
         raise ConfigError(
             f"{name}: a config file ends in .yaml, .yml, .json or .toml, not in {quoted(suffix)}", file=name

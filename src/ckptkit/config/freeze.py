@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Unpack
 
 from pydantic import Field
 
 from ..rules.base import Patterns
 from .base import Config
+from .fields import FreezeFields
 
 
 class FreezeConfig(Config):
@@ -20,8 +21,12 @@ class FreezeConfig(Config):
             statistics through ``model.train()``; ``leave``: norm layers are untouched.
     """
 
-    _name: ClassVar[str] = "freeze"
+    listed: ClassVar[str] = "freeze"
 
     freeze: Patterns = Field(default=[])
     unfreeze: Patterns = Field(default=[])
     batch_norm: Literal["eval", "leave"] = "eval"
+
+    if TYPE_CHECKING:
+
+        def __init__(self, /, **fields: Unpack[FreezeFields]) -> None: ...

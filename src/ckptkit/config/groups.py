@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, Unpack
 
 from pydantic import (
     BaseModel,
@@ -19,6 +19,7 @@ from ..errors import ConfigError
 from ..regexes import compile_regex
 from ..rules.base import Keys, Patterns
 from .base import Config
+from .fields import GroupsFields
 
 Rate = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class GroupsConfig(Config):
         groups: exceptions; the first entry that matches a key counts.
     """
 
-    _name: ClassVar[str] = "groups"
+    listed: ClassVar[str] = "groups"
 
     lr: Rate = 1.0e-3
     weight_decay: Rate = 0.05
@@ -74,6 +75,10 @@ class GroupsConfig(Config):
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     blocks: str | None = None
     groups: list[GroupEntry] = Field(default=[])
+
+    if TYPE_CHECKING:
+
+        def __init__(self, /, **fields: Unpack[GroupsFields]) -> None: ...
 
     @field_validator("blocks")
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Unpack
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -11,6 +11,7 @@ from ..rules import AnyRule
 from ..rules.base import Patterns
 from .adapt import AdaptEntry
 from .base import Config
+from .fields import LoadFields
 
 
 def _policy(name: str) -> str:
@@ -33,7 +34,7 @@ class LoadConfig(Config):
         dtype: ``auto`` (the model's; with assign the checkpoint's), ``model``, ``checkpoint``, or a dtype's name.
     """
 
-    _name: ClassVar[str] = "load"
+    listed: ClassVar[str] = "rules"
 
     root: Annotated[str, Field(min_length=1)] = "auto"
     rules: list[AnyRule] = Field(default=[])
@@ -45,3 +46,7 @@ class LoadConfig(Config):
     min_loaded: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     assign: bool = False
     dtype: Annotated[str, BeforeValidator(as_name), AfterValidator(_policy)] = "auto"
+
+    if TYPE_CHECKING:
+
+        def __init__(self, /, **fields: Unpack[LoadFields]) -> None: ...

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Unpack
 
 from pydantic import Field
 
 from ..rules import AnyRule
 from .base import Config
+from .fields import RemapFields
 
 
 class RemapConfig(Config):
@@ -18,7 +19,11 @@ class RemapConfig(Config):
         rules: run in order, each on the result of the one before.
     """
 
-    _name: ClassVar[str] = "remap"
+    listed: ClassVar[str] = "rules"
 
     root: Annotated[str, Field(min_length=1)] = "auto"
     rules: list[AnyRule] = Field(default=[])
+
+    if TYPE_CHECKING:
+
+        def __init__(self, /, **fields: Unpack[RemapFields]) -> None: ...

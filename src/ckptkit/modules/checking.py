@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from ..checkpoint import open as open_checkpoint
 from ..checkpoint import signature as signature_of
 from ..config import RemapConfig
+from ..config.fields import LoadFields
+from ..config.giving import as_config
 from ..config.load import LoadConfig
 from ..diagnosis import diagnose
 from ..errors import FormatError
@@ -22,8 +24,10 @@ from ..signatures import Signature
 from ..text import quote_list
 from .obstacles import obstacles
 from .rehearsal import Rehearsal, rehearse
-from .settings import as_load_config
 from .targets import Target, describe
+
+if TYPE_CHECKING:
+    from ..config.giving import AnyLoad
 
 
 @dataclass(frozen=True)
@@ -142,13 +146,16 @@ def _left_on_meta(target: Target, matched: Match) -> list[str]:
     return [name for name, value in every if value.is_meta and name not in kept]
 
 
-def check(target: Any, source: Any, config: LoadConfig | Mapping[str, Any] | None = None) -> LoadReport:
+def check(
+    target: Any, source: Any, config: AnyLoad | None = None, **fields: Unpack[LoadFields]
+) -> LoadReport:
     """Whether a checkpoint would load; changes nothing.
 
     Args:
         target: an `nn.Module` (on any device, meta included), a Signature, a Checkpoint, or a path.
         source: a path, a mapping of tensors, a Checkpoint, a Signature, or an `nn.Module`.
-        config: a `LoadConfig` or its fields.
+        config: a `LoadConfig` or `RemapConfig`, fields, a list of rules, or the path of a config file.
+        fields: a LoadConfig's, which count before those of `config`.
 
     Returns:
         The report that `load` would give; `ok` says whether it would load.
@@ -157,7 +164,7 @@ def check(target: Any, source: Any, config: LoadConfig | Mapping[str, Any] | Non
         PlanError: the rules cannot be carried out.
         FormatError: a checkpoint is damaged.
     """
-    settings = as_load_config(config)
+    settings = as_config(LoadConfig, config, fields)
     rules = RemapConfig(root=settings.root, rules=list(settings.rules))
     if isinstance(source, Signature):
         base: Source = _Described(source)

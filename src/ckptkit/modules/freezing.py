@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
+from ..config.fields import FreezeFields
 from ..config.freeze import FreezeConfig
+from ..config.giving import as_config
 from ..errors import PlanError, Problem, UsageError
 from ..freeze_report import FreezeReport, TiedConflict, Weight
 from ..patterns import nearest, select
@@ -16,6 +18,8 @@ from .targets import Target, describe, unwrap
 
 if TYPE_CHECKING:
     import torch
+
+    from ..config.giving import AnyFreeze
 
 # What freeze did to one module, in the module's own __dict__, so that copies know it too: plain data.
 _RECORD = "_ckptkit_frozen"
@@ -37,7 +41,9 @@ class _Decision:
     notes: tuple[str, ...]
 
 
-def freeze(model: torch.nn.Module, config: FreezeConfig | Mapping[str, Any]) -> FreezeReport:
+def freeze(
+    model: torch.nn.Module, config: AnyFreeze | None = None, **fields: Unpack[FreezeFields]
+) -> FreezeReport:
     """Keep parameters, and the statistics of norm layers, as they are during training.
 
     Frozen parameters have ``requires_grad`` False and no gradient, so that no optimizer moves them. With
@@ -46,7 +52,8 @@ def freeze(model: torch.nn.Module, config: FreezeConfig | Mapping[str, Any]) -> 
 
     Args:
         model: may be wrapped in DataParallel, DistributedDataParallel or torch.compile.
-        config: a `FreezeConfig` or its fields.
+        config: a `FreezeConfig`, its fields, patterns to freeze, or the path of a config file.
+        fields: a FreezeConfig's, which count before those of `config`.
 
     Returns:
         The state of the model after it: a table by module when printed.
@@ -56,7 +63,7 @@ def freeze(model: torch.nn.Module, config: FreezeConfig | Mapping[str, Any]) -> 
         ConfigError: with one `Problem` for everything that is wrong with the config.
         UsageError: the model is no module, or not initialised yet.
     """
-    settings = _as_config(config)
+    settings = as_config(FreezeConfig, config, fields, required=True)
     target = _described(model)
     decision = _decide(target, settings)
     _carry_out(target.module, decision)
@@ -102,17 +109,6 @@ def _now(module: torch.nn.Module, name: str) -> list[torch.nn.Parameter]:
     parametrizations = module._modules.get("parametrizations")
     made = parametrizations._modules.get(name) if parametrizations is not None else None
     return found + (list(made.parameters(recurse=False)) if made is not None else [])
-
-
-def _as_config(config: FreezeConfig | Mapping[str, Any]) -> FreezeConfig:
-    if isinstance(config, FreezeConfig):
-        return config
-    if isinstance(config, Mapping):
-        return FreezeConfig.parse(config)
-    raise UsageError(
-        f"a freeze config is a FreezeConfig or a mapping of its fields, not a {type(config).__name__}; "
-        "read a file with FreezeConfig.from_file"
-    )
 
 
 def _module(model: Any) -> torch.nn.Module:

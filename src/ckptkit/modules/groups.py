@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
+from ..config.fields import GroupsFields
+from ..config.giving import as_config
 from ..config.groups import GroupEntry, GroupsConfig
 from ..errors import PlanError, UsageError
 from ..patterns import select
@@ -16,9 +17,11 @@ from .targets import unwrap
 if TYPE_CHECKING:
     import torch
 
+    from ..config.giving import AnyGroups
+
 
 def param_groups(
-    model: torch.nn.Module, config: GroupsConfig | Mapping[str, Any] | None = None
+    model: torch.nn.Module, config: AnyGroups | None = None, **fields: Unpack[GroupsFields]
 ) -> list[dict[str, Any]]:
     """Parameter groups that any `torch.optim` optimizer takes.
 
@@ -31,7 +34,8 @@ def param_groups(
 
     Args:
         model: may be wrapped in DataParallel, DistributedDataParallel or torch.compile.
-        config: a `GroupsConfig` or its fields.
+        config: a `GroupsConfig`, its fields, a list of exceptions (`groups`), or the path of a config file.
+        fields: a GroupsConfig's, which count before those of `config`.
 
     Returns:
         The groups, in the order of their first parameters.
@@ -42,7 +46,7 @@ def param_groups(
         ConfigError: with one `Problem` for everything that is wrong with the config.
         UsageError: the model is no module, or nothing in it trains.
     """
-    settings = _as_config(config)
+    settings = as_config(GroupsConfig, config, fields)
     everything = _names(model)
     names = [(keys, value) for keys, value in everything if value.requires_grad]
     if not names:
@@ -71,19 +75,6 @@ def param_groups(
         group["params"].append(value)
         group["keys"].append(keys[0])
     return list(groups.values())
-
-
-def _as_config(config: GroupsConfig | Mapping[str, Any] | None) -> GroupsConfig:
-    if config is None:
-        return GroupsConfig()
-    if isinstance(config, GroupsConfig):
-        return config
-    if isinstance(config, Mapping):
-        return GroupsConfig.parse(config)
-    raise UsageError(
-        f"a config is a GroupsConfig or a mapping of its fields, not a {type(config).__name__}; "
-        "read a file with GroupsConfig.from_file"
-    )
 
 
 def _names(model: torch.nn.Module) -> list[tuple[list[str], torch.nn.Parameter]]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Unpack
 
-from ..api import as_config, remap
+from ..api import remap
 from ..config import RemapConfig
-from ..config.load import LoadConfig
+from ..config.fields import RemapFields
+from ..config.giving import as_config
 from ..errors import UsageError
 from ..state_metadata import is_plain
 
 if TYPE_CHECKING:
     import torch
+
+    from ..config.giving import AnyRemap
 
 
 class LoadHook:
@@ -70,7 +73,7 @@ def _give_back(metadata: dict[str, Any], saved: dict[str, Any]) -> None:
     metadata.update(saved)
 
 
-def load_hook(config: RemapConfig | LoadConfig | Sequence[Any] | Mapping[str, Any]) -> LoadHook:
+def load_hook(config: AnyRemap | None = None, **fields: Unpack[RemapFields]) -> LoadHook:
     """A hook that keeps a class's old checkpoints loading.
 
     Use it as ``self.register_load_state_dict_pre_hook(ckptkit.load_hook(rules))`` in ``__init__``.
@@ -78,21 +81,14 @@ def load_hook(config: RemapConfig | LoadConfig | Sequence[Any] | Mapping[str, An
     rules that touch nothing are left aside, so new checkpoints keep loading too.
 
     Args:
-        config: the rules.
+        config: a `RemapConfig`, its fields, a list of rules, or the path of a config file.
+        fields: a RemapConfig's, which count before those of `config`.
 
     Raises:
         ConfigError: the rules are malformed.
         UsageError: it has settings beside rules, which a hook cannot follow.
     """
-    if isinstance(config, LoadConfig):
-        others = sorted(config.model_fields_set - {"rules", "version", "description"})
-        if others:
-            raise UsageError(
-                f"a load hook takes rules alone, and this LoadConfig also sets {', '.join(others)}; give its rules, "
-                "and the rest to ckptkit.load"
-            )
-        config = list(config.rules)
-    given = as_config(config)
+    given = as_config(RemapConfig, config, fields, required=True)
     if given.root not in ("auto", "none"):
         raise UsageError(f"a load hook gets the keys of one module, which has no root {given.root!r}")
     # The keys of a module are a state_dict, whatever they look like.

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from ..checkpoint import open as open_checkpoint
 from ..config import RemapConfig
+from ..config.fields import LoadFields
+from ..config.giving import as_config
 from ..config.load import LoadConfig
 from ..distributed.agreement import together
 from ..errors import CkptkitError, IncompatibleKeysError, UsageError
@@ -23,7 +25,6 @@ from ..text import quote_list
 from .checking import Prepared, prepare
 from .keeping import Kept
 from .lazy_state import LazyState
-from .settings import as_load_config
 from .targets import Target, describe
 from .values import arrange, retype
 from .walking import own_way, recursion, special
@@ -31,9 +32,11 @@ from .walking import own_way, recursion, special
 if TYPE_CHECKING:
     import torch
 
+    from ..config.giving import AnyLoad
+
 
 def load(
-    model: torch.nn.Module, source: Any, config: LoadConfig | Mapping[str, Any] | None = None
+    model: torch.nn.Module, source: Any, config: AnyLoad | None = None, **fields: Unpack[LoadFields]
 ) -> LoadReport:
     """Load a checkpoint into a model; on any error the model is as it was.
 
@@ -47,7 +50,8 @@ def load(
     Args:
         model: the target; DataParallel, DistributedDataParallel and torch.compile are seen through.
         source: a path, a mapping of tensors, a Checkpoint, or an `nn.Module`.
-        config: a `LoadConfig` or its fields.
+        config: a `LoadConfig` or `RemapConfig`, fields, a list of rules, or the path of a config file.
+        fields: a LoadConfig's, which count before those of `config`.
 
     Returns:
         What was loaded and what was not.
@@ -59,7 +63,7 @@ def load(
     """
     target = describe(model)
     with together(target.state.values()):
-        settings = as_load_config(config)
+        settings = as_config(LoadConfig, config, fields)
         checkpoint = open_checkpoint(source, root=settings.root)
         plan = make_plan(checkpoint.signature, RemapConfig(root=settings.root, rules=list(settings.rules)))
         planned = PlannedSource(checkpoint.source, plan)
