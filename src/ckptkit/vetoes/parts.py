@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 from .table import PARAMETRIZED, PRUNING, QUANTISED, SPECTRAL, UNKNOWN, WEIGHT_NORM, Part, named
 
@@ -72,6 +73,14 @@ def _scheme(part: Part, roles: set[str]) -> str:
     return WEIGHT_NORM if part.role in ("g", "v") else part.scheme
 
 
+_SIBLINGS = 200  # where more lie side by side, a name in another is chance
+
+
+@lru_cache(maxsize=1024)
+def _extending(leaf: str) -> re.Pattern[str]:
+    return re.compile(rf"(?:.*_)?q?{re.escape(leaf)}(?:_.*)?")
+
+
 def _by_structure(present: set[str], absent: set[str]) -> Parts:
     modules: dict[str, list[str]] = {}
     for key in present:
@@ -79,16 +88,16 @@ def _by_structure(present: set[str], absent: set[str]) -> Parts:
     found: Parts = {}
     for base in sorted(absent - present):
         module, _, leaf = base.rpartition(".")
-        extending = re.compile(rf"(?:.*_)?q?{re.escape(leaf)}(?:_.*)?")
+        extending, near = _extending(leaf), modules.get(module, [])
         inside = [key for key in modules.get(base, ()) if key not in absent]
         beside = [
             key
-            for key in modules.get(module, ())
+            for key in (near if len(near) <= _SIBLINGS else ())
             if key not in absent and extending.fullmatch(key.rpartition(".")[2])
         ]
         if beside:
             beside += [
-                key for key in modules[module]
+                key for key in near
                 if key not in absent and key not in beside and _COMPANIONS.fullmatch(key.rpartition(".")[2])
             ]  # fmt: skip
         for several in (inside, beside):

@@ -70,12 +70,17 @@ _BLOCKS = re.compile(r"(?P<stem>(?:.*\.)?)(?P<name>\w+)_(?P<role>blocks|scales)$
 _DOUBTFUL = re.compile(r"(?P<stem>(?:.*\.)?)(?P<role>scale|zero|zp|alpha|codes|meta|act_scale)$")
 
 
+_LONGEST = 1000  # characters; the patterns cost the square of a key's length, and no module's key is longer
+
+
 def named(key: str) -> Part | None:
     """What a key's name says of it; None for the name of a whole tensor.
 
     Args:
         key: in full.
     """
+    if len(key) > _LONGEST:
+        return None
     return _parametrized(key) or _adapter(key) or _quantised(key) or _marked(key)
 
 
