@@ -7,11 +7,12 @@ that extend its name. The known schemes have names; for a scheme that nobody has
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 
-from .table import PARAMETRIZED, PRUNING, QUANTISED, SPECTRAL, UNKNOWN, WEIGHT_NORM, Part, named
+from .table import LONGEST, PARAMETRIZED, PRUNING, QUANTISED, SPECTRAL, UNKNOWN, WEIGHT_NORM, Part, named
 
 Parts = dict[str, Part]
 
@@ -40,8 +41,9 @@ def parts_of(keys: Collection[str], lacking: Collection[str], narrow: Collection
         roles.setdefault(part.base, set()).add(part.role)
     # A base that this side lacks and that the other side has is told by more than one sibling, whatever their names.
     found = _by_structure(present, absent)
+    occupied, small = {key.rpartition(".")[0] for key in absent}, set(narrow)
     for key, part in read.items():
-        if part.sure or _is_told(part, roles[part.base], present, absent, set(narrow)):
+        if part.sure or _is_told(part, roles[part.base], present, absent, small, occupied):
             found[key] = replace(part, scheme=_scheme(part, roles[part.base]))
     for part in list(found.values()):
         if part.scheme == QUANTISED and part.base in present and part.base not in found:
@@ -49,8 +51,10 @@ def parts_of(keys: Collection[str], lacking: Collection[str], narrow: Collection
     return found
 
 
-def _is_told(part: Part, roles: set[str], present: set[str], absent: set[str], narrow: set[str]) -> bool:
-    """Whether what stands beside a doubtful name says that it is a part."""
+def _is_told(
+    part: Part, roles: set[str], present: set[str], absent: set[str], narrow: set[str], occupied: set[str]
+) -> bool:
+    """Whether what stands beside a doubtful name says that it is a part; `occupied` modules have keys that lack here."""
     if part.role in ("orig", "mask", "g", "v", "u"):
         return (len(roles) > 1 and part.base not in present) or part.base in absent
     if part.role in ("blocks", "scales"):
@@ -58,8 +62,7 @@ def _is_told(part: Part, roles: set[str], present: set[str], absent: set[str], n
     if len(roles) > 1 or part.base in narrow:
         return True
     # A lone scale: the parameter of a norm where the other side has another one in its place, else a part.
-    module = part.base.rpartition(".")[0]
-    return not any(key.rpartition(".")[0] == module for key in absent) if part.role != "alpha" else False
+    return part.role != "alpha" and part.base.rpartition(".")[0] not in occupied
 
 
 def _scheme(part: Part, roles: set[str]) -> str:
@@ -73,7 +76,7 @@ def _scheme(part: Part, roles: set[str]) -> str:
     return WEIGHT_NORM if part.role in ("g", "v") else part.scheme
 
 
-_SIBLINGS = 200  # where more lie side by side, a name in another is chance
+_PAIRS = 40_000  # where more names lie side by side, one in another is chance
 
 
 @lru_cache(maxsize=1024)
@@ -84,15 +87,17 @@ def _extending(leaf: str) -> re.Pattern[str]:
 def _by_structure(present: set[str], absent: set[str]) -> Parts:
     modules: dict[str, list[str]] = {}
     for key in present:
-        modules.setdefault(key.rpartition(".")[0], []).append(key)
+        if len(key) <= LONGEST:
+            modules.setdefault(key.rpartition(".")[0], []).append(key)
     found: Parts = {}
+    wanted = Counter(key.rpartition(".")[0] for key in absent)
     for base in sorted(absent - present):
         module, _, leaf = base.rpartition(".")
         extending, near = _extending(leaf), modules.get(module, [])
         inside = [key for key in modules.get(base, ()) if key not in absent]
         beside = [
             key
-            for key in (near if len(near) <= _SIBLINGS else ())
+            for key in (near if len(near) * wanted[module] <= _PAIRS else ())
             if key not in absent and extending.fullmatch(key.rpartition(".")[2])
         ]
         if beside:

@@ -51,6 +51,9 @@ _ADAPTER = re.compile(
     r"|lokr_(?:w1|w2|t2)(?:_[ab])?|hra_u|fourierft_spectrum|dora_scale|randlora_(?:A|B|lambda|gamma)|bone_block"
     r"|base_layer|original_module|modules_to_save)(?P<tail>\.[\w.-]+)?$"
 )
+_ADAPTS = re.compile(
+    r"lora|ia3_l|vera_|oft_|hada_|lokr_|hra_u|fourierft|bone_|base_layer|original_module|modules_to_save"
+)
 _ROLES = {"lora_A": "A", "lora_embedding_A": "A", "lora_down": "A", "lora.down": "A",
           "lora_B": "B", "lora_embedding_B": "B", "lora_up": "B", "lora.up": "B"}  # fmt: skip
 
@@ -70,7 +73,7 @@ _BLOCKS = re.compile(r"(?P<stem>(?:.*\.)?)(?P<name>\w+)_(?P<role>blocks|scales)$
 _DOUBTFUL = re.compile(r"(?P<stem>(?:.*\.)?)(?P<role>scale|zero|zp|alpha|codes|meta|act_scale)$")
 
 
-_LONGEST = 1000  # characters; the patterns cost the square of a key's length, and no module's key is longer
+LONGEST = 500  # characters; the patterns cost the square of a key's length, and no module's key is longer
 
 
 def named(key: str) -> Part | None:
@@ -79,8 +82,10 @@ def named(key: str) -> Part | None:
     Args:
         key: in full.
     """
-    if len(key) > _LONGEST:
+    if len(key) > LONGEST:
         return None
+    if key.endswith((".weight", ".bias")):  # most keys; a part that ends so is an adapter's
+        return _adapter(key) if _ADAPTS.search(key) else None
     return _parametrized(key) or _adapter(key) or _quantised(key) or _marked(key)
 
 
