@@ -55,6 +55,17 @@ def test_an_untyped_storage_seen_as_quantised_numbers_is_refused(tmp_path: Path,
     assert written.left_out == ("odd (a quantised tensor)",)
 
 
+@pytest.mark.parametrize("bits", [{"conj": b"\x89"}, {"neg": b"\x89"}, {"conj": b"\x88", "neg": b"\x89"}])
+@pytest.mark.parametrize("kind", ["FloatStorage", "ComplexFloatStorage"])
+def test_a_lazy_bit_that_is_false_is_refused_since_torch_sets_it(
+    tmp_path: Path, bits: dict[str, bytes], kind: str
+) -> None:
+    odd = tensor((1,), (1,), 0, storage(kind, "1", 1), mapping(bits))
+    path = torch_file(tmp_path / "q.pt", mapping({"odd": odd}), {"1": bytes(4 if kind[0] == "F" else 8)})
+    with pytest.raises(FormatError, match="is False, which torch reads as True"):
+        ckptkit.open(path)
+
+
 @pytest.mark.parametrize(
     ("bit", "kind"),
     [("conj", "FloatStorage"), ("conj", "LongStorage"), ("conj", "BoolStorage"), ("neg", "BoolStorage")],

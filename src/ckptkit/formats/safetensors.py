@@ -10,7 +10,7 @@ from ..errors import FormatError
 from ..files.mapped import MappedFile
 from ..signatures import Signature, TensorInfo, tied_groups
 from .base import Buffer, Region, Source, Storage, View
-from .safetensors_header import read_header, ties
+from .safetensors_header import TIES, read_header, ties
 from .strides import row_major
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class SafetensorsSource(Source):
         self.signature = Signature(
             tensors,
             tied_groups((key, self._alias.get(key, key)) for key in tensors) if self._alias else (),
-            {k: v for k, v in header.metadata.items() if k not in self._alias},
+            {k: v for k, v in header.metadata.items() if k not in self._alias and k != TIES},
         )
 
     def view(self, key: str) -> View:

@@ -23,8 +23,10 @@ from .json_text import MAX_NUMBER, BadJson, parse, read_text
 
 MAX_HEADER = 100_000_000
 METADATA = "__metadata__"
-# Entries that never stand for a tie: every file says whose tensors it holds, and no tensor has the other name.
-NO_TIES = frozenset(("format", METADATA))
+# Names, as a JSON list, of those ties of a file that a reader could take for something else.
+TIES = "ckptkit.ties"
+# Entries that never stand for a tie: every file says whose tensors it holds, and no tensor has the other names.
+NO_TIES = frozenset(("format", METADATA, TIES))
 MAX_DEPTH = 127  # lists and objects inside each other, as the reference counts them
 _U64 = 1 << 64
 
@@ -119,11 +121,43 @@ def ties(metadata: Mapping[str, str], keys: Container[str]) -> dict[str, str]:
         metadata: the strings of a file.
         keys: its tensors.
     """
-    return {
+    named = {
         dropped: kept
         for dropped, kept in metadata.items()
         if kept in keys and dropped not in keys and dropped not in NO_TIES
     }
+    doubtful = [dropped for dropped, kept in named.items() if not is_tie(dropped, kept)]
+    if doubtful:
+        vouched = _vouched(metadata.get(TIES, ""))
+        for dropped in doubtful:
+            if dropped not in vouched:
+                del named[dropped]
+    return named
+
+
+def is_tie(dropped: str, kept: str) -> bool:
+    """Whether an entry can be nothing but a tie.
+
+    safetensors and huggingface_hub write `{dropped key: kept key}` among everybody's own entries, and
+    ``{"author": "weight"}`` beside a tensor `weight` is one of these: both must look like keys of modules, or the last
+    name, which says what of a module a tensor is, must be the same. A tie that is overlooked costs a name and no
+    values; a key that is not there makes a load fail.
+    """
+    if _dotted(dropped) and _dotted(kept):
+        return True
+    return dropped.rpartition(".")[2] == kept.rpartition(".")[2] and (_dotted(dropped) or _dotted(kept))
+
+
+def _dotted(name: str) -> bool:
+    return "." in name and all(name.split(".")) and not any(map(str.isspace, name))
+
+
+def _vouched(text: str) -> Container[str]:
+    try:
+        names = json.loads(text) if len(text) <= MAX_HEADER else None
+    except (ValueError, RecursionError):
+        return ()
+    return {name for name in names if type(name) is str} if type(names) is list else ()
 
 
 def _entries(document: dict[str, Any], file_size: int, data: int) -> dict[str, Entry]:

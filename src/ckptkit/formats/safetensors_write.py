@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Self
@@ -15,7 +16,16 @@ from ..files.regular import check_stamp, open_fd
 from ..text import quote_list
 from .base import Item, Progress, Region, View, WriteRequest, Written, WrittenFile
 from .expanded import Expansion
-from .safetensors_header import NO_TIES, check_fields, encode_header, layout, read_header, ties
+from .safetensors_header import (
+    NO_TIES,
+    TIES,
+    check_fields,
+    encode_header,
+    is_tie,
+    layout,
+    read_header,
+    ties,
+)
 from .tensor_bytes import item_bytes
 
 _SUPPORTED = ", ".join(sorted(d.name for d in DTYPES.values() if d.safetensors and d.torch))
@@ -105,6 +115,8 @@ def check_items(kept: Sequence[Item], aliases: Mapping[str, str], metadata: Mapp
             "tied tensors, so rename one of them",
             key=clash[0],
         )
+    if TIES in metadata:
+        raise PlanError(f"the metadata has an entry {TIES!r}, a name that is kept for ties; rename it")
     for name, key in ties(metadata, keys).items():
         raise PlanError(
             f"the metadata has an entry {name!r} with the value {key!r}, which is a tensor's key; readers take such "
@@ -131,7 +143,9 @@ def check_metadata(metadata: Mapping[str, str]) -> None:
 
 def file_metadata(metadata: Mapping[str, str], aliases: Mapping[str, str]) -> dict[str, str]:
     """The metadata to write: ``format`` tells the Hugging Face tools that these are torch's tensors."""
-    return {"format": "pt", **metadata, **aliases}
+    doubtful = [dropped for dropped, kept in aliases.items() if not is_tie(dropped, kept)]
+    vouched = {TIES: json.dumps(doubtful, ensure_ascii=False)} if doubtful else {}
+    return {"format": "pt", **metadata, **aliases, **vouched}
 
 
 def write_shard(fd: int, items: Sequence[Item], metadata: Mapping[str, str], progress: Progress) -> int:

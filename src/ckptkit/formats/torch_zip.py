@@ -168,8 +168,7 @@ def _byteorder(archive: Archive) -> str:
 
 
 def _storage(archive: Archive, node: StorageNode, plain: bool) -> Storage | None:
-    width = ITEMSIZE[node.dtype]
-    declared = node.numel * width
+    declared = node.numel * ITEMSIZE[node.dtype]
     entry = archive.entries.get(f"data/{node.key}")
     if entry is None:
         if node.location == "meta":
@@ -179,8 +178,7 @@ def _storage(archive: Archive, node: StorageNode, plain: bool) -> Storage | None
             f"data/{ascii(node.key)[1:-1][:60]}",
             file=archive.path,
         )
-    # torch declares whole elements; the bytes of a storage need not be a multiple of the element.
-    if not declared <= entry.usize < declared + width:
+    if entry.usize != declared:
         raise FormatError(
             f"{archive.path}: storage {ascii(node.key)[:60]} is declared as {node.numel} x {node.dtype} "
             f"({declared} bytes), its entry has {entry.usize} bytes",

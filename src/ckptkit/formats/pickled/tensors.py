@@ -57,8 +57,10 @@ def _flags(name: str, metadata: Any, dtype: str) -> tuple[bool, bool]:
         return False, False
     if not isinstance(metadata, dict) or not set(metadata) <= {"conj", "neg"}:
         raise Refused(f"{name}: unknown tensor metadata")
-    conj = boolean(name, "conj", metadata.get("conj", False))
-    neg = boolean(name, "neg", metadata.get("neg", False))
+    for flag, value in metadata.items():
+        if value is not True:  # torch writes a flag to say that it is set, and reads any value as set
+            raise Refused(f"{name}: {flag} is {brief(value)}, which torch reads as True")
+    conj, neg = "conj" in metadata, "neg" in metadata
     if (conj and dtype not in _COMPLEX) or (neg and dtype not in _NEGATED):
         what = "conjugated" if conj and dtype not in _COMPLEX else "negated"
         raise Refused(f"{name}: a lazily {what} tensor of {dtype}, which torch cannot resolve")
