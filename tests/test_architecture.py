@@ -29,7 +29,7 @@ LINES = (
     "text freeze_report modules",
     "config plans matching diagnosis",
     "text load_report matching diagnosis modules",
-    "plans checkpoint module_paths state_metadata computed planned plan_file execute api roundtrips fit",
+    "plans checkpoint module_paths state_metadata computed planned stale plan_file execute api roundtrips fit",
     "api modules planning",
     "plans checkpoint inference diagnosis",
     "checkpoint planned content comparison cli",

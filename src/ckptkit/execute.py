@@ -11,16 +11,16 @@ from typing import Any
 from .checkpoint import Checkpoint
 from .computed import computed_bytes
 from .errors import PlanError, UsageError
-from .expr import Read
 from .files.atomic import exists_error
 from .formats import writer_for
 from .formats.base import Source, WriteOptions, WriteRequest, Written
 from .formats.opening import TORCH_SUFFIXES
 from .formats.safetensors_write import check_items, merge_ties, write_safetensors
 from .formats.sharded_write import write_sharded
-from .planned import PlannedSource, described, items, settled_expr
+from .planned import PlannedSource, described, items, settled, settled_expr
 from .plans import Equal, Plan
 from .signatures import Signature
+from .stale import stale_notes
 from .text import folded, quote_list
 
 DEFAULT_OPTIONS = WriteOptions()
@@ -126,8 +126,7 @@ def write_source(
     folder = _is_folder(name)
     to_torch = name.lower().endswith(TORCH_SUFFIXES)
     base = _base(source)
-    # Each of several files has surroundings of its own, and one file has no place for all of them.
-    keeps_around = to_torch and bool(source.surroundings) and not root_only and not base.layout
+    keeps_around = _keeps_around(source, name, root_only)
     written = writer(
         WriteRequest(
             target=name,
@@ -148,12 +147,41 @@ def write_source(
     elif source.state_metadata and not name.lower().endswith(".json"):
         left_out = (*left_out, "_metadata (module versions)")
     notes = (*written.notes, *(source.remarks if to_torch and isinstance(source, PlannedSource) else ()))
-    if keeps_around and _renamed(source) and _has_optimizer(source):
-        notes = (
-            *notes,
-            "the optimizer state beside the weights was kept as it is and is stale: it still follows the old parameters",
-        )
-    return replace(written, left_out=left_out, notes=(*notes, *_lost(source)))
+    stale = _stale_optimizers(source) if keeps_around else []
+    return replace(written, left_out=left_out, notes=(*notes, *stale, *_lost(source)))
+
+
+def _keeps_around(source: Source, name: str, root_only: bool) -> bool:
+    """Whether what surrounds the root is written too."""
+    # Each of several files has surroundings of its own, and one file has no place for all of them.
+    to_torch = name.lower().endswith(TORCH_SUFFIXES)
+    return to_torch and bool(source.surroundings) and not root_only and not _base(source).layout
+
+
+def foreseen(source: Source, target: str | os.PathLike[str] | None, *, root_only: bool = False) -> list[str]:
+    """What `write` would tell of a plan's result before a byte is computed, one line each.
+
+    Args:
+        source: the result.
+        target: where it would go; None when that is not known.
+        root_only: as for `write`.
+    """
+    name = None if target is None else os.fspath(target)
+    lines = list(source.notes)
+    if name is not None and _keeps_around(source, name, root_only):
+        lines += _stale_optimizers(source)
+    return lines
+
+
+def _stale_optimizers(source: Source) -> list[str]:
+    """One line for each optimizer's state that a torch file would keep around a plan's result, and that is stale."""
+    if not isinstance(source, PlannedSource):
+        return []
+    plan, base = source.plan, _base(source)
+    if base is not source.base:
+        made = tuple(replace(output, expr=settled(source, output.key)[0]) for output in plan.outputs)
+        plan = replace(plan, outputs=made, source=base.signature)
+    return stale_notes(base.optimizers(), plan)
 
 
 def _lost(source: Source) -> list[str]:
@@ -219,16 +247,6 @@ def _base(source: Source) -> Source:
     while isinstance(source, PlannedSource):
         source = source.base
     return source
-
-
-def _has_optimizer(source: Source) -> bool:
-    """Whether an optimizer's state lies beside the weights, as a dictionary or in a list (Lightning)."""
-    named = any("optim" in name.lower() for name in source.surroundings)
-    return named or any(root.kind == "optimizer" for root in source.signature.roots)
-
-
-def _renamed(source: Source) -> bool:
-    return isinstance(source, PlannedSource) and any(o.expr != Read(o.key) for o in source.plan.outputs)
 
 
 def _identity(path: str) -> Any:

@@ -14,7 +14,7 @@ from ..checkpoint import open as open_checkpoint
 from ..checkpoint import signature as signature_of
 from ..config import RemapConfig
 from ..errors import CkptkitError, UsageError, WriteError
-from ..execute import apply, check_target, write
+from ..execute import apply, check_target, foreseen, write
 from ..files.atomic import exists_error
 from ..fit import Fit, fit
 from ..formats.base import WriteOptions, Written
@@ -208,7 +208,7 @@ def _dry_run(
         document |= {"left_out": list(result.left_out)} if result.left_out else {}
         print_json(document if problem is None else {**document, "fit": problem.to_json()})
         return 0 if fits else 1
-    for note in result.notes:
+    for note in foreseen(result, target, root_only=arguments.root_only):
         print_note(note)
     if problem is not None and not problem.ok:
         show(view.misfit(problem, _target_name(arguments)))

@@ -104,6 +104,23 @@ class Flags(NamedTuple):
 PLAIN = Flags()
 
 
+@dataclass(frozen=True, slots=True)
+class OptimizerState:
+    """One optimizer's state.
+
+    Args:
+        place: its dotted place in the file.
+        names: the parameters that it names, where it goes by name.
+        count: how many parameters it holds; None where it does not say.
+        shapes: shapes of its parameters, where it knows all of them.
+    """
+
+    place: str
+    names: frozenset[str] = frozenset()
+    count: int | None = None
+    shapes: tuple[tuple[int, ...], ...] | None = None
+
+
 class Source(ABC):
     """An opened checkpoint of one format. Lazy: opening reads headers only.
 
@@ -193,6 +210,10 @@ class Source(ABC):
     def value(self, key: str) -> Any:
         """The value of a key of kind ``object``: plain Python data."""
         raise KeyError(key)
+
+    def optimizers(self) -> tuple[OptimizerState, ...]:
+        """The optimizer states beside the weights."""
+        return ()
 
     def check_unchanged(self) -> None:  # noqa: B027 - memory has no files
         """Ask whether every file still holds the bytes that it held when it was opened.

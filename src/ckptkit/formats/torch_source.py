@@ -10,8 +10,9 @@ from ..dtypes import nbytes
 from ..errors import FormatError
 from ..signatures import OBJECT, Signature, TensorInfo, tied_groups
 from ..text import quote_list
-from .base import Buffer, Flags, Source, Storage, View
+from .base import Buffer, Flags, OptimizerState, Source, Storage, View
 from .expanded import Expansion
+from .optimizers import optimizer_states
 from .pickled import DeviceNode, Opaque, StorageNode, TensorNode
 from .roots import choose_root, dotted
 from .torch_bytes import Bytes
@@ -325,6 +326,9 @@ class TorchSource(Source):
             return self.node_tensor(node)
 
         return plain_value(value, tensor)
+
+    def optimizers(self) -> tuple[OptimizerState, ...]:
+        return tuple(optimizer_states(self.tree, self.root_node))
 
     def check_unchanged(self) -> None:
         self.data.check_unchanged()
