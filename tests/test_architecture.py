@@ -26,6 +26,8 @@ LINES = (
     "errors collector dtypes sizes regexes rewriting text dtype_names patterns signatures resize expr rules config plans",
     "signatures files formats checkpoint",
     "yaml_text files config",
+    "threads formats checkpoint",
+    "threads expr plans",
     "text freeze_report modules",
     "config plans matching diagnosis",
     "text load_report matching diagnosis modules",

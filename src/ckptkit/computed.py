@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -46,26 +45,12 @@ def computed_bytes(key: str, expr: Expr, source: Source, losses: dict[str, Losse
         return
     lost = Losses()
     try:
-        with _one_thread():
-            for piece in pieces(expr, source.signature, reader.tensor, lost, reader.loads):
-                yield from tensor_bytes(piece)
+        for piece in pieces(expr, source.signature, reader.tensor, lost, reader.loads):
+            yield from tensor_bytes(piece)
     except CastError as error:
         raise CastError(f"{key!r}: {error.message}", key=key) from None
     if lost:
         losses[key] = lost
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Small pieces are not shared out: on a busy machine torch's threads wait for each other a hundred times longer."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def byte_parts(expr: Expr, source: Source) -> tuple[View, ...]:

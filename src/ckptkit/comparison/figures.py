@@ -11,12 +11,13 @@ from ..content import blocks
 from ..diff_report import ValueChange
 from ..dtypes import DTYPES
 from ..formats.base import Buffer
+from ..threads import BLOCK
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-ELEMENTS = 1 << 18  # at a time; about 20 MiB of float64 in all
+ELEMENTS = BLOCK  # at a time; they stay in the processor's cache
 _WIDE = frozenset({"int64", "uint64"})  # integers that float64 cannot hold
 _HUGE = frozenset({"float64", "complex128"})  # numbers whose squares float64 cannot hold
 _PACKED = frozenset({"float4_e2m1fn_x2"})  # two numbers to an element, which torch cannot take apart
@@ -109,9 +110,8 @@ class Figures:
 
     def _add_finite(self, a: Tensor, b: Tensor) -> bool:
         """Add a block in which every number is finite, or do nothing; sums of squares tell at no cost."""
-        dot = self.torch.dot
-        one = float(dot(a, a))
-        two = one if b is a else float(dot(b, b))
+        one = _dot(a, a)
+        two = one if b is a else _dot(b, b)
         if not isfinite(one + two):
             return False
         self.squares[0] += one
@@ -119,13 +119,13 @@ class Figures:
         if b is a:
             self.dot += one
             return True
-        self.dot += float(dot(a, b))
+        self.dot += _dot(a, b)
         low, high = self.torch.aminmax(gap := a - b)
         largest = max(-float(low), float(high))
         self.equal = self.equal and not self.alike and largest == 0
         if not isnan(self.max_abs):
             self.max_abs = max(self.max_abs, largest)
-        self.squares[2] += float(dot(gap, gap))
+        self.squares[2] += _dot(gap, gap)
         return True
 
     def _compare(self, a: Tensor, b: Tensor) -> None:
@@ -154,13 +154,13 @@ class Figures:
         if not a.numel():
             return
         a = self._scaled(a, 0)
-        self.squares[0] += float(self.torch.dot(a, a))
+        self.squares[0] += _dot(a, a)
         b = a if gap is None and self.scale[0] == self.scale[1] else self._scaled(b, 1)
-        self.squares[1] += float(self.torch.dot(b, b))
-        self.dot += float(self.torch.dot(a, b))
+        self.squares[1] += _dot(b, b)
+        self.dot += _dot(a, b)
         if gap is not None:
             gap = self._scaled(gap, 2)
-            self.squares[2] += float(self.torch.dot(gap, gap))
+            self.squares[2] += _dot(gap, gap)
 
     def _scaled(self, values: Tensor, which: int) -> Tensor:
         if not self.huge:
@@ -226,6 +226,11 @@ class Figures:
             (self.nan[0], self.nan[1]),
             (self.inf[0], self.inf[1]),
         )
+
+
+def _dot(a: Tensor, b: Tensor) -> float:
+    """The sum of products; `torch.dot` is the BLAS library's, which shares out much shorter ones than torch does."""
+    return float((a * b).sum())
 
 
 def _times_power(value: float, exponent: int) -> float:

@@ -12,6 +12,7 @@ from .. import dtypes
 from ..errors import PlanError
 from ..signatures import TensorInfo
 from ..text import quoted
+from ..threads import one_thread
 
 if TYPE_CHECKING:
     import torch
@@ -113,7 +114,9 @@ def evaluate(expr: Expr, read: Callable[[str], torch.Tensor]) -> torch.Tensor:
     """
     if isinstance(expr, Read):
         return read(expr.key)
-    return expr.compute(tuple(evaluate(e, read) for e in expr.of))
+    inputs = tuple(evaluate(e, read) for e in expr.of)
+    with one_thread(*inputs):
+        return expr.compute(inputs)
 
 
 def with_reads(expr: Expr, replace: Callable[[str], Expr]) -> Expr:

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from ..signatures import TensorInfo
+from ..threads import BLOCK, one_thread
 from .base import Expr, evaluate, infer, size_of
 from .casting import Losses, cast
 from .joins import Concat, Stack
@@ -18,7 +19,7 @@ from .views import Reshape
 if TYPE_CHECKING:
     import torch
 
-PIECE = 1 << 16  # elements cast at a time: input and output stay in the processor's cache
+PIECE = BLOCK  # elements cast at a time: input and output stay in the processor's cache
 _AHEAD = 6  # chunks that are read and cast while earlier ones are written
 Load = Callable[[], "torch.Tensor"]
 
@@ -59,7 +60,8 @@ def pieces(
 
 
 def _cast_parts(expr: Cast, piece: torch.Tensor, losses: Losses) -> Iterator[torch.Tensor]:
-    flat = piece.reshape(-1)
+    with one_thread(piece):
+        flat = piece.reshape(-1)
     for start in range(0, flat.numel(), PIECE):
         yield cast(flat[start : start + PIECE], expr.dtype, expr.allow_overflow, losses)
 

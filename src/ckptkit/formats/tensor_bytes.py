@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..dtypes import DTYPES
 from ..errors import WriteError
+from ..threads import one_thread
 from .base import CHUNK, Buffer, Item, Source, View
 
 if TYPE_CHECKING:
@@ -67,22 +68,24 @@ def read_extent(source: Source, view: View) -> bytearray:
 
 def tensor_bytes(tensor: torch.Tensor) -> Iterator[Buffer]:
     """The bytes of a tensor in row-major order; the yielded buffer is reused."""
-    import torch
+    import ctypes
 
     if not tensor.numel():
         return
     flat = flat_bytes(tensor)
     buffer = bytearray(min(CHUNK, flat.numel()))
+    place = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
     for at in range(0, flat.numel(), CHUNK):
-        part = memoryview(buffer)[: min(CHUNK, flat.numel() - at)]
-        torch.frombuffer(part, dtype=torch.uint8).copy_(flat[at : at + len(part)])
-        yield part
+        count = min(CHUNK, flat.numel() - at)
+        ctypes.memmove(place, flat.data_ptr() + at, count)  # torch would share out each chunk to its threads
+        yield memoryview(buffer)[:count]
 
 
 def flat_bytes(tensor: torch.Tensor) -> torch.Tensor:
     """The bytes of a tensor in row-major order as one run of ``uint8``; a view where it is contiguous."""
     import torch
 
+    with one_thread(tensor):
+        whole = tensor.detach().cpu().contiguous()
     # A single element counts as contiguous whatever its stride, and cannot be viewed as bytes then.
-    flat = tensor.detach().cpu().contiguous().as_strided((tensor.numel(),), (1,))
-    return flat.view(torch.uint8)
+    return whole.as_strided((tensor.numel(),), (1,)).view(torch.uint8)

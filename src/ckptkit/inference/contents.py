@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..expr import Expr, Read, evaluate, from_json
+from ..threads import one_thread
 from .candidate import Candidate
 from .virtual import expression
 
@@ -70,7 +71,9 @@ class Contents:
         made, wanted = _data(expr, self._source), _data(Read(key), self._target)
         if made is None or wanted is None:
             return None
-        if made.shape == wanted.shape and torch.equal(made, wanted.to(made.dtype)):
+        with one_thread(made):
+            equal = made.shape == wanted.shape and torch.equal(made, wanted.to(made.dtype))
+        if equal:
             return 2.0 if _telling(made) else None
         return cosine(made, wanted)
 
@@ -94,8 +97,9 @@ def cosine(one: torch.Tensor, other: torch.Tensor) -> float:
 
     if one.numel() != other.numel() or not one.numel() or one.is_complex() or other.is_complex():
         return 0.0
-    a, b = one.reshape(-1).to(torch.float64), other.reshape(-1).to(torch.float64)
-    if torch.equal(a, b):
-        return 1.0
-    size = float(a.norm() * b.norm())
-    return float(a @ b) / size if size > 0 else 0.0
+    with one_thread(one):
+        a, b = one.reshape(-1).to(torch.float64), other.reshape(-1).to(torch.float64)
+        if torch.equal(a, b):
+            return 1.0
+        size = float(a.norm() * b.norm())
+        return float(a @ b) / size if size > 0 else 0.0

@@ -22,6 +22,7 @@ from ..planned import PlannedSource
 from ..plans import make_plan
 from ..signatures import Signature
 from ..text import quote_list
+from ..threads import one_thread
 from .obstacles import obstacles
 from .rehearsal import Rehearsal, rehearse
 from .targets import Target, describe
@@ -134,7 +135,8 @@ def _equal(source: Source) -> Callable[[str, str], bool | None]:
         import torch
 
         left, right = (flat_bytes(t) for t in (one, other))
-        return torch.equal(left, right)
+        with one_thread(left):
+            return torch.equal(left, right)
 
     return equal
 

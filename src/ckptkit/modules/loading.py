@@ -22,6 +22,7 @@ from ..matching import Match
 from ..planned import PlannedSource
 from ..plans import make_plan
 from ..text import quote_list
+from ..threads import one_thread
 from .checking import Prepared, prepare
 from .keeping import Kept
 from .lazy_state import LazyState
@@ -244,9 +245,10 @@ def _run_stock(
     module._load_state_dict_pre_hooks = OrderedDict()
     errors: list[str] = []
     try:
-        torch.nn.Module._load_from_state_dict(
-            module, state, prefix, _local(metadata, prefix, assign), False, [], [], errors
-        )
+        with one_thread(*module.parameters(recurse=False), *module.buffers(recurse=False)):
+            torch.nn.Module._load_from_state_dict(
+                module, state, prefix, _local(metadata, prefix, assign), False, [], [], errors
+            )
     finally:
         module._load_state_dict_pre_hooks = hooks
     if errors:

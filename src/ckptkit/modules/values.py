@@ -10,6 +10,7 @@ from ..distributed.shards import is_dtensor, shard_for
 from ..expr.casting import Losses, cast
 from ..formats.base import Source
 from ..matching import Match
+from ..threads import one_thread
 from .targets import Target
 
 if TYPE_CHECKING:
@@ -38,11 +39,12 @@ def arrange(
     wanted = wanted_dtype(tensor.dtype, parameter, assign, dtype)
     if is_dtensor(parameter):
         return shard_for(tensor, parameter, wanted)
-    if wanted is not tensor.dtype:
-        tensor = cast(tensor, str(wanted).removeprefix("torch."), True, losses)
-    elif assign:
-        # The file may change or go later; an assigned parameter must not look into it.
-        tensor = tensor.clone()
+    with one_thread(tensor):
+        if wanted is not tensor.dtype:
+            tensor = cast(tensor, str(wanted).removeprefix("torch."), True, losses)
+        elif assign:
+            # The file may change or go later; an assigned parameter must not look into it.
+            tensor = tensor.clone()
     if assign and isinstance(parameter, torch.Tensor) and parameter.device.type not in ("meta", "cpu"):
         tensor = tensor.to(parameter.device)
     return tensor.reshape(()) if parameter.dim() == 0 and tensor.shape == (1,) else tensor

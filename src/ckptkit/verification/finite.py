@@ -72,8 +72,12 @@ def _count(parts: Iterable[torch.Tensor]) -> tuple[int, int, int | None]:
     first: int | None = None
     for part in parts:
         if part.is_complex():
-            pairs = torch.view_as_real(part.resolve_conj().resolve_neg())
-            bad, good = torch.isnan(pairs).any(-1), torch.isfinite(pairs).all(-1)
+            real, imag = (
+                part.real,
+                part.imag,
+            )  # apart: a block of pairs would be shared out to torch's threads
+            bad = torch.isnan(real) | torch.isnan(imag)
+            good = torch.isfinite(real) & torch.isfinite(imag)
         else:
             wide = part.float() if part.element_size() == 1 else part  # torch cannot ask eight bits
             bad, good = torch.isnan(wide), torch.isfinite(wide)

@@ -11,6 +11,7 @@ from typing import NoReturn
 from ...errors import FormatError
 from ...files.mapped import MappedFile
 from ...files.regular import check_stamp
+from ...threads import one_thread
 from ..base import CHUNK, Storage
 from ..pickled import StorageIds, TensorNode
 from ..torch_bytes import Bytes
@@ -239,6 +240,7 @@ class DcpBytes(Bytes):
             whole = torch.frombuffer(raw, dtype=torch.uint8).untyped_storage()
             looked = torch.empty(0, dtype=dtype).set_(whole, view.offset, view.shape, view.stride)
             known = bytearray(looked.numel() * looked.element_size())
-            torch.frombuffer(known, dtype=dtype).view(view.shape).copy_(looked)
+            with one_thread(looked):
+                torch.frombuffer(known, dtype=dtype).view(view.shape).copy_(looked)
             held[1][piece.place] = known  # once it is filled: other threads look there
         return known
