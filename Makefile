@@ -8,13 +8,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 PYTEST_ARGS ?= -n auto
 BENCH_ARGS ?=
 
-.PHONY: help demo test lint bench reliability clean
+.PHONY: help demo test lint lowest bench reliability clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    train a model, save it the way that breaks, repair the file, load it"
-	@echo "make test    ruff, mypy and every test"
+	@echo "make test    ruff, mypy, the lowest versions and every test"
 	@echo "make lint    ruff and mypy alone"
+	@echo "make lowest  a smoke set on the lowest versions of the dependencies"
 	@echo "make bench   time and memory beside cp, torch and safetensors (BENCH_ARGS='remap --size 200MB')"
 	@echo "make reliability  the whole corpus of bad inputs, every fault, ten minutes of fuzzing for each reader"
 	@echo "make clean   remove .venv and all caches"
@@ -43,7 +44,10 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint
+lowest: $(VENV)/installed-dev
+	$(BIN)/python tools/lowest.py $(PYTEST_ARGS)
+
+test: lint lowest
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 bench: $(VENV)/installed

@@ -110,6 +110,17 @@ def test_every_dependency_is_pinned_by_a_bare_version() -> None:
     assert not [r for r in wanted if name_of(r) not in pins]
 
 
+def test_lower_bounds_are_what_make_test_runs_and_the_readme_says_which_torch_was_tested() -> None:
+    makefile = (REPO / "Makefile").read_text("utf-8")
+    assert re.search(r"^test:.*\blowest\b", makefile, re.MULTILINE)
+    assert re.search(r"^lowest:.*\n\t\S+ tools/lowest\.py", makefile, re.MULTILINE)
+    bounds = dict(r.split(">=") for r in PROJECT["dependencies"])
+    tested = re.search(r"^torch==(\S+)$", (REPO / "constraints.txt").read_text("utf-8"), re.MULTILINE)
+    assert tested
+    readme = (REPO / "README.md").read_text("utf-8")
+    assert f"torch {bounds['torch']} or later. Tested with torch {tested[1]} alone" in readme
+
+
 def test_the_version_is_one_and_the_changelog_names_it() -> None:
     assert PROJECT["version"] == ckptkit.__version__
     assert f"## {ckptkit.__version__}" in (REPO / "CHANGELOG.md").read_text("utf-8")

@@ -76,7 +76,7 @@ class Reshape(Expr):
         import torch
 
         # torch packs two 4-bit numbers into a byte and cannot copy them; bytes it can.
-        if inputs[0].dtype is torch.float4_e2m1fn_x2:
+        if inputs[0].dtype is getattr(torch, "float4_e2m1fn_x2", None):
             return inputs[0].view(torch.uint8).reshape(self.shape).view(inputs[0].dtype)
         return inputs[0].reshape(self.shape)
 
