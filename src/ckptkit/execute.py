@@ -12,6 +12,7 @@ from .checkpoint import Checkpoint
 from .computed import computed_bytes
 from .errors import PlanError, UsageError
 from .files.atomic import exists_error
+from .files.claims import Claim
 from .formats import writer_for
 from .formats.base import Source, WriteOptions, WriteRequest, Written
 from .formats.opening import TORCH_SUFFIXES
@@ -84,26 +85,27 @@ def write(
     target: str | os.PathLike[str],
     *,
     root_only: bool = False,
-    in_place: bool = False,
+    claim: Claim | None = None,
     options: WriteOptions = DEFAULT_OPTIONS,
 ) -> Written:
     """Write the result of a plan.
 
     Args:
         plan: made for this checkpoint.
-        checkpoint: the source; it stays as it is, unless `in_place`.
+        checkpoint: the source; it stays as it is, unless it is claimed.
         target: a file whose suffix names the format, or a folder.
         root_only: leave out what surrounds the root of a nested torch file.
-        in_place: replace the source itself (atomically); `target` must be its path.
+        claim: replace the source itself (atomically), if it is still what was claimed before it was opened; `target` must be
+            its path.
         options: how to write.
 
     Raises:
-        UsageError: target and source are the same without `in_place`, or the suffix is unknown.
+        UsageError: target and source are the same without `claim`, or the suffix is unknown.
         PlanError: the target's format cannot hold an entry.
-        WriteError: the target exists and may not be replaced, or the system refused.
+        WriteError: the target exists and may not be replaced, another process changed it, or the system refused.
     """
     return write_source(
-        apply(plan, checkpoint).source, target, root_only=root_only, in_place=in_place, options=options
+        apply(plan, checkpoint).source, target, root_only=root_only, claim=claim, options=options
     )
 
 
@@ -113,14 +115,14 @@ def write_source(
     *,
     metadata: dict[str, str] | None = None,
     root_only: bool = False,
-    in_place: bool = False,
+    claim: Claim | None = None,
     options: WriteOptions = DEFAULT_OPTIONS,
 ) -> Written:
     """Write a source; arguments and errors as for `write`, `metadata` is added to the source's own."""
     name = os.fspath(target)
-    writer = _writer(source, name, in_place, options)
-    if in_place:
-        options = replace(options, overwrite=True)
+    writer = _writer(source, name, claim is not None, options)
+    if claim is not None:
+        options = replace(options, overwrite=True, claim=claim)
     if isinstance(source, PlannedSource) and not options.layout:
         options = replace(options, layout=source.plan.target_layout)
     folder = _is_folder(name)

@@ -32,7 +32,7 @@ def save_plan(plan: Plan, path: Path, *, overwrite: bool = False) -> None:
 
 
 @contextmanager
-def keeping_plan(plan: Plan, path: Path, *, overwrite: bool = False) -> Iterator[None]:
+def keeping_plan(plan: Plan, path: Path, *, overwrite: bool = False) -> Iterator[AtomicFile]:
     """Write a plan beside its name before something is done, and give it the name afterwards if that went well.
 
     Raises:
@@ -41,7 +41,7 @@ def keeping_plan(plan: Plan, path: Path, *, overwrite: bool = False) -> Iterator
     text = json.dumps(plan.to_json(), ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
     with AtomicFile(os.fspath(path), overwrite=overwrite, fsync=True) as file:
         write_all(file.fd, text, 0)
-        yield
+        yield file
 
 
 def load_plan(path: Path) -> Plan:

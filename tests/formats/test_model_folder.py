@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 import ckptkit
 from ckptkit.execute import write
+from ckptkit.files.claims import Claim
 from ckptkit.formats.base import WriteOptions
 from ckptkit.plans import make_plan
 
@@ -49,10 +50,10 @@ def sharded(folder: Path, index: str, names: tuple[str, ...], *beside: str) -> P
 
 
 def renamed_in_place(folder: Path, options: WriteOptions = SMALL) -> tuple[str, ...]:
-    with ckptkit.open(folder) as checkpoint:
+    with Claim(str(folder)) as claim, ckptkit.open(folder) as checkpoint:
         config = ckptkit.RemapConfig(rules=[{"op": "add_prefix", "prefix": "x."}])
         plan = make_plan(checkpoint.signature, config)
-        notes = write(plan, checkpoint, folder, in_place=True, options=options).notes
+        notes = write(plan, checkpoint, folder, claim=claim, options=options).notes
     with ckptkit.open(folder) as checkpoint:
         assert set(checkpoint) == {f"x.{key}" for key in STATE}
     return notes

@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import UsageError
 from ..text import quoted
 from ..yaml_text import write_yaml
+from .output import print_note
 
 
 def check_config_name(path: str | None) -> None:
@@ -52,3 +53,5 @@ def write_config(path: str, document: Mapping[str, Any], *, overwrite: bool) -> 
         )
     with AtomicFile(path, overwrite=overwrite, fsync=True) as file:
         write_all(file.fd, data, 0)
+    for note in file.notes:
+        print_note(note)

@@ -36,7 +36,8 @@ def write_html(arguments: Namespace, title: str, shown: Callable[[], Iterable[Bl
     text = page(title, text_lines(content) if isinstance(content, str) else content)
     with AtomicFile(path, overwrite=_is_ours(path, MARK), fsync=False) as file:
         write_all(file.fd, text.encode("utf-8", errors="backslashreplace"), 0)
-    print_note(f"wrote {path}")
+    for note in (f"wrote {path}", *file.notes):
+        print_note(note)
 
 
 def _is_ours(path: str, mark: str) -> bool:

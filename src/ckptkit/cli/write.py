@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from ..config import RemapConfig
 from ..errors import CkptkitError, UsageError, WriteError
 from ..execute import apply, check_target, foreseen, write
 from ..files.atomic import exists_error
+from ..files.claims import Claim
 from ..fit import Fit, fit
 from ..formats.base import WriteOptions, Written
 from ..plans import Plan, make_plan
@@ -65,7 +66,11 @@ def carry_out(arguments: Namespace, config: RemapConfig | Plan) -> int:
     refuse_twice(arguments, "target", "save_plan", "html")
     options = _options(arguments)
     root = config.root if isinstance(config, RemapConfig) else arguments.root or config.source.root or "auto"
-    with open_checkpoint(arguments.source, root) as checkpoint:
+    in_place = arguments.in_place and not arguments.dry_run
+    with (
+        Claim(arguments.source) if in_place else nullcontext() as claim,
+        open_checkpoint(arguments.source, root) as checkpoint,
+    ):
         if isinstance(config, Plan):
             plan = config
         else:
@@ -86,7 +91,7 @@ def carry_out(arguments: Namespace, config: RemapConfig | Plan) -> int:
         if not fits:
             return _refuse(arguments, plan, problem)
         with _keeping_plan(arguments, plan):
-            written = _write(arguments, checkpoint, plan, options)
+            written = _write(arguments, checkpoint, plan, claim, options)
         _tell(arguments, checkpoint, plan, written)
         if arguments.in_place and not arguments.json:
             _tell_format(arguments.source, checkpoint.source.format)
@@ -114,7 +119,7 @@ def _keeping_plan(arguments: Namespace, plan: Plan) -> Iterator[None]:
         if target is not None and _inside(keep, target):  # a folder that is there only then
             yield
             done = True
-        with keeping_plan(plan, keep, overwrite=arguments.overwrite):
+        with keeping_plan(plan, keep, overwrite=arguments.overwrite) as kept:
             if not done:
                 yield
             done = True
@@ -122,7 +127,8 @@ def _keeping_plan(arguments: Namespace, plan: Plan) -> Iterator[None]:
         if done and not arguments.dry_run:
             raise WriteError(f"{error.message}; {target} itself is written and complete", file=keep) from None
         raise
-    print_note(f"kept the plan in {keep}")
+    for note in (f"kept the plan in {keep}", *kept.notes):
+        print_note(note)
 
 
 def _inside(path: str, folder: str) -> bool:
@@ -151,7 +157,9 @@ def _options(arguments: Namespace) -> WriteOptions:
     )
 
 
-def _write(arguments: Namespace, checkpoint: Checkpoint, plan: Plan, options: WriteOptions) -> Written:
+def _write(
+    arguments: Namespace, checkpoint: Checkpoint, plan: Plan, claim: Claim | None, options: WriteOptions
+) -> Written:
     target = arguments.source if arguments.in_place else arguments.target
     with _staying_here(), progress(plan.signature.nbytes, "writing") as advance:
         return write(
@@ -159,7 +167,7 @@ def _write(arguments: Namespace, checkpoint: Checkpoint, plan: Plan, options: Wr
             checkpoint,
             target,
             root_only=arguments.root_only,
-            in_place=arguments.in_place,
+            claim=claim,
             options=replace(options, progress=advance),
         )
 

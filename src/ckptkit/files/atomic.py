@@ -7,11 +7,14 @@ import re
 import secrets
 import stat
 import sys
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 from ..errors import WriteError
 from . import locks
+from .attributes import Attributes, attributes_of, collect, give, told
+from .claims import PATIENCE, Claim, held_error
 
 PREFIX = ".ckptkit-"
 SUFFIX = ".tmp"
@@ -23,36 +26,42 @@ class AtomicFile:
 
     Args:
         target: the final path; if it is a link, the file it points to is replaced and the link kept.
-        overwrite: replace what is there; its permissions are kept.
+        overwrite: replace what is there; its owner, permissions and extended attributes are kept.
         fsync: make file and name durable before the end.
+        claim: on the target, when it is rewritten in place; then only what was claimed is replaced.
 
     Attributes:
         fd: descriptor of the temporary file, open for reading and writing.
+        notes: what could not be kept of the replaced file, after the end.
 
     Raises:
-        WriteError: the target exists without `overwrite`, is no regular file, or the system refuses.
+        WriteError: the target exists without `overwrite`, is no regular file, is locked or was changed by another
+            process, or the system refuses.
     """
 
     fd: int
 
-    def __init__(self, target: str, *, overwrite: bool = False, fsync: bool = True) -> None:
+    def __init__(
+        self, target: str, *, overwrite: bool = False, fsync: bool = True, claim: Claim | None = None
+    ) -> None:
         if not os.path.basename(target):
             raise WriteError(f"{target!r} names no file to write; give one", file=target)
         self.target = target
         self.overwrite = overwrite
         self.fsync = fsync
+        self.claim = claim
         self.fd = -1
+        self.notes: tuple[str, ...] = ()
         self._final = resolve(target)
         self._folder = os.path.dirname(self._final)
         self._temporary = ""
+        self._kept: Attributes | None = None
 
     def __enter__(self) -> Self:
-        mode = self._check_target()
+        self._check_target()
         remove_stale(self._folder)
         try:
             self._create()
-            if mode is not None:
-                keep_mode(self.fd, mode)
         except BaseException as error:  # Ctrl-C too: without an entry there is no exit
             self._discard()
             if isinstance(error, OSError):
@@ -76,8 +85,7 @@ class AtomicFile:
         if isinstance(error, OSError):
             raise write_error(self.target, error) from None
 
-    def _check_target(self) -> int | None:
-        """The permissions to keep, when there is a file to replace."""
+    def _check_target(self) -> None:
         try:
             status = os.stat(self._final)
         except FileNotFoundError:
@@ -86,7 +94,7 @@ class AtomicFile:
                     f"{self.target}: the folder {self._folder} does not exist; make it first",
                     file=self.target,
                 ) from None
-            return None
+            return
         except OSError as error:
             raise write_error(self.target, error) from None
         if not stat.S_ISREG(status.st_mode):
@@ -96,28 +104,79 @@ class AtomicFile:
             )
         if not self.overwrite:
             raise exists_error(self.target)
-        return stat.S_IMODE(status.st_mode)
+        try:
+            self._kept = attributes_of(self._final)
+        except OSError as error:
+            raise write_error(self.target, error) from None
 
     def _commit(self) -> None:
-        if self.fsync:
-            sync(self.fd)
-        if os.name == "nt":  # which does not rename open files
-            self._close()
-        if self.overwrite:
-            os.replace(self._temporary, self._final)
-        else:
-            rename_new(self._temporary, self._final, self.target)
+        old, free = -1, True
+        if self.overwrite and self.claim is None:
+            old, free = locks.hold_named(self._final, PATIENCE)
+        try:
+            if not free:
+                raise held_error(self.target)
+            self._keep_attributes()
+            if self.fsync:
+                sync(self.fd)
+            if os.name == "nt":  # which does not rename open files
+                self._close()
+            self._give_name()
+        finally:
+            if old >= 0:
+                os.close(old)
         self._temporary = ""
         self._close()
         if self.fsync:
             sync_name(self._folder, self.target)
+
+    def _keep_attributes(self) -> None:
+        if self.overwrite:
+            with suppress(
+                FileNotFoundError
+            ):  # removed meanwhile; they stay those of the file that was to be replaced
+                self._kept = attributes_of(self._final)
+        if self._kept is not None:
+            lost: dict[str, list[str]] = {}
+            collect(lost, self.target, give(self.fd, self._kept))
+            self.notes = told(lost)
+
+    def _give_name(self) -> None:
+        if self.claim is not None:
+            self._exchange(self.claim)
+        elif self.overwrite:
+            os.replace(self._temporary, self._final)
+        else:
+            rename_new(self._temporary, self._final, self.target)
+
+    def _exchange(self, claim: Claim) -> None:
+        """Replace the claimed file and nothing else: what a program puts there in the last moment gets its name back."""
+        claim.check(self._final)
+        new = os.stat(self._temporary)
+        try:
+            if not locks.exchange(self._temporary, self._final):
+                os.replace(self._temporary, self._final)
+                return
+            claim.check(self._temporary)
+        except FileNotFoundError:
+            claim.check(self._final)  # which says that it was removed
+            raise
+        except BaseException:
+            with suppress(OSError):
+                if os.path.samestat(os.stat(self._final), new):
+                    aside, self._temporary = self._temporary, ""  # not ours to remove, until it is back
+                    if locks.exchange(aside, self._final):
+                        self._temporary = aside
+            raise
+        os.unlink(self._temporary)
 
     def _create(self) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
         while True:
             # Known before it is there, so that whatever comes between is cleaned up after.
             self._temporary = temporary_name(self._folder)
-            self.fd = os.open(self._temporary, flags, 0o666)
+            # What replaces a file may be read by whoever may read that one, once it is complete.
+            self.fd = os.open(self._temporary, flags, 0o666 if self._kept is None else 0o600)
             locks.hold(self.fd)
             # A neighbour may have taken it for stale between the two calls above.
             if locks.still_named(self.fd, self._temporary):
@@ -189,12 +248,6 @@ def rename_new(source: str, target: str, shown: str) -> None:
     if os.path.lexists(target):
         raise exists_error(shown)
     os.rename(source, target)
-
-
-def keep_mode(fd: int, mode: int) -> None:
-    """Give an open file the permissions of the one it replaces."""
-    if hasattr(os, "fchmod"):  # Windows has it since Python 3.13, and no permissions worth keeping before
-        os.fchmod(fd, mode)
 
 
 def resolve(target: str) -> str:

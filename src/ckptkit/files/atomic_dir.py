@@ -6,8 +6,6 @@ import os
 import shutil
 import stat
 from contextlib import suppress
-from functools import reduce
-from operator import and_
 from types import TracebackType
 from typing import Self
 
@@ -16,7 +14,6 @@ from . import locks
 from .atomic import (
     SUFFIX,
     exists_error,
-    keep_mode,
     remove_stale,
     rename_new,
     resolve,
@@ -26,9 +23,9 @@ from .atomic import (
     temporary_name,
     write_error,
 )
+from .attributes import Attributes, attributes_of, collect, early, give, shared, told
 from .carrying import Carrying, is_stale
-
-_PATIENCE = 10.0  # seconds; who replaces a folder needs a moment, and whoever else locks it is not waited for
+from .claims import PATIENCE, Claim
 
 
 class AtomicDir:
@@ -42,15 +39,18 @@ class AtomicDir:
         overwrite: replace a folder that holds anything.
         fsync: make files and names durable before the end.
         weights: names of more weight files of the old folder, which go too: an index may give its shards any name.
+        claim: on the target, when it is rewritten in place; then only what was claimed is replaced.
 
     Attributes:
         path: the temporary folder to fill.
         carried: names that were carried over, after the end.
         gone: names that went with a replaced folder, other than the weights that were in it at the start, after the end.
+        notes: what could not be kept of what was replaced, after the end.
         aside: where a replaced folder was left because something in it could neither be brought nor removed.
 
     Raises:
-        WriteError: the target exists without `overwrite`, is no folder, or the system refuses.
+        WriteError: the target exists without `overwrite`, is no folder, was changed by another process, or the system
+            refuses.
     """
 
     def __init__(
@@ -60,19 +60,22 @@ class AtomicDir:
         overwrite: bool = False,
         fsync: bool = True,
         weights: frozenset[str] = frozenset(),
+        claim: Claim | None = None,
     ) -> None:
         self.target = target
         self.overwrite = overwrite
         self.fsync = fsync
         self.weights = weights
+        self.claim = claim
         self.carried: tuple[str, ...] = ()
         self.gone: tuple[str, ...] = ()
+        self.notes: tuple[str, ...] = ()
         self.aside: str | None = None
         self.path = ""
         self._final = resolve(target)
         self._folder = os.path.dirname(self._final)
         self._lock = self._old_lock = -1
-        self._modes: dict[str, int] = {}
+        self._kept: dict[str, Attributes] = {}
         self._before: frozenset[str] = frozenset()
         self._replaced: Carrying | None = None
 
@@ -89,7 +92,7 @@ class AtomicDir:
         return self
 
     def create(self, name: str) -> int:
-        """A new file in the folder, open for reading and writing; whoever may not read what it replaces may not read it.
+        """A new file in the folder, open for reading and writing.
 
         Raises:
             WriteError: the name is taken.
@@ -99,9 +102,6 @@ class AtomicDir:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         except FileExistsError as error:
             raise WriteError(f"{path}: appeared while it was written: {error.strerror}", file=path) from None
-        mode = self._mode(name)
-        if mode is not None:
-            keep_mode(fd, mode)
         return fd
 
     def bring(self, source: str) -> None:
@@ -111,17 +111,42 @@ class AtomicDir:
         from another place.
         """
         name = os.path.basename(source)
-        new = os.path.join(self.path, name)
-        shutil.copy2(source, new)
-        if name in self._modes:
-            os.chmod(new, self._modes[name])
+        shutil.copy2(source, os.path.join(self.path, name))
 
-    def _mode(self, name: str) -> int | None:
-        """The permissions of a file that replaces another one. Weights under other names replace all weights together."""
-        if name in self._modes or not is_stale(name):
-            return self._modes.get(name)
-        replaced = [mode for other, mode in self._modes.items() if is_stale(other) or other in self.weights]
-        return reduce(and_, replaced) if replaced else None
+    def _keep_attributes(self, carrying: Carrying) -> None:
+        """Give the new folder and its files the attributes of what they replace: until now, nobody else may look into it.
+
+        Weights under other names replace all weights together.
+        """
+        self._look()
+        weights = shared(
+            [kept for name, kept in self._kept.items() if is_stale(name) or name in self.weights]
+        )
+        lost = {what: [*names] for what, names in carrying.lost.items()}
+        for name in sorted(carrying.own):
+            kept = self._kept.get(name, weights if is_stale(name) else None)
+            if kept is not None:
+                self._give(name, kept, lost)
+        if self._lock >= 0:
+            collect(lost, self.target, give(self._lock, attributes_of(self._final)))
+        self.notes = told(lost)
+
+    def _give(self, name: str, kept: Attributes, lost: dict[str, list[str]]) -> None:
+        if self._lock < 0:
+            return
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self._lock)
+        try:
+            collect(lost, name, give(fd, kept))
+        finally:
+            os.close(fd)
+
+    def _look(self) -> None:
+        """Note the attributes of the files that are there."""
+        for name in os.listdir(self._final):
+            path = os.path.join(self._final, name)
+            with suppress(OSError):  # gone again, or a link to nothing
+                if stat.S_ISREG(os.stat(path).st_mode):
+                    self._kept[name] = attributes_of(path)
 
     def _check_target(self) -> None:
         if os.path.lexists(self._final):
@@ -133,11 +158,7 @@ class AtomicDir:
             self._before = frozenset(os.listdir(self._final))
             if not self.overwrite and self._before:
                 raise exists_error(self.target)
-            for name in self._before:
-                with suppress(OSError):  # gone again, or a link to nothing
-                    status = os.stat(os.path.join(self._final, name))
-                    if stat.S_ISREG(status.st_mode):
-                        self._modes[name] = stat.S_IMODE(status.st_mode)
+            self._look()
         elif not os.path.isdir(self._folder):
             raise WriteError(
                 f"{self.target}: the folder {self._folder} does not exist; make it first", file=self.target
@@ -146,9 +167,8 @@ class AtomicDir:
     def _create(self) -> None:
         while True:
             self.path = temporary_name(self._folder)
-            os.mkdir(self.path)
-            if os.path.isdir(self._final):  # what nobody may look into while it is replaced
-                os.chmod(self.path, stat.S_IMODE(os.stat(self._final).st_mode) & 0o777 | 0o700)
+            replaces = os.path.isdir(self._final)
+            os.mkdir(self.path, 0o700 if replaces else 0o777)
             if os.name == "nt":  # which cannot open folders, and so cannot lock them
                 return
             try:
@@ -157,6 +177,8 @@ class AtomicDir:
                 continue  # a neighbour took it for stale before it could be locked
             locks.hold(self._lock)
             if locks.still_named(self._lock, self.path):
+                if replaces:
+                    give(self._lock, early(attributes_of(self._final)))
                 return
             os.close(self._lock)
             self._lock = -1
@@ -182,7 +204,7 @@ class AtomicDir:
                 raise exists_error(self.target)
             carrying = Carrying(self._before, frozenset(os.listdir(self.path)), self.weights)
             carrying.carry(self._final, self.path)
-            shutil.copymode(self._final, self.path)
+            self._keep_attributes(carrying)
         if self.fsync:
             for entry in os.scandir(self.path):
                 if entry.is_file(follow_symlinks=False):
@@ -199,29 +221,41 @@ class AtomicDir:
 
     def _hold_old(self) -> None:
         """Lock the folder that goes: of several who replace it one goes first, and nobody takes it for stale afterwards."""
-        while os.name != "nt":
-            self._old_lock = os.open(self._final, os.O_RDONLY)
-            locks.hold(self._old_lock, patience=_PATIENCE)
-            if locks.still_named(self._old_lock, self._final):
-                return
-            os.close(self._old_lock)
-            self._old_lock = -1
+        if self.claim is None:  # which locks it
+            self._old_lock, _ = locks.hold_named(self._final, PATIENCE)
 
     def _replace(self, carrying: Carrying) -> None:
         new = os.stat(self.path)
         try:
+            self._check_claim(carrying, self._final)
             if not locks.exchange(self.path, self._final):
-                self._replace_in_two_steps()
+                self._replace_in_two_steps(carrying)
+            elif self.claim is not None:
+                self._check_exchanged(carrying, new)
         finally:  # Ctrl-C right after it too: what has the temporary name then is the old folder
             with suppress(OSError):
                 if os.path.samestat(os.stat(self._final), new):
                     self._replaced = carrying
 
-    def _replace_in_two_steps(self) -> None:
+    def _check_claim(self, carrying: Carrying, at: str) -> None:
+        if self.claim is not None:
+            self.claim.check(at, carrying.goes)
+
+    def _check_exchanged(self, carrying: Carrying, new: os.stat_result) -> None:
+        """What a program wrote in the last moment gets its name back."""
+        try:
+            self._check_claim(carrying, self.path)
+        except BaseException:
+            if os.path.samestat(os.stat(self._final), new):
+                locks.exchange(self.path, self._final)
+            raise
+
+    def _replace_in_two_steps(self, carrying: Carrying) -> None:
         """Without an exchange the name is missing for the moment between two renames; old data never is."""
         aside = self._name_aside()
         try:
             os.rename(self._final, aside)
+            self._check_claim(carrying, aside)
             os.rename(self.path, self._final)
         except BaseException:
             if not os.path.lexists(self._final):

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from ..errors import WriteError
+from .attributes import attributes_of, collect, give
 from .regular import stamp
 
 _SHARD = re.compile(
@@ -47,6 +48,7 @@ class Carrying:
     Attributes:
         carried: names that have their place in the new folder.
         gone: names that went with the old folder, other than the weights that were there before.
+        lost: what folders and copies in the new folder could not have of the old ones, for `attributes.told`.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Carrying:
         self.weights = weights
         self.carried: set[str] = set()
         self.gone: set[str] = set()
+        self.lost: dict[str, list[str]] = {}
         self._seen: dict[str, _Seen] = {}
 
     def carry(self, old: str, new: str) -> None:
@@ -73,7 +76,7 @@ class Carrying:
                     f"{os.path.join(old, name)}: is a folder, and a file of this name is to be written; move it away",
                     file=os.path.join(old, name),
                 )
-            if not self._goes(name, folder):
+            if not self.goes(name, folder):
                 self._carry(os.path.join(old, name), os.path.join(new, name), name)
         self.carried = {name for name in os.listdir(new) if name not in self.own}
 
@@ -104,7 +107,7 @@ class Carrying:
                 break
         return brought
 
-    def _goes(self, name: str, folder: bool) -> bool:
+    def goes(self, name: str, folder: bool) -> bool:
         """Whether an entry makes way. A folder is nobody's weights, whatever its name: it may be a whole checkpoint."""
         return name in self.own or ((is_stale(name) or name in self.weights) and not folder)
 
@@ -119,9 +122,18 @@ class Carrying:
             for name in os.listdir(old):
                 self._carry(os.path.join(old, name), os.path.join(new, name), os.path.join(place, name))
             shutil.copystat(old, new)
-        else:
-            _link(old, new)
+            self._keep(old, new, place)
+        elif not _link(old, new) and stat.S_ISREG(status.st_mode):
+            self._keep(old, new, place)
         self._seen[place] = _Seen(stamp(status), _identity(new))
+
+    def _keep(self, old: str, new: str, place: str) -> None:
+        os.chmod(new, 0o700)  # to open it; nobody else may look into the new folder yet
+        fd = os.open(new, os.O_RDONLY)
+        try:
+            collect(self.lost, place, give(fd, attributes_of(old)))
+        finally:
+            os.close(fd)
 
     def _settle(self, old: str, new: str, place: str) -> bool:
         brought = False
@@ -129,7 +141,7 @@ class Carrying:
         for entry in list(os.scandir(old)):
             here, there = os.path.join(place, entry.name), os.path.join(new, entry.name)
             folder = entry.is_dir(follow_symlinks=False)
-            if not place and self._goes(entry.name, folder):
+            if not place and self.goes(entry.name, folder):
                 weights = is_weight_file(entry.name) or entry.name in self.weights
                 known = weights and entry.name in self.before
                 if folder or (entry.name not in self.own and not known):
@@ -172,16 +184,21 @@ class Carrying:
         return True
 
 
-def _link(source: str, target: str) -> None:
+def _link(source: str, target: str) -> bool:
     """Give an entry of the folder that is about to go its place in the new one.
 
     A name of its own, so that large files cost nothing and FIFOs are not waited for; a copy where the file
     system has no second names.
+
+    Returns:
+        Whether it is the same file.
     """
     try:
         os.link(source, target, follow_symlinks=False)
     except (OSError, NotImplementedError):
         shutil.copy2(source, target, follow_symlinks=False)
+        return False
+    return True
 
 
 @contextmanager

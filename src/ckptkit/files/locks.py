@@ -18,7 +18,7 @@ _AT_FDCWD = -100
 _UNSUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM}
 
 
-def hold(fd: int, patience: float | None = None) -> None:
+def hold(fd: int, patience: float | None = None) -> bool:
     """Lock an open temporary file or folder while its descriptor lives, so that nobody takes it for stale.
 
     A neighbour that just took it for stale holds it for a moment; that is waited for, and the caller looks
@@ -27,6 +27,9 @@ def hold(fd: int, patience: float | None = None) -> None:
     Args:
         fd: the open file or folder.
         patience: seconds to wait for one that somebody else may hold for reasons of their own; then it stays unlocked.
+
+    Returns:
+        Whether nobody else holds it, as far as the file system tells.
     """
     if sys.platform != "win32":
         import fcntl
@@ -35,13 +38,40 @@ def hold(fd: int, patience: float | None = None) -> None:
         while True:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX if end is None else fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
+                return True
             except BlockingIOError:
                 if end is None or time.monotonic() > end:
-                    return
+                    return False
                 time.sleep(0.005)
             except OSError:
-                return  # a file system without locks: then stale files are told apart by nobody, and kept
+                return (
+                    True  # a file system without locks: then stale files are told apart by nobody, and kept
+                )
+    return True
+
+
+def hold_named(path: str, patience: float) -> tuple[int, bool]:
+    """Lock the file or folder that has a name, also when it is replaced while somebody else's lock is waited for.
+
+    The lock goes with the descriptor, so that nothing is left of it when a process is killed.
+
+    Returns:
+        A descriptor, which the caller closes, or -1 where nothing can be locked; and as `hold` returns.
+    """
+    while os.name != "nt":  # which cannot open folders
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:  # not there, or not readable
+            break
+        try:
+            free = hold(fd, patience)
+            if still_named(fd, path):
+                return fd, free
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+    return -1, True
 
 
 def still_named(fd: int, path: str) -> bool:

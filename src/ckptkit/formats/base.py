@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import FormatError
+from ..files.claims import Claim
 from ..signatures import Signature, TensorInfo
 
 if TYPE_CHECKING:
@@ -269,6 +270,7 @@ class WriteOptions:
             (a single file is never sharded).
         layout: (file name, its keys) for directories: which key goes where; it counts when it has every key.
         progress: called with the number of bytes just written.
+        claim: on the target, when it is the source that is rewritten in place; only what was claimed is replaced.
     """
 
     overwrite: bool = False
@@ -276,6 +278,7 @@ class WriteOptions:
     max_shard_size: int | None = None
     layout: tuple[tuple[str, tuple[str, ...]], ...] = ()
     progress: Progress = no_progress
+    claim: Claim | None = None
 
 
 @dataclass(frozen=True, slots=True)

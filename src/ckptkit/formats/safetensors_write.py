@@ -41,11 +41,13 @@ def write_safetensors(request: WriteRequest) -> Written:
     kept, aliases = merge_ties(request.items)
     check_items(kept, aliases, request.metadata)
     options = request.options
-    with AtomicFile(request.target, overwrite=options.overwrite, fsync=options.fsync) as file:
+    with AtomicFile(
+        request.target, overwrite=options.overwrite, fsync=options.fsync, claim=options.claim
+    ) as file:
         size = write_shard(file.fd, kept, file_metadata(request.metadata, aliases), options.progress)
         check_written(file.fd, request.target, kept)
         request.check_source()
-    return Written((WrittenFile(request.target, size, len(kept)),))
+    return Written((WrittenFile(request.target, size, len(kept)),), notes=file.notes)
 
 
 def merge_ties(items: Sequence[Item]) -> tuple[list[Item], dict[str, str]]:

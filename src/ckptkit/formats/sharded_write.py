@@ -35,7 +35,9 @@ def write_sharded(request: WriteRequest) -> Written:
     files: list[WrittenFile] = []
     beside = [path for path in request.companions if not path.endswith("/")]
     weights = _old_weights(target, () if request.source is None else request.source.files)
-    with AtomicDir(target, overwrite=options.overwrite, fsync=options.fsync, weights=weights) as folder:
+    with AtomicDir(
+        target, overwrite=options.overwrite, fsync=options.fsync, weights=weights, claim=options.claim
+    ) as folder:
         weight_map: dict[str, str] = {}
         for name, shard in shards.items():
             here = {item.key for item in shard}
@@ -59,6 +61,7 @@ def write_sharded(request: WriteRequest) -> Written:
         notes.append(
             f"some files appeared in the folder that was replaced and could not be brought: they are in {folder.aside}"
         )
+    notes += folder.notes
     folders = tuple(os.path.basename(p.rstrip("/")) + "/" for p in request.companions if p.endswith("/"))
     return Written(tuple(files), folders, tuple(notes))
 

@@ -46,7 +46,10 @@ def write_signature(request: WriteRequest) -> Written:
             f"{request.target}: what is to be written could not be read again: {reason}", file=request.target
         ) from None
     options = request.options
-    with AtomicFile(request.target, overwrite=options.overwrite, fsync=options.fsync) as file:
+    with AtomicFile(
+        request.target, overwrite=options.overwrite, fsync=options.fsync, claim=options.claim
+    ) as file:
         write_all(file.fd, text, 0)
     options.progress(len(text))
-    return Written((WrittenFile(request.target, len(text), sum(i.kind == "tensor" for i in infos.values())),))
+    tensors = sum(info.kind == "tensor" for info in infos.values())
+    return Written((WrittenFile(request.target, len(text), tensors),), notes=file.notes)

@@ -56,12 +56,14 @@ def write_torch_zip(request: WriteRequest) -> Written:
         request, pickle, builder.tensors, storages, plain=builder.plain, root=builder.root_path
     )
     options = request.options
-    with AtomicFile(request.target, overwrite=options.overwrite, fsync=options.fsync) as file:
+    with AtomicFile(
+        request.target, overwrite=options.overwrite, fsync=options.fsync, claim=options.claim
+    ) as file:
         size = _write(file.fd, pickle, storages, options.progress, request.target)
         request.check_source()
     left_out = [*builder.left_out, *(f"metadata {name!r}" for name in request.metadata)]
     tensors = sum(item.info.kind == "tensor" for item in request.items)
-    return Written((WrittenFile(request.target, size, tensors),), tuple(left_out), notes)
+    return Written((WrittenFile(request.target, size, tensors),), tuple(left_out), (*notes, *file.notes))
 
 
 def _write(fd: int, pickle: bytes, storages: list[OutStorage], progress: Progress, target: str) -> int:
