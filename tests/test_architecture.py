@@ -39,6 +39,8 @@ LINES = (
     "checkpoint content stats verification cli",
     "text patterns vetoes diagnosis",
     "text patterns resize vetoes yaml_text explanation cli",
+    "code_names explanation cli",
+    "code_names verification",
     "fit distributed modules render cli __main__",
     "checkpoint stats render",
 )

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from .errors import KeyNotFoundError, RootError, UsageError
-from .formats import open_source
+from .errors import KeyNotFoundError, PartError, RootError, UsageError
+from .formats import open_whole
 from .formats.base import Source
 from .formats.memory import memory_source, module_state
 from .patterns import nearest
@@ -29,10 +29,10 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
 
     Args:
         source: an opened source of some format.
-        opened: path and root to open again, for pickling.
+        opened: what `open` was called with, for pickling: path, root, part and variant.
     """
 
-    def __init__(self, source: Source, opened: tuple[str, str] | None = None) -> None:
+    def __init__(self, source: Source, opened: tuple[str, str, bool, str | None] | None = None) -> None:
         self.source = source
         self._opened = opened
 
@@ -103,7 +103,8 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
         if root == "auto" or (self.signature.root or "none") == root:
             return self
         if self._opened is not None:
-            return open(self._opened[0], root)
+            path, _, part, variant = self._opened
+            return open(path, root, part=part, variant=variant)
         raise RootError(
             f"the root {root!r} was asked for, and this checkpoint ({self.source.format}) stands at "
             f"{self.signature.root or 'its top level'!r}; open its file or mapping with that root instead"
@@ -126,7 +127,7 @@ class Checkpoint(Mapping[str, "torch.Tensor"]):
             raise TypeError(
                 f"a checkpoint over {self.source.format} cannot be pickled; save it, and pickle what opens it"
             )
-        return open, self._opened
+        return _reopened, self._opened
 
     def __repr__(self) -> str:
         where = f" {self.source.path}" if self.source.path else ""
@@ -169,14 +170,21 @@ class Slice:
         return self._checkpoint[self._key][index]
 
 
-def open(source: Any, root: str = "auto") -> Checkpoint:
+def _reopened(path: str, root: str, part: bool, variant: str | None) -> Checkpoint:
+    return open(path, root, part=part, variant=variant)
+
+
+def open(source: Any, root: str = "auto", *, part: bool = False, variant: str | None = None) -> Checkpoint:
     """Open a checkpoint, lazily.
 
     Args:
         source: a path (file, index or folder), a mapping of tensors, an `nn.Module`, or a Checkpoint.
         root: where the weights lie in a nested file or mapping: ``auto``, ``none`` or a dotted path.
+        part: take a file that is a part of a checkpoint (one shard, one rank) by itself.
+        variant: which weights of a folder that holds several variants of them, such as ``fp16``.
 
     Raises:
+        PartError: the file is a part of a checkpoint, and `part` is false.
         FormatError: missing, damaged, or of no format that is read.
         RootError: the root is not there, or not unique.
         UsageError: of another type.
@@ -186,7 +194,14 @@ def open(source: Any, root: str = "auto") -> Checkpoint:
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
         # Another process that unpickles it may stand in another folder.
-        return Checkpoint(open_source(path, root), (os.path.abspath(path), root))
+        checkpoint = Checkpoint(open_whole(path, root, variant), (os.path.abspath(path), root, part, variant))
+        if not part:
+            try:
+                _refuse_part(checkpoint.signature, path)
+            except PartError:
+                checkpoint.close()
+                raise
+        return checkpoint
     if isinstance(source, Signature):
         raise UsageError("a signature has no tensors; give the checkpoint itself")
     if isinstance(source, Mapping):
@@ -198,18 +213,37 @@ def open(source: Any, root: str = "auto") -> Checkpoint:
     )
 
 
-def signature(source: Any) -> Signature:
-    """The signature of anything that holds named tensors; no data is read.
+def _refuse_part(signature: Signature, path: str | None) -> None:
+    """Refuse what is a part of a checkpoint where a whole one is needed.
+
+    Raises:
+        PartError: says which part of what it is, and the next step.
+    """
+    part = signature.part_of
+    if part is None:
+        return
+    folder = os.path.dirname(path or "") or "."
+    raise PartError(
+        f"{path}: is {part} and does not hold all of its weights; open the whole (the folder {folder}), or take this "
+        "part by itself with --part (part=True in Python)",
+        file=path,
+    )
+
+
+def signature(source: Any, *, part: bool = True) -> Signature:
+    """The signature of anything that holds named tensors; no data is read. Its `part_of` says whether it is a part.
 
     Args:
         source: a path, a mapping of tensors, an `nn.Module`, a Checkpoint, or a Signature.
+        part: take a file that is a part of a checkpoint, too.
 
     Raises:
+        PartError: the file is a part of a checkpoint, and `part` is false.
         FormatError: a file that cannot be read.
     """
     if isinstance(source, Signature):
         return source
     if isinstance(source, str | os.PathLike):
-        with open(source) as checkpoint:
+        with open(source, part=part) as checkpoint:
             return checkpoint.signature
     return open(source).signature

@@ -99,8 +99,16 @@ class UnsupportedFormatError(FormatError):
     """A file that is known to be something else, and may be sound as that: a program, an archive, another library's file."""
 
 
+class PartError(FormatError):
+    """A file that is a part of a checkpoint, where a whole one is needed."""
+
+
 class RootError(CkptkitError):
     """The weights inside a nested checkpoint were not found, or more than one place could be meant."""
+
+
+class NoWeightsError(RootError):
+    """A file in which no dictionary holds weights."""
 
 
 class KeyNotFoundError(CkptkitError, KeyError):

@@ -17,6 +17,7 @@ from .formats import writer_for
 from .formats.base import Source, WriteOptions, WriteRequest, Written
 from .formats.opening import TORCH_SUFFIXES
 from .formats.safetensors_write import check_items, merge_ties, write_safetensors
+from .formats.shard_names import is_index
 from .formats.sharded_write import write_sharded
 from .planned import PlannedSource, described, items, settled, settled_expr
 from .plans import Equal, Plan
@@ -288,9 +289,16 @@ def _within(path: str, folder: str) -> bool:
 def _check_in_place(source: Source, target: str) -> None:
     if source.path is None:
         raise UsageError("a checkpoint in memory cannot be rewritten in place; give a target")
-    if target.lower().endswith(".index.json"):
+    if is_index(target):
         raise UsageError(
             f"{target}: an index cannot be rewritten without its shards; give the folder that holds them",
+            file=target,
+        )
+    if os.path.isdir(target) and {os.path.realpath(os.path.dirname(path)) for path in source.files} != {
+        os.path.realpath(target)
+    }:
+        raise UsageError(
+            f"{target}: its checkpoint lies in {os.path.dirname(source.files[0])}; give that folder",
             file=target,
         )
     if source.format == "torch distributed":

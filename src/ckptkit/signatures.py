@@ -56,6 +56,30 @@ class Root:
     chosen: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a file is a part of, when it does not hold the whole checkpoint.
+
+    Args:
+        kind: of the whole: "sharded checkpoint", "Megatron checkpoint", ...
+        index: which part it is, counted from 0; None when the file does not say.
+        count: how many parts there are; None when that is not known.
+    """
+
+    kind: str
+    index: int | None = None
+    count: int | None = None
+
+    def __str__(self) -> str:
+        which = "a part" if self.index is None else f"part {self.index + 1}"
+        of = f" of {self.count}" if self.count is not None else ""
+        return f"{which}{of} of a {self.kind}"
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in the ``ckptkit.signature`` document."""
+        return {"kind": self.kind, "index": self.index, "count": self.count}
+
+
 @dataclass(frozen=True)
 class Signature(Mapping[str, TensorInfo]):
     """The ordered keys of a state_dict with shape and dtype.
@@ -66,6 +90,7 @@ class Signature(Mapping[str, TensorInfo]):
         metadata: the file's string metadata.
         root: dotted path of the opened root in a nested checkpoint, None at the top level.
         roots: every root that was found.
+        part_of: what it is a part of; None for a whole checkpoint.
     """
 
     tensors: Mapping[str, TensorInfo]
@@ -73,13 +98,21 @@ class Signature(Mapping[str, TensorInfo]):
     metadata: Mapping[str, str] = field(default_factory=dict)
     root: str | None = None
     roots: tuple[Root, ...] = ()
+    part_of: Part | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tensors", MappingProxyType(dict(self.tensors)))
         object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Signature, (dict(self.tensors), self.tied, dict(self.metadata), self.root, self.roots)
+        return Signature, (
+            dict(self.tensors),
+            self.tied,
+            dict(self.metadata),
+            self.root,
+            self.roots,
+            self.part_of,
+        )
 
     def __getitem__(self, key: str) -> TensorInfo:
         return self.tensors[key]
@@ -107,6 +140,7 @@ class Signature(Mapping[str, TensorInfo]):
 
     def to_json(self) -> dict[str, Any]:
         """The ``ckptkit.signature`` document."""
+        part = {} if self.part_of is None else {"part_of": self.part_of.to_json()}
         return {
             "format": "ckptkit.signature",
             "version": 1,
@@ -121,7 +155,7 @@ class Signature(Mapping[str, TensorInfo]):
             "roots": [
                 {"path": r.path, "kind": r.kind, "tensors": r.tensors, "chosen": r.chosen} for r in self.roots
             ],
-        }
+        } | part
 
 
 def tied_groups(ids: Iterable[tuple[str, object]]) -> tuple[tuple[str, ...], ...]:

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ckptkit
-from ckptkit.errors import FormatError
 
 from ..cli.conftest import Shell, shell  # noqa: F401 - a fixture
 
@@ -116,15 +115,38 @@ def test_what_is_no_number_is_counted_and_located(tmp_path: Path) -> None:
     assert blob[damage.offset : damage.offset + 4] == weight[1, 2:3].view(torch.uint8).numpy().tobytes()
 
 
-def test_a_torch_file_is_whole_whatever_it_holds(tmp_path: Path) -> None:
-    torch.save([torch.ones(2), {"x": torch.ones(3)}], tmp_path / "list.pt")
-    report = ckptkit.verify(tmp_path / "list.pt")
-    assert report.ok
-    assert report.tensors == 2
-    words = "the file is whole, but it holds a list, not a dictionary of tensors; save a state_dict"
-    assert report.notes == (words,)
-    with pytest.raises(ckptkit.FormatError, match="it holds a list"):
-        ckptkit.verify(tmp_path / "list.pt", hash=True)
+def test_a_file_without_a_state_dict_is_read_and_not_understood(tmp_path: Path) -> None:
+    torch.save([torch.ones(2), 3], tmp_path / "list.pt")
+    report = ckptkit.verify(tmp_path / "list.pt", hash=True)
+    assert (report.ok, report.outcome, report.hash, report.tensors) == (False, "not understood", None, 1)
+    (problem,) = report.problems
+    assert "it holds a list, not a dictionary of tensors" in problem.problem
+    assert not problem.evident
+    assert report.notes == ("values were not looked at, since the checkpoint is not understood",)
+
+
+def test_several_networks_side_by_side_are_whole(tmp_path: Path) -> None:
+    torch.save({"a": {"x": torch.ones(3)}, "b": {"x": torch.ones(3)}}, tmp_path / "gan.pt")
+    report = ckptkit.verify(tmp_path / "gan.pt")
+    assert (report.ok, report.outcome, report.tensors) == (True, "whole", 2)
+    assert "the file is whole, but the weights could be in 'a', 'b'" in report.notes[0]
+
+
+def test_a_sparse_tensor_and_a_call_that_runs_code_are_not_understood(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> object:
+            return os.system, ("true",)
+
+    torch.save({"w": torch.ones(2), "mask": torch.ones(2, 2).to_sparse()}, tmp_path / "sparse.pt")
+    torch.save({"state_dict": {"w": torch.ones(2)}, "evil": Evil()}, tmp_path / "evil.pt")
+    for name, key, words in (
+        ("sparse.pt", "mask", "sparse"),
+        ("evil.pt", "evil", "calls posix.system, which runs code where the file is unpickled"),
+    ):
+        report = ckptkit.verify(tmp_path / name)
+        assert report.outcome == "not understood"
+        assert (report.problems[0].key, report.problems[0].evident) == (key, False)
+        assert words in report.problems[0].problem
 
 
 def test_what_cannot_be_looked_at_is_an_error(tmp_path: Path) -> None:
@@ -158,12 +180,12 @@ def test_what_is_something_else_is_not_called_damaged(kind: str, shell: Shell, t
         "export": "a torch.export (.pt2) archive",
         "gguf": "a GGUF file",
     }
-    with pytest.raises(FormatError) as caught:
-        ckptkit.verify(path)
-    assert words.get(kind, "a NumPy file") in caught.value.message
+    report = ckptkit.verify(path)
+    assert report.outcome == "not understood"
+    assert words.get(kind, "a NumPy file") in report.problems[0].problem
     answer = shell("verify", str(path))
-    assert (answer.code, answer.out) == (2, "")
-    assert caught.value.message in answer.err
+    assert answer.code == 1
+    assert answer.out.startswith("not understood: 1 problem")
 
 
 def test_the_command_prints_where_and_exits_as_promised(shell: Shell) -> None:  # noqa: F811

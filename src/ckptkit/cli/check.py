@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from .given import add_given, open_given, signature_given
 from .html import add_html, write_html
 from .output import print_json, print_text
 
@@ -33,6 +34,7 @@ def configure(parser: ArgumentParser) -> None:
         "--config", metavar="FILE", help="a LoadConfig: root, rules, what may be missing, ..."
     )
     parser.add_argument("--root", metavar="PATH", help="where the weights lie: auto, none, or a dotted path")
+    add_given(parser)
     add_html(parser)
 
 
@@ -42,13 +44,12 @@ def run(arguments: Namespace) -> int:
         raise UsageError(
             "check needs --model MODULE:FACTORY or --like CKPT, one of them, to know what must fit"
         )
-    from ..checkpoint import open as open_checkpoint
     from ..modules.checking import check
     from .deadline import regex_deadline
     from .model import stdout_to_stderr
 
     config = _config(arguments)
-    with open_checkpoint(arguments.checkpoint, config.root) as checkpoint:
+    with open_given(arguments, arguments.checkpoint, config.root) as checkpoint:
         target = _target(arguments)
         # A model's own hooks run here, and may print.
         with stdout_to_stderr(), regex_deadline(len(checkpoint.signature)):
@@ -66,9 +67,7 @@ def _target(arguments: Namespace) -> Any:
         from .model import build_model
 
         return build_model(arguments.model)
-    from ..checkpoint import signature
-
-    return signature(arguments.like)
+    return signature_given(arguments, arguments.like)
 
 
 def _config(arguments: Namespace) -> LoadConfig:

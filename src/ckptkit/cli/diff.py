@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from ..checkpoint import open as open_checkpoint
 from ..comparison.comparing import diff
+from .given import add_given, open_given
 from .html import add_html, write_html
 from .output import print_json, print_text, progress
 
@@ -38,13 +38,14 @@ def configure(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--root-a", metavar="PATH", help="where they lie in A")
     parser.add_argument("--root-b", metavar="PATH", help="where they lie in B")
+    add_given(parser)
     add_html(parser)
 
 
 def run(arguments: Namespace) -> int:
     """Carry the command out: 0 nothing differs, 1 something does."""
     roots = [arguments.root if root is None else root for root in (arguments.root_a, arguments.root_b)]
-    with open_checkpoint(arguments.a, roots[0]) as a, open_checkpoint(arguments.b, roots[1]) as b:
+    with open_given(arguments, arguments.a, roots[0]) as a, open_given(arguments, arguments.b, roots[1]) as b:
         work = (a.signature.nbytes + b.signature.nbytes) if arguments.values else 0
         with progress(work, "comparing") as advance:
             report = diff(a, b, values=arguments.values, progress=advance)

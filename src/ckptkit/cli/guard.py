@@ -6,6 +6,7 @@ import os
 from argparse import Namespace
 
 from ..errors import UsageError
+from ..formats.shard_names import is_index
 
 OUTPUTS = {"target": "DST", "save_plan": "--save-plan", "output": "-o", "html": "--html"}
 
@@ -77,7 +78,7 @@ def _folders(path: str, real: str) -> set[str]:
     if os.path.isdir(real):
         return {real}
     names = (os.path.abspath(path), real)
-    if not any(n.lower().endswith(".index.json") or os.path.basename(n) == ".metadata" for n in names):
+    if not any(is_index(n) or os.path.basename(n) == ".metadata" for n in names):
         return set()
     return {os.path.dirname(name) for name in names}
 

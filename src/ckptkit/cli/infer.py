@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import UsageError
 from .config_out import check_config_name, write_config
+from .given import add_given, open_given, signature_given
 from .guard import refuse_inputs, refuse_twice
 from .html import add_html, write_html
 from .output import print_json, print_note, print_text
@@ -38,6 +39,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--drop-unused", action="store_true", help="end the rules with a drop of what the target lacks"
     )
+    add_given(parser)
     add_html(parser)
 
 
@@ -53,10 +55,9 @@ def run(arguments: Namespace) -> int:
     refuse_inputs(arguments.output, arguments, "source", "target", "like")
     refuse_twice(arguments, "output", "html")
     check_config_name(arguments.output)
-    from ..checkpoint import open as open_checkpoint
     from ..inference.inferring import infer
 
-    with open_checkpoint(arguments.source, root=arguments.root or "auto") as checkpoint:
+    with open_given(arguments, arguments.source, arguments.root or "auto") as checkpoint:
         if arguments.values:
             target = arguments.target if arguments.target is not None else arguments.like
             found = infer(checkpoint, target, drop_unused=arguments.drop_unused, values=True)
@@ -74,10 +75,9 @@ def run(arguments: Namespace) -> int:
 
 
 def _target(arguments: Namespace) -> Any:
-    from ..checkpoint import signature
-
     if arguments.model is not None:
+        from ..checkpoint import signature
         from .model import build_model
 
         return signature(build_model(arguments.model))
-    return signature(arguments.target if arguments.target is not None else arguments.like)
+    return signature_given(arguments, arguments.target if arguments.target is not None else arguments.like)

@@ -14,6 +14,7 @@ from ..render.blocks import Block, Line, line
 from ..signatures import Signature
 from ..text import quote_list
 from .deadline import regex_deadline
+from .given import add_given, open_given
 from .html import add_html, write_html
 from .output import print_json, print_note, progress, show
 
@@ -47,12 +48,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="read the values: min, max, mean and standard deviation of the finite ones, counts of NaN and Inf",
     )
+    add_given(parser, part=False)
     add_html(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
-    with checkpoint.open(arguments.ckpt, root=arguments.root) as ckpt:
+    with open_given(arguments, arguments.ckpt, arguments.root) as ckpt:
         every = ckpt.signature
         signature = _selected(every, arguments.key) if arguments.key else every
         stats = _stats(ckpt, signature) if arguments.stats else None

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import ConfigError, PlanError, UsageError
 from .flags import add_short_forms, in_options_words
+from .given import add_given
 from .html import add_html
 from .output import print_note
 
@@ -50,6 +51,7 @@ def configure(parser: ArgumentParser) -> None:
 def add_write_arguments(parser: ArgumentParser) -> None:
     """The arguments that remap and convert share."""
     parser.add_argument("--root", metavar="PATH", help="where the weights lie: auto, none, or a dotted path")
+    add_given(parser)
     parser.add_argument("--root-only", action="store_true", help="leave out what surrounds the root")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing DST")
     parser.add_argument("--max-shard-size", metavar="SIZE", help="bytes per shard of a folder, e.g. 5GB")

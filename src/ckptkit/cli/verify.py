@@ -6,14 +6,16 @@ import os
 from argparse import ArgumentParser, Namespace
 from contextlib import suppress
 
+from ..formats.shard_names import is_index
+from .given import add_given
 from .output import print_json, print_text, progress
 
 ABOUT = """\
 Read a checkpoint to its last byte: the laws of its format, every checksum, every shard against the
 index. --finite also finds NaN and infinities; --hash gives a hash of the content that is equal for
 equal state_dicts in every format, sharding and key order. A file is whole or not whatever lies in it
-and whatever its root. Exits 0 when the checkpoint is whole, 1 when it was read and is not, with what
-is damaged and where, 2 when there is nothing that can be read."""
+and whatever its root. Exits 0 when the checkpoint is whole, 1 when it is damaged, with what and where,
+or when it was not understood, with the reason; 2 when there is nothing that can be read."""
 EXAMPLES = (
     "verify model.safetensors",
     "verify run.pt --finite",
@@ -34,6 +36,7 @@ def configure(parser: ArgumentParser) -> None:
         default="auto",
         help="where the weights lie in a nested file: auto, none, or a dotted path",
     )
+    add_given(parser)
 
 
 def run(arguments: Namespace) -> int:
@@ -47,6 +50,8 @@ def run(arguments: Namespace) -> int:
             root=arguments.root,
             finite=arguments.finite,
             hash=arguments.hash,
+            part=arguments.part,
+            variant=arguments.variant,
             progress=advance,
         )
     if arguments.json:
@@ -59,7 +64,7 @@ def run(arguments: Namespace) -> int:
 def _size(path: str) -> int:
     """Bytes to read, roughly: for the bar alone."""
     with suppress(OSError, ValueError):
-        if path.lower().endswith(".index.json"):
+        if is_index(path):
             path = os.path.dirname(path) or "."
         if os.path.isdir(path):
             return sum(entry.stat().st_size for entry in os.scandir(path) if entry.is_file())

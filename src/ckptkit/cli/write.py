@@ -23,6 +23,7 @@ from ..plans import Plan, make_plan
 from ..render import plan_view as view
 from ..sizes import parse_size
 from .deadline import regex_deadline
+from .given import open_given, signature_given
 from .guard import refuse_inputs, refuse_twice
 from .html import write_html
 from .output import OutputFailed, print_json, print_note, progress, show
@@ -43,7 +44,7 @@ def undo(arguments: Namespace, config: RemapConfig) -> Plan:
             "--invert needs to know the original: give the plan that was kept with --save-plan as --plan FILE, or the "
             "original checkpoint (or its signature) as --like"
         )
-    original = signature_of(arguments.like)
+    original = signature_given(arguments, arguments.like)
     with regex_deadline(len(original)):
         return make_plan(original, config).invert()
 
@@ -69,7 +70,7 @@ def carry_out(arguments: Namespace, config: RemapConfig | Plan) -> int:
     in_place = arguments.in_place and not arguments.dry_run
     with (
         Claim(arguments.source) if in_place else nullcontext() as claim,
-        open_checkpoint(arguments.source, root) as checkpoint,
+        open_given(arguments, arguments.source, root) as checkpoint,
     ):
         if isinstance(config, Plan):
             plan = config
@@ -189,7 +190,7 @@ def _staying_here() -> Iterator[None]:
 
 def _fit(arguments: Namespace, plan: Plan) -> Fit | None:
     if arguments.like is not None:
-        return fit(plan.signature, signature_of(arguments.like))
+        return fit(plan.signature, signature_given(arguments, arguments.like))
     if arguments.model is not None:
         from .model import build_model
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ..code_names import runs_code
 from ..findings import Confidence, Finding, Fix
-from .running import runs_code
 from .wording import short
 
 _FLAGS = re.IGNORECASE

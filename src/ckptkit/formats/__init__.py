@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .opening import open_source, writer_for
+from .opening import open_source, open_whole, writer_for
 
-__all__ = ["open_source", "writer_for"]
+__all__ = ["open_source", "open_whole", "writer_for"]

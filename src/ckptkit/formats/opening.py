@@ -4,49 +4,41 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 
 from ..errors import FormatError, RootError, UnsupportedFormatError, UsageError
 from ..files.regular import open_regular, read_exactly
-from ..text import quote_list
+from ..signatures import Part
 from .base import NO_ROOT, Source, WriteRequest, Written
 from .recognise import HEAD, described, is_foreign, recognise
+from .shard_names import is_index
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 
 
-def open_source(path: str, root: str = "auto") -> Source:
+def open_source(path: str, root: str = "auto", variant: str | None = None) -> Source:
     """Open a checkpoint file, a sharded or distributed folder or an index, by content.
 
     Args:
         path: what to open.
         root: where the weights lie in a nested torch file: ``auto``, ``none`` or a dotted path.
+        variant: for folders that hold the weights in several, ``fp16`` and the like.
 
     Raises:
         FormatError: missing, damaged, or of no format that is read; says what it is instead.
         RootError: the root is not there, or not unique.
     """
     if os.path.isdir(path):
-        from .model_folder import companions, find_in_folder, not_taken
-
-        inner = open_source(find_in_folder(path), root)
-        inner.path = path
-        if not inner.companions:
-            inner.companions = companions(path, inner.files)
-        if os.path.splitext(path.rstrip("/"))[1].lower() == ".safetensors":
-            inner.notes = (
-                *inner.notes,
-                f"the name ends in .safetensors, the content is a folder: {inner.format}",
-            )
-        others = not_taken(path, inner.files)
-        if others:
-            taken = ", ".join(os.path.basename(file) for file in inner.files[:1])
-            inner.notes = (*inner.notes, f"{taken} was taken; the folder also holds {quote_list(others)}")
-        return inner
-    if path.lower().endswith(".index.json"):
+        return _open_folder(path, root, variant)
+    if variant is not None:
+        raise FormatError(
+            f"{path}: is one file, and only folders hold variants; leave out {variant!r}", file=path
+        )
+    if is_index(path):
         from .sharded import ShardedSource
 
         _only_auto(path, root, "a sharded checkpoint")
-        return ShardedSource(path, lambda shard: open_source(shard, root))
+        return ShardedSource(path, open_source)
     if os.path.basename(path) == ".metadata":
         from .dcp.source import open_dcp
 
@@ -84,12 +76,55 @@ def open_source(path: str, root: str = "auto") -> Source:
 
         source = open_torch_legacy(path, root)
     else:
-        error = UnsupportedFormatError if is_foreign(kind) else FormatError
+        error = UnsupportedFormatError if is_foreign(kind, suffix) else FormatError
         raise error(f"{path}: is {described(kind, head)}", file=path)
     expected = "safetensors" if suffix == ".safetensors" else "torch" if suffix in TORCH_SUFFIXES else None
     if expected is not None and not source.format.startswith(expected):
         source.notes = (*source.notes, f"the name ends in {suffix}, the content is {source.format}")
     return source
+
+
+def open_whole(path: str, root: str = "auto", variant: str | None = None) -> Source:
+    """Like `open_source`; the signature says whether it is a part of another checkpoint."""
+    source = open_source(path, root, variant)
+    part = part_of(source)
+    if part is not None:
+        source.signature = replace(source.signature, part_of=part)
+    return source
+
+
+def part_of(source: Source) -> Part | None:
+    """The part that a file is of a checkpoint, by its name, its neighbours and its content; None for a whole one."""
+    from .layouts import part_by_name
+
+    if source.format.startswith("torch"):
+        from .layouts.torch_parts import by_content
+
+        part = next(by_content(source), None)
+        if part is not None:
+            return part
+    return part_by_name(source)
+
+
+def _open_folder(path: str, root: str, variant: str | None) -> Source:
+    from .layouts import beside, companions, find
+
+    place = find(path, variant)
+    if len(place.names) == 1:
+        inner = open_source(place.paths[0], root)
+    else:
+        from .sharded import ShardedSource
+
+        _only_auto(path, root, "a sharded checkpoint")
+        inner = ShardedSource(place.folder, open_source, place.names)
+    inner.path = path
+    if not inner.companions:
+        inner.companions = companions(place.folder, inner.files)
+    notes = [*inner.notes, *place.notes]
+    if os.path.splitext(path.rstrip("/"))[1].lower() == ".safetensors":
+        notes.append(f"the name ends in .safetensors, the content is a folder: {inner.format}")
+    inner.notes = (*notes, *beside(place.folder, inner.files))
+    return inner
 
 
 def _only_auto(path: str, root: str, what: str) -> None:
@@ -127,7 +162,7 @@ def writer_for(target: str) -> Callable[[WriteRequest], Written]:
         from .torch_write import write_torch_zip
 
         return write_torch_zip
-    if suffix == ".json" and not target.lower().endswith(".index.json"):
+    if suffix == ".json" and not is_index(target):
         return write_signature
     if os.path.isdir(target):  # model-v1.5 has no suffix, only a name with a dot
         return write_sharded

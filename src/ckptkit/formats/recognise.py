@@ -30,6 +30,11 @@ _ADVICE = {
 }
 
 
+_FOREIGN = frozenset(
+    ["a NumPy file", "a tar archive", "a pickle that torch did not write", "a text file", "an ONNX file"]
+)
+
+
 def recognise(head: bytes, size: int) -> str:
     """What a file is.
 
@@ -61,11 +66,16 @@ def recognise(head: bytes, size: int) -> str:
     return _text_or_pickle(head)
 
 
-def is_foreign(kind: str) -> bool:
-    """Whether a kind is a sound file of something else, and no checkpoint that was damaged or never arrived."""
-    return kind in ("a NumPy file", "a tar archive") or any(
-        kind == name and kind != "a Git LFS pointer" for _, name in _MAGICS
-    )
+def is_foreign(kind: str, suffix: str = "") -> bool:
+    """Whether a kind is a sound file of something else, and no checkpoint that was damaged or never arrived.
+
+    Args:
+        kind: as `recognise` says it.
+        suffix: of the file's name; bytes of no known format under a torch file's are damage, elsewhere not understood.
+    """
+    if kind == "of no format that ckptkit knows":
+        return suffix not in (".pt", ".pth", ".ckpt", ".safetensors")
+    return kind in _FOREIGN or any(kind == name and kind != "a Git LFS pointer" for _, name in _MAGICS)
 
 
 def looks_like_zip(head: bytes) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..errors import FormatError, RootError
+from ..errors import NoWeightsError, RootError, UnsupportedFormatError
 from ..signatures import Root
 from ..text import quote_list, safe
 from .base import NO_ROOT
@@ -98,7 +98,7 @@ def choose_root(tree: Any, root: str, file: str, is_tensor: IsTensor | None = No
     if root == NO_ROOT:
         return Choice((), {}, ())
     if not isinstance(tree, dict):
-        raise FormatError(f"{file}: it holds {_describe(tree)}", file=file)
+        raise UnsupportedFormatError(f"{file}: it holds {_describe(tree)}", file=file)
     found = tuple(_candidates(tree, is_tensor or _is_described, file))
     if root == "none":
         return _choice((), tree, found)
@@ -200,15 +200,15 @@ def _without_tensors(tree: dict[Any, Any], found: tuple[_Candidate, ...], file: 
         return _choice((empty[0],), tree[empty[0]], found)
     for key, value in tree.items():
         if type(value) is Opaque and value.state is not None:
-            raise RootError(f"{file}: {dotted((key,))!r} is {_describe(value)}", file=file)
+            raise NoWeightsError(f"{file}: {dotted((key,))!r} is {_describe(value)}", file=file)
     if found:  # nothing else is left
         places = quote_list([dotted(c.path) or "the top level" for c in found], 8)
-        raise RootError(
+        raise NoWeightsError(
             f"{file}: no weights were found: {places} looks like an optimizer's state; give the file that holds the "
             "model, or name a root (--root PATH)",
             file=file,
         )
-    raise RootError(f"{file}: no dictionary of tensors was found; {_offer(tree, found)}", file=file)
+    raise NoWeightsError(f"{file}: no dictionary of tensors was found; {_offer(tree, found)}", file=file)
 
 
 def _choice(path: Path, node: dict[Any, Any], found: tuple[_Candidate, ...]) -> Choice:

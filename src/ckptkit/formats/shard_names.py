@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from typing import Any
 
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+# model.safetensors.index.json; with a variant, model.safetensors.index.fp16.json.
+INDEX = re.compile(
+    r"(?i)(?P<stem>.+?)(?:\.(?P<suffix>safetensors|bin|pt|pth))?\.index(?:\.(?P<variant>[\w-]+))?\.json"
+)
 NUMBERED = re.compile(r"-(\d{5})-of-(\d{5})\.")
 # Windows knows devices by the name before the first dot, without the spaces around it; superscripts count as digits.
 _DEVICE = re.compile(r"(?i)(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$) *(?:\..*)?")
+
+
+def is_index(path: str) -> bool:
+    """Whether a file is named like an index of shards, of any variant."""
+    return INDEX.fullmatch(os.path.basename(path)) is not None
 
 
 def bad_name(name: Any, suffixes: tuple[str, ...] = WEIGHTS) -> str | None:

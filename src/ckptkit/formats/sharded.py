@@ -16,35 +16,39 @@ from ..files.regular import undisturbed
 from ..signatures import Signature
 from ..text import quote_list
 from .base import Buffer, Flags, Source, Storage, View
-from .json_text import read_json
-from .model_folder import companions
-from .shard_names import NUMBERED, bad_name, folded
+from .index import read_index
+from .layouts import companions
 from .shard_pool import Opener, ShardPool
 
 if TYPE_CHECKING:
     import torch
-
-MAX_INDEX = 200_000_000
 
 
 class ShardedSource(Source):
     """Several files that are one checkpoint.
 
     Args:
-        index: the index file.
+        index: the index file; the folder, for shards without one.
         opener: opens one shard.
+        names: the shards, when there is no index; together they hold every key once.
 
     Raises:
         FormatError: the index is malformed, a shard is missing, or shards and index disagree.
     """
 
-    def __init__(self, index: str, opener: Opener) -> None:
+    def __init__(self, index: str, opener: Opener, names: Sequence[str] = ()) -> None:
         self.path = index
         self.pool = ShardPool(opener)
+        metadata: dict[str, Any] = {}
+        folder = index if names else os.path.dirname(index)
         try:
             with undisturbed(index):
-                weight_map, metadata = read_index(index)
-                self.pool.open(_paths(index, weight_map))
+                if names:
+                    self.pool.open({name: os.path.join(folder, name) for name in names})
+                    weight_map = joined(index, {n: tuple(s.signature) for n, s in self.pool.shards.items()})
+                else:
+                    weight_map, metadata = read_index(index)
+                    self.pool.open(_paths(index, weight_map))
                 shards = self.pool.shards
                 self._home = _homes(index, weight_map, {name: s.signature for name, s in shards.items()})
         except BaseException:
@@ -52,8 +56,11 @@ class ShardedSource(Source):
             raise
         kinds = dict.fromkeys(shard.format for shard in shards.values())
         self.format = f"sharded {' and '.join(kinds) or 'safetensors'}"
-        self.files = (index, *(path for shard in shards.values() for path in shard.files))
-        self.companions = companions(os.path.dirname(index), self.files)
+        self.files = (
+            *(() if names else (index,)),
+            *(path for shard in shards.values() for path in shard.files),
+        )
+        self.companions = companions(folder, self.files)
         self.signature = Signature(
             {key: shards[name].signature[key] for key, name in self._home.items()},
             tuple(group for shard in shards.values() for group in shard.signature.tied),
@@ -131,6 +138,30 @@ class ShardedSource(Source):
         self.pool.close()
 
 
+def joined(folder: str, shards: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Key to shard name, of shards that have no index.
+
+    Args:
+        folder: where they lie, for messages.
+        shards: shard name to its keys.
+
+    Raises:
+        FormatError: two shards hold one key.
+    """
+    homes: dict[str, str] = {}
+    for name, keys in shards.items():
+        for key in keys:
+            other = homes.setdefault(key, name)
+            if other != name:
+                raise FormatError(
+                    f"{folder}: {key!r} is in {other!r} and also in {name!r}, and no index says which of them counts; "
+                    "open one of the files by itself with --part (part=True in Python)",
+                    file=folder,
+                    key=key,
+                )
+    return homes
+
+
 def _paths(index: str, weight_map: dict[str, str]) -> dict[str, str]:
     """Shard name to path; all are there."""
     folder = os.path.dirname(index)
@@ -145,59 +176,6 @@ def _paths(index: str, weight_map: dict[str, str]) -> dict[str, str]:
         if os.path.isdir(path):
             raise FormatError(f"{index}: the shard {name!r} is a directory", file=index)
     return paths
-
-
-def read_index(path: str) -> tuple[dict[str, str], dict[str, Any]]:
-    """Read and check an index file.
-
-    Returns:
-        Key to shard name in the index's order, and the index's metadata.
-
-    Raises:
-        FormatError: malformed, or a shard name that is no plain file name on every system.
-    """
-    document = read_json(path, MAX_INDEX)
-    weight_map = document.get("weight_map") if isinstance(document, dict) else None
-    if not isinstance(weight_map, dict):
-        raise FormatError(f"{path}: an index needs a weight_map from keys to file names", file=path)
-    names: set[str] = set()
-    for key, name in weight_map.items():
-        reason = None if type(name) is str and name in names else bad_name(name)
-        if reason is not None:
-            raise FormatError(
-                f"{path}: the shard of {key[:120]!r} is {str(name)[:120]!r}, which {reason}; a shard is a plain file "
-                "name beside the index",
-                file=path,
-                key=key,
-            )
-        names.add(name)
-    files: dict[str, str] = {}
-    for name in sorted(names):
-        other = files.setdefault(folded(name), name)
-        if other != name:
-            raise FormatError(
-                f"{path}: the shards {other!a} and {name!a} differ in case only, or in how accents are spelled, "
-                "which is one file on some systems",
-                file=path,
-            )
-    _check_count(path, names)
-    metadata = document.get("metadata", {})
-    if not isinstance(metadata, dict):
-        raise FormatError(f"{path}: the index's metadata is no object", file=path)
-    return weight_map, metadata
-
-
-def _check_count(path: str, names: AbstractSet[str]) -> None:
-    """Where shards are numbered ``-00001-of-00003``, none may be left out."""
-    numbered = [match for name in names if (match := NUMBERED.search(name))]
-    totals = {int(match[2]) for match in numbered}
-    if len(numbered) == len(names) and len(totals) == 1:
-        total = totals.pop()
-        if {int(match[1]) for match in numbered} != set(range(1, total + 1)):
-            raise FormatError(
-                f"{path}: the shards call themselves {total}, and the index lists {len(names)} of them; fetch it again",
-                file=path,
-            )
 
 
 def _homes(index: str, weight_map: dict[str, str], shards: dict[str, Signature]) -> dict[str, str]:

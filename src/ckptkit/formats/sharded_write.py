@@ -11,9 +11,10 @@ from ..errors import FormatError, WriteError
 from ..files.atomic_dir import AtomicDir
 from ..files.carrying import is_stale
 from .base import Item, WriteOptions, WriteRequest, Written, WrittenFile
-from .model_folder import find_in_folder
+from .index import read_index
+from .layouts import find
 from .safetensors_write import check_items, check_written, file_metadata, merge_ties, write_shard
-from .sharded import read_index
+from .shard_names import is_index
 
 DEFAULT_SHARD_SIZE = 5_000_000_000
 
@@ -79,12 +80,14 @@ def _old_weights(folder: str, opened: Iterable[str]) -> frozenset[str]:
     names = {os.path.basename(path) for path in opened if os.path.realpath(os.path.dirname(path)) == here}
     indexes: set[str] = set()
     with suppress(OSError, FormatError):  # whoever replaces the folder says what the system refuses
-        indexes |= {name for name in os.listdir(folder) if name.endswith(".index.json") and is_stale(name)}
-        indexes.add(os.path.basename(find_in_folder(folder)))
+        indexes |= {name for name in os.listdir(folder) if is_stale(name) and is_index(name)}
+        place = find(folder)
+        if os.path.realpath(place.folder) == here:
+            indexes.update(place.names)
     for name in indexes:
         # One that cannot be read names no files of which it is known that they are shards.
         with suppress(FormatError):
-            if name.endswith(".index.json"):
+            if is_index(name):
                 names |= {name, *read_index(os.path.join(folder, name))[0].values()}
     return frozenset(names)
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..dtypes import is_known
-from ..errors import FormatError
-from ..signatures import OBJECT, Root, Signature, TensorInfo
+from ..errors import FormatError, UnsupportedFormatError
+from ..signatures import OBJECT, Part, Root, Signature, TensorInfo
 from .base import Buffer, Source, Storage, View
 from .json_text import read_json
 
@@ -56,7 +56,7 @@ class SignatureSource(Source):
 def _of_file(path: str) -> Signature:
     document = read_json(path)
     if not isinstance(document, dict) or document.get("format") != "ckptkit.signature":
-        raise FormatError(
+        raise UnsupportedFormatError(
             f'{path}: JSON, but no signature ("format": "ckptkit.signature" is missing); '
             "write one with: python -m ckptkit convert CKPT OUT.json",
             file=path,
@@ -130,7 +130,18 @@ def _signature(document: dict[str, Any]) -> Signature:
     if root is not None and type(root) is not str:
         raise ValueError("root is neither a string nor null")
     roots = tuple(_root(entry) for entry in _list(document.get("roots", []), "roots"))
-    return Signature(tensors, tuple(tied), metadata, root, roots)
+    return Signature(tensors, tuple(tied), metadata, root, roots, _part(document.get("part_of")))
+
+
+def _part(entry: Any) -> Part | None:
+    if entry is None:
+        return None
+    if type(entry) is not dict or type(entry.get("kind")) is not str:
+        raise ValueError("part_of is no object with a kind")
+    counts = [entry.get("index"), entry.get("count")]
+    if any(count is not None and (type(count) is not int or count < 0) for count in counts):
+        raise ValueError("the index and count of part_of are numbers or null")
+    return Part(entry["kind"], *counts)
 
 
 def _root(entry: Any) -> Root:

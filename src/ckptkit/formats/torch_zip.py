@@ -144,7 +144,7 @@ def _check_kind(archive: Archive) -> None:
         raise UnsupportedFormatError(f"{archive.path}: {_EXPORT}", file=archive.path)
     if "data.pkl" not in names:
         some = ", ".join(ascii(name)[1:-1][:60] for name in list(names)[:3]) or "nothing"
-        raise FormatError(
+        raise UnsupportedFormatError(
             f"{archive.path}: a zip archive, but no torch file: it has no data.pkl (it holds {some})",
             file=archive.path,
         )

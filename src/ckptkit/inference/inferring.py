@@ -43,7 +43,7 @@ def infer(source: Any, target: Any, *, drop_unused: bool = False, values: bool =
     if values:
         with open_checkpoint(source) as one, open_checkpoint(target) as other:
             return _infer(one.signature, other.signature, drop_unused, Contents(one, other))
-    mine, theirs = signature_of(source), signature_of(target)
+    mine, theirs = signature_of(source, part=False), signature_of(target, part=False)
     with gc_paused():
         return _infer(mine, theirs, drop_unused, None)
 

@@ -175,7 +175,7 @@ def check(
     planned = PlannedSource(base, make_plan(base.signature, rules))
     if hasattr(target, "named_parameters") and hasattr(target, "state_dict"):
         return prepare(describe(target), planned, settings).report
-    signature = signature_of(target)
+    signature = signature_of(target, part=False)
     matched = match(planned.signature, signature, settings)
     return judged(planned, signature, matched, settings, "the target", list(planned.notes))
 

@@ -21,6 +21,8 @@ def header(source: Source) -> list[Block]:
     signature = source.signature
     shards = f", {len(source.files)} files" if len(source.files) > 1 else ""
     blocks: list[Block] = [line(Span(source.path or "memory", "title"), ": ", source.format, shards)]
+    if signature.part_of is not None:
+        blocks.append(line(Span("this is ", "dim"), Span(str(signature.part_of), "bad")))
     if signature.root:
         blocks.append(line(Span("root: ", "dim"), signature.root))
     if len(signature.roots) > 1:

@@ -7,18 +7,21 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from ..errors import FormatError, RootError, UnsupportedFormatError
+from ..errors import CkptkitError, FormatError, NoWeightsError, RootError, UnsupportedFormatError
 from ..files.positions import pread
 from ..files.regular import open_fd, stamp
 from ..formats import open_source
 from ..formats.base import NO_ROOT, Progress, Source, Storage
+from ..formats.opening import part_of
 from ..formats.recognise import looks_like_zip
 from ..formats.torch_source import TorchSource
 from ..formats.torch_zip import ZipBytes
 from ..formats.zipfmt import Archive
+from ..signatures import Part
 from .entries import EntryCheck
 from .reading import Gap, unreadable
 from .report import Damage
+from .understanding import not_understood
 
 
 @dataclass
@@ -34,6 +37,7 @@ class Looked:
         files: how many files were looked at.
         tensors: how many tensors they hold.
         nbytes: how many bytes were read.
+        part: what the file is a part of, if it is one.
     """
 
     problems: list[Damage] = field(default_factory=list)
@@ -44,6 +48,7 @@ class Looked:
     files: int = 0
     tensors: int = 0
     nbytes: int = 0
+    part: Part | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ def look(path: str, root: str, progress: Progress) -> Looked:
         progress: called with the number of bytes just read.
 
     Raises:
-        FormatError: it is not there, may not be read, is no regular file, or is of a kind that is not read.
+        FormatError: it is not there, may not be read, or is no regular file.
     """
     with ExitStack() as opened:
         fd = open_fd(path)
@@ -82,8 +87,11 @@ def look(path: str, root: str, progress: Progress) -> Looked:
             _bytes(path, fd, looked, whole, progress)
         if stamp(os.fstat(fd)) != before:
             looked.problems.append(Damage(path, "it was written to while it was read; verify it again"))
-        if refusal is not None:
-            looked.notes.append(refusal if looked.problems else f"the file is whole, but {refusal}")
+        if isinstance(refusal, NoWeightsError | UnsupportedFormatError) and root == "auto":
+            looked.problems.append(Damage(path, refusal.message, refusal.key, evident=False))
+        elif refusal is not None:
+            words = refusal.message.removeprefix(f"{path}: ")
+            looked.notes.append(words if looked.problems else f"the file is whole, but {words}")
         return looked
 
 
@@ -99,20 +107,20 @@ def _laws(path: str, looked: Looked) -> _Whole | None:
     """Read headers and pickles, and prove every tensor of the file; None when a law is broken."""
     try:
         source = open_source(path, NO_ROOT)
-    except UnsupportedFormatError:
-        raise  # its laws are others
     except FormatError as error:
-        looked.problems.append(Damage(path, error.message, error.key, error.offset))
+        evident = not isinstance(error, UnsupportedFormatError)
+        looked.problems.append(Damage(path, error.message, error.key, error.offset, evident))
         return None
     if isinstance(source, TorchSource):
         looked.tensors = source.count_tensors()
+        looked.problems += not_understood(source, path)
         return _Whole(source, dict(source.storages), source.readers())
     looked.tensors = len(source.signature)
     found = dict(_storages(source))
     return _Whole(source, found, {key: key for key in found})
 
 
-def _keys(path: str, root: str, looked: Looked, whole: _Whole) -> str | None:
+def _keys(path: str, root: str, looked: Looked, whole: _Whole) -> CkptkitError | None:
     """Take the names that tensors have in the state_dict; returns why there is none."""
     source = whole.source
     try:
@@ -125,6 +133,7 @@ def _keys(path: str, root: str, looked: Looked, whole: _Whole) -> str | None:
             whole.readers.update(named)
         elif root not in ("auto", "none"):
             open_source(path, root).close()  # says why not
+        looked.part = part_of(source)
         looked.keys = tuple(source.signature)
         looked.tied = frozenset(key for group in source.signature.tied for key in group)
         sizes = (info.nbytes for info in source.signature.tensors.values())
@@ -132,7 +141,7 @@ def _keys(path: str, root: str, looked: Looked, whole: _Whole) -> str | None:
         looked.notes += dict.fromkeys((*source.notes, *whole.source.notes))
     except (FormatError, RootError) as error:
         looked.notes += whole.source.notes
-        return error.message.removeprefix(f"{path}: ")
+        return error
     return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, Literal
 
 from ..text import human_bytes, one_line
 
@@ -13,19 +13,21 @@ SHOWN = 50  # problems, before the rest is counted
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """One thing that is wrong with a checkpoint.
+    """One thing that is wrong with a checkpoint, or that could not be judged.
 
     Args:
         file: the file it is in.
         problem: what is wrong, in words.
         key: the state_dict key it concerns, if it is known.
         offset: where in the file, in bytes, if it is known.
+        evident: whether it is damage; else it is something that was not understood, and may be sound.
     """
 
     file: str
     problem: str
     key: str | None = None
     offset: int | None = None
+    evident: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """The entry of the document."""
@@ -37,7 +39,7 @@ class Verification:
     """Whether a checkpoint is whole.
 
     Args:
-        problems: all that is wrong with it.
+        problems: all that is wrong with it, and all that was not understood.
         hash: the content hash, if it was asked for and the checkpoint is whole.
         notes: what a person should be told besides.
         files: how many files were looked at.
@@ -54,8 +56,15 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether nothing is wrong, and everything was understood."""
         return not self.problems
+
+    @property
+    def outcome(self) -> Literal["whole", "damaged", "not understood"]:
+        """``damaged`` with evidence; ``not understood`` when it may be sound, and is nothing that could be judged."""
+        if not self.problems:
+            return "whole"
+        return "damaged" if any(damage.evident for damage in self.problems) else "not understood"
 
     def to_json(self) -> dict[str, Any]:
         """The ``ckptkit.verification`` document."""
@@ -63,6 +72,7 @@ class Verification:
             "format": "ckptkit.verification",
             "version": 1,
             "ok": self.ok,
+            "outcome": self.outcome,
             "problems": [damage.to_json() for damage in self.problems],
             "hash": self.hash,
             "checked": {"files": self.files, "tensors": self.tensors, "bytes": self.nbytes},
@@ -76,7 +86,7 @@ class Verification:
         looked += f", {human_bytes(self.nbytes)} read"
         if self.ok:
             return f"whole: {looked}"
-        return f"damaged: {_count(len(self.problems), 'problem')} ({looked})"
+        return f"{self.outcome}: {_count(len(self.problems), 'problem')} ({looked})"
 
     def __str__(self) -> str:
         lines = [self.headline()]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from ..errors import FormatError
 from ..files.regular import undisturbed
 from ..formats.base import Progress
-from ..formats.sharded import disagreements, read_index
+from ..formats.index import read_index
+from ..formats.sharded import disagreements, joined
 from .one_file import Looked, look
 from .report import Damage
 
@@ -41,6 +43,43 @@ def _look(index: str, root: str, progress: Progress, looked: Looked) -> tuple[Lo
         return looked, ()
     folder = os.path.dirname(index)
     names = tuple(dict.fromkeys(weight_map.values()))
+    shards = _each(folder, names, progress, looked)
+    known = {name: (shard.keys, shard.tied) for name, shard in shards.items() if shard.keys is not None}
+    for difference in disagreements(index, weight_map, known):
+        looked.problems.append(Damage(index, difference.message, difference.key))
+    if not looked.problems and len(known) == len(names):
+        looked.notes += _total_size(metadata, shards)
+    if root not in ("auto", "none"):
+        looked.notes.append(
+            f"the root {root!r} was asked for, and a sharded checkpoint has only its top level"
+        )
+    return looked, names
+
+
+def look_at_unindexed(folder: str, names: Sequence[str], root: str, progress: Progress) -> Looked:
+    """Look at numbered shards that have no index: each file by itself, and every key in one of them.
+
+    Args:
+        folder: where they lie.
+        names: all of them.
+        root: ``auto`` or ``none``; any other is noted.
+        progress: called with the number of bytes just read.
+    """
+    looked = Looked()
+    shards = _each(folder, names, progress, looked)
+    try:
+        joined(folder, {name: shard.keys for name, shard in shards.items() if shard.keys is not None})
+    except FormatError as error:
+        looked.problems.append(Damage(folder, error.message, error.key))
+    if root not in ("auto", "none"):
+        looked.notes.append(
+            f"the root {root!r} was asked for, and a sharded checkpoint has only its top level"
+        )
+    return looked
+
+
+def _each(folder: str, names: Sequence[str], progress: Progress, looked: Looked) -> dict[str, Looked]:
+    """Look at every shard, and add up what was seen."""
     shards: dict[str, Looked] = {}
     for name in names:
         path = os.path.join(folder, name)
@@ -54,16 +93,7 @@ def _look(index: str, root: str, progress: Progress, looked: Looked) -> tuple[Lo
         looked.files += 1
         looked.tensors += shards[name].tensors
         looked.nbytes += shards[name].nbytes
-    known = {name: (shard.keys, shard.tied) for name, shard in shards.items() if shard.keys is not None}
-    for difference in disagreements(index, weight_map, known):
-        looked.problems.append(Damage(index, difference.message, difference.key))
-    if not looked.problems and len(known) == len(names):
-        looked.notes += _total_size(metadata, shards)
-    if root not in ("auto", "none"):
-        looked.notes.append(
-            f"the root {root!r} was asked for, and a sharded checkpoint has only its top level"
-        )
-    return looked, names
+    return shards
 
 
 def _total_size(metadata: dict[str, Any], shards: dict[str, Looked]) -> list[str]:
