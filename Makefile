@@ -7,8 +7,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 PYTEST_ARGS ?= -n auto
 BENCH_ARGS ?=
+BLIND_ARGS ?=
 
-.PHONY: help demo test lint lowest bench reliability clean
+.PHONY: help demo test lint lowest bench reliability blind clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +19,7 @@ help:
 	@echo "make lowest  a smoke set on the lowest versions of the dependencies"
 	@echo "make bench   time and memory beside cp, torch and safetensors (BENCH_ARGS='remap --size 200MB')"
 	@echo "make reliability  the whole corpus of bad inputs, every fault, ten minutes of fuzzing for each reader"
+	@echo "make blind   what explain and check say of 100 broken models and 550 error texts (BLIND_ARGS='--show --only lora')"
 	@echo "make clean   remove .venv and all caches"
 
 $(VENV)/created:
@@ -55,6 +57,9 @@ bench: $(VENV)/installed
 
 reliability: $(VENV)/installed-dev
 	CKPTKIT_FULL=1 CKPTKIT_FUZZ_SECONDS=600 $(BIN)/pytest -s tests/reliability tests/verification tests/files tests/formats
+
+blind: $(VENV)/installed-dev
+	$(BIN)/python -m tests.explanation.blind $(BLIND_ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist src/*.egg-info
