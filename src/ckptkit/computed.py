@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from .dtypes import DTYPES
 from .errors import CastError
-from .expr import Expr
+from .expr import Expr, infer
 from .expr.casting import Losses
+from .expr.growth import room_for
 from .expr.runs import Run, runs
 from .expr.streams import Load, pieces
 from .formats.base import CHUNK, Buffer, Source, View
@@ -35,6 +36,7 @@ def computed_bytes(key: str, expr: Expr, source: Source, losses: dict[str, Losse
     Raises:
         CastError: values overflow, and may not; names the key.
         FormatError: the source is damaged, or repeats a few bytes without end.
+        PlanError: there is no memory for it.
     """
     check_expanded(source, expr.reads())
     reader = _Reader(source)
@@ -45,8 +47,9 @@ def computed_bytes(key: str, expr: Expr, source: Source, losses: dict[str, Losse
         return
     lost = Losses()
     try:
-        for piece in pieces(expr, source.signature, reader.tensor, lost, reader.loads):
-            yield from tensor_bytes(piece)
+        with room_for(key, infer(expr, source.signature)):
+            for piece in pieces(expr, source.signature, reader.tensor, lost, reader.loads):
+                yield from tensor_bytes(piece)
     except CastError as error:
         raise CastError(f"{key!r}: {error.message}", key=key) from None
     if lost:

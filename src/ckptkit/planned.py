@@ -10,6 +10,7 @@ from .computed import byte_parts, computed_bytes
 from .errors import CastError, FormatError
 from .expr import Expr, Read, evaluate, with_reads
 from .expr.casting import Losses
+from .expr.growth import room_for
 from .formats.base import Buffer, Item, Source, Storage, View
 from .formats.expanded import check_expanded
 from .formats.tensor_bytes import tensor_bytes
@@ -79,7 +80,8 @@ class PlannedSource(Source):
         if not isinstance(expr, Read):
             check_expanded(self.base, expr.reads())
         try:
-            return evaluate(expr, read)
+            with room_for(key, self.signature[key]):
+                return evaluate(expr, read)
         except CastError as error:
             raise CastError(f"{key!r}: {error.message}", key=key) from None
 

@@ -79,15 +79,15 @@ def test_a_way_back_that_is_nested_deeper_than_plans_may_be_is_refused() -> None
         {
             "op": "resize",
             "keys": ["a"],
-            "shape": [n] * 9,
+            "shape": [n, n],
             "method": "pad",
             "fill": "zero",
-            "dims": list(range(9)),
+            "dims": [0, 1],
         }
-        for n in range(3, 40)
+        for n in range(3, 120)
     ]
     with pytest.raises(PlanError, match="'a' would come back by more than 200 operations"):
-        planned({"a": (2,) * 9}, rules).invert()
+        planned({"a": (2, 2)}, rules).invert()
 
 
 def test_an_empty_tensor_is_not_unstacked_into_a_billion_keys() -> None:

@@ -13,6 +13,7 @@ from ..errors import PlanError
 from ..signatures import TensorInfo
 from ..text import quoted
 from ..threads import one_thread
+from .growth import LIMIT, check_growth
 
 if TYPE_CHECKING:
     import torch
@@ -102,7 +103,10 @@ def infer(expr: Expr, source: Mapping[str, TensorInfo]) -> TensorInfo:
                 f"the plan reads {quoted(expr.key)}, which the source does not have", key=expr.key
             )
         return source[expr.key]
-    return countable(expr.infer(tuple(infer(e, source) for e in expr.of)))
+    info = countable(expr.infer(tuple(infer(e, source) for e in expr.of)))
+    if info.nbytes > LIMIT:
+        check_growth(info, expr.reads(), source)
+    return info
 
 
 def evaluate(expr: Expr, read: Callable[[str], torch.Tensor]) -> torch.Tensor:

@@ -6,14 +6,17 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ..resize import resolve
+from ..resize.methods import padding
 from ..signatures import TensorInfo
 from ..threads import BLOCK, one_thread
 from .base import Expr, evaluate, infer, size_of
 from .casting import Losses, cast
+from .growth import repeated
 from .joins import Concat, Stack
-from .values import Cast
+from .values import Cast, Resize
 from .views import Reshape
 
 if TYPE_CHECKING:
@@ -55,6 +58,13 @@ def pieces(
     elif isinstance(expr, Reshape) or (isinstance(expr, Concat | Stack) and _outermost(expr, source)):
         for e in expr.of:
             yield from pieces(e, source, read, losses, loads)
+    elif isinstance(expr, Resize) and (grown := _grown(expr, source)) is not None:
+        dim, times, fill = grown
+        tensor = evaluate(expr.of[0], read)
+        if expr.method == "pad":
+            yield tensor
+            tensor = padding(tensor, dim, fill)
+        yield from repeated(tensor, times)
     else:
         yield evaluate(expr, read)
 
@@ -86,6 +96,18 @@ def _cast_ahead(expr: Cast, stored: Iterator[Load], losses: Losses) -> Iterator[
         finally:
             for job in jobs:
                 job.cancel()
+
+
+def _grown(expr: Resize, source: Mapping[str, TensorInfo]) -> tuple[int, int, Any] | None:
+    """The one dimension in which a tensor grows by more of the same, how often, and with what; None for others."""
+    shape = infer(expr.of[0], source).shape
+    args: dict[str, Any] = dict(resolve(expr.method, shape, expr.shape, dict(expr.args)))
+    dims = args.get("dims", ())
+    if expr.method not in ("repeat", "pad") or len(dims) != 1 or size_of(shape[: dims[0]]) != 1:
+        return None
+    (dim,) = dims
+    more = expr.shape[dim] // shape[dim] if expr.method == "repeat" else expr.shape[dim] - shape[dim]
+    return dim, more, args.get("fill")
 
 
 def _outermost(expr: Concat | Stack, source: Mapping[str, TensorInfo]) -> bool:

@@ -16,11 +16,13 @@ from ..distributed.agreement import together
 from ..errors import CkptkitError, IncompatibleKeysError, UsageError
 from ..expr import Cast, Expr, evaluate
 from ..expr.casting import Losses
+from ..expr.growth import room_for
 from ..formats.base import Source
 from ..load_report import LoadReport
 from ..matching import Match
 from ..planned import PlannedSource
 from ..plans import make_plan
+from ..signatures import TensorInfo
 from ..text import quote_list
 from ..threads import one_thread
 from .checking import Prepared, prepare
@@ -182,7 +184,8 @@ def _state(
             makers[key] = _tensor(source, key)
         else:
             lost = losses[name] = Losses()
-            makers[key] = _filled(source, expr, target.state.get(name), config, lost)
+            make = _filled(source, expr, target.state.get(name), config, lost)
+            makers[key] = _with_room(name, target.signature[name], make)
     return LazyState(makers, metadata)
 
 
@@ -192,6 +195,14 @@ def _value(source: Source, key: str) -> Callable[[], Any]:
 
 def _tensor(source: Source, key: str) -> Callable[[], Any]:
     return lambda: source.tensor(key)
+
+
+def _with_room(key: str, info: TensorInfo, make: Callable[[], Any]) -> Callable[[], Any]:
+    def guarded() -> Any:
+        with room_for(key, info):
+            return make()
+
+    return guarded
 
 
 def _filled(

@@ -131,13 +131,19 @@ def pad(tensor: torch.Tensor, shape: Shape, *, dims: Shape, fill: str | float) -
     for dim in dims:
         size = list(tensor.shape)
         size[dim] = shape[dim] - size[dim]
-        if fill == "mean":
-            new = _widened(tensor).mean(dim, keepdim=True).to(tensor.dtype).expand(size)
-        else:
-            value = 0.0 if fill == "zero" else float(fill)
-            new = torch.full(size, value, dtype=tensor.dtype, device=tensor.device)
-        tensor = torch.cat([tensor, new], dim)
+        tensor = torch.cat([tensor, padding(tensor, dim, fill).expand(size)], dim)
     return tensor
+
+
+def padding(tensor: torch.Tensor, dim: int, fill: str | float) -> torch.Tensor:
+    """One entry of what `pad` puts at the end of a dimension; arguments as there."""
+    import torch
+
+    if fill == "mean":
+        return _widened(tensor).mean(dim, keepdim=True).to(tensor.dtype)
+    size = [*tensor.shape[:dim], 1, *tensor.shape[dim + 1 :]]
+    value = 0.0 if fill == "zero" else float(fill)
+    return torch.full(size, value, dtype=tensor.dtype, device=tensor.device)
 
 
 def repeat(tensor: torch.Tensor, shape: Shape, *, dims: Shape) -> torch.Tensor:

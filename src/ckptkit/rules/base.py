@@ -20,6 +20,7 @@ from pydantic import (
 from ..errors import ConfigError, PlanError
 from ..expr import Expr, Read
 from ..expr.base import MAX_DEPTH, MAX_NODES, countable
+from ..expr.growth import LIMIT, check_growth
 from ..patterns import compile_pattern, nearest, select
 from ..regexes import compile_regex
 from ..rewriting import MAX_KEY, MAX_TEMPLATE, too_long
@@ -126,6 +127,7 @@ class State:
         self._places: dict[str, int] | None
         # Depth and nodes of what rules made, by identity: equality would walk through the expression.
         self._weights: dict[int, tuple[Expr, int, int]] = {}
+        self._source = {key: entry.info for key, entry in entries.items()}
         self.entries = entries
 
     @property
@@ -238,6 +240,8 @@ class State:
 
         try:
             info = info_of(expr)
+            if info.nbytes > LIMIT:
+                check_growth(info, expr.reads(), self._source)
         except PlanError as error:
             raise PlanError(f"{quoted(key)}: {error.message}", key=key) from None
         self._weigh(expr, key)
