@@ -7,12 +7,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from .text import fold, one_line, table
 
 Shape = tuple[int, ...]
 SHOWN = 20  # rows of values, and rewrites of a rule, before the rest is counted
+
+
+class Renamed(NamedTuple):
+    """A tensor that has one key in A and another one in B."""
+
+    a: str
+    b: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +83,7 @@ class DiffReport:
         compared: ``structure`` (keys, shapes, dtypes) or ``values``.
         added: keys that only B has.
         removed: keys that only A has.
-        renamed: (key in A, key in B) of equal content; they count as neither added nor removed.
+        renamed: keys in A and in B of equal content; they count as neither added nor removed.
         shape: keys of both whose shapes differ.
         dtype: keys of both whose dtypes differ.
         values: with ``values``, one entry per key of both whose shapes are equal.
@@ -88,7 +95,7 @@ class DiffReport:
     compared: Literal["structure", "values"]
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
-    renamed: tuple[tuple[str, str], ...] = ()
+    renamed: tuple[Renamed, ...] = ()
     shape: tuple[ShapeChange, ...] = ()
     dtype: tuple[DtypeChange, ...] = ()
     values: tuple[ValueChange, ...] = ()

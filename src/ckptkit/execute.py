@@ -151,7 +151,8 @@ def write_source(
         left_out = (*left_out, "_metadata (module versions)")
     notes = (*written.notes, *(source.remarks if to_torch and isinstance(source, PlannedSource) else ()))
     stale = _stale_optimizers(source) if keeps_around else []
-    return replace(written, left_out=left_out, notes=(*notes, *stale, *_lost(source)))
+    plan = source.plan if isinstance(source, PlannedSource) else None
+    return replace(written, left_out=left_out, notes=(*notes, *stale, *_lost(source)), plan=plan)
 
 
 def _keeps_around(source: Source, name: str, root_only: bool) -> bool:

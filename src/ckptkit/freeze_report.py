@@ -42,15 +42,15 @@ class ModuleRow:
 
     Args:
         module: its name; ``""`` for parameters of the model itself.
-        frozen: numbers in its frozen parameters.
-        trainable: numbers in its trainable parameters.
+        frozen_parameters: numbers in its frozen parameters.
+        trainable_parameters: numbers in its trainable parameters.
         state: ``frozen``, ``trains`` or ``in part``.
         tied: whether all its parameters are counted elsewhere.
     """
 
     module: str
-    frozen: int
-    trainable: int
+    frozen_parameters: int
+    trainable_parameters: int
     state: str
     tied: bool
 
@@ -114,8 +114,8 @@ class FreezeReport:
             "modules": [
                 {
                     "module": r.module,
-                    "frozen_parameters": r.frozen,
-                    "trainable_parameters": r.trainable,
+                    "frozen_parameters": r.frozen_parameters,
+                    "trainable_parameters": r.trainable_parameters,
                 }
                 for r in self.modules
             ],
@@ -152,7 +152,7 @@ class FreezeReport:
         cells = [["module", "frozen", "trainable", ""]]
         # Blocks of a stack fold into one line when their counts agree; the line has the sum.
         by_name = {row.module: row for row in rows}
-        marks = [(r.frozen, r.trainable, r.state, r.tied) for r in rows]
+        marks = [(r.frozen_parameters, r.trainable_parameters, r.state, r.tied) for r in rows]
         inside = Counter(part for name in self.eval_modules for part in _around(name))
         for group in fold(by_name, marks):
             first, count = by_name[group.keys[0]], len(group.keys)
@@ -165,8 +165,8 @@ class FreezeReport:
             cells.append(
                 [
                     group.label or "(the model itself)",
-                    f"{first.frozen * count:,}",
-                    f"{first.trainable * count:,}",
+                    f"{first.frozen_parameters * count:,}",
+                    f"{first.trainable_parameters * count:,}",
                     "; ".join(words),
                 ]
             )

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
+from .composing import as_fix
+from .config.load import LoadConfig
 from .errors import IncompatibleKeysError, Problem
 from .findings import Finding
 from .text import fold
@@ -33,6 +35,20 @@ class Adapted:
     method: str
 
 
+class Tied(NamedTuple):
+    """A target key that is one tensor with another one, which is filled."""
+
+    key: str
+    from_: str
+
+
+class Coverage(NamedTuple):
+    """How much of a target is filled: the share of its tensors, and of its elements, tied ones counted once."""
+
+    tensors: float
+    parameters: float
+
+
 @dataclass(frozen=True)
 class LoadReport:
     """The outcome of a load or a check.
@@ -44,13 +60,13 @@ class LoadReport:
         unexpected: source keys (after the rules) that the target does not have.
         mismatched: keys whose shapes differ and that no adapt entry covers.
         adapted: keys brought to the target's shape.
-        tied: (target key, the key it is tied to, which is filled).
-        tensors: share of the target's tensors that are filled.
-        parameters: share of the target's elements that are filled, tied ones counted once.
+        tied: target keys that another one fills.
+        coverage: how much of the target is filled.
         errors: why it is not ok, one line each.
         findings: diagnosed causes, best first.
         notes: what a person should be told besides.
         what: the target's name, e.g. the model's class.
+        config: the config of the load or check.
     """
 
     ok: bool
@@ -59,13 +75,20 @@ class LoadReport:
     unexpected: tuple[str, ...]
     mismatched: tuple[Mismatch, ...]
     adapted: tuple[Adapted, ...]
-    tied: tuple[tuple[str, str], ...]
-    tensors: float
-    parameters: float
+    tied: tuple[Tied, ...]
+    coverage: Coverage
     errors: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     what: str = "the model"
+    config: LoadConfig | None = None
+
+    @property
+    def fix(self) -> LoadConfig | None:
+        """The config of this load with the fixes of the findings that hold together, to load again with; None where
+        nothing in the findings is for a config.
+        """
+        return as_fix(self.findings, self.config)
 
     def to_json(self) -> dict[str, Any]:
         """The ``ckptkit.load_report`` document."""
@@ -90,7 +113,7 @@ class LoadReport:
                 for a in self.adapted
             ],
             "tied": [{"key": key, "from": partner} for key, partner in self.tied],
-            "coverage": {"tensors": self.tensors, "parameters": self.parameters},
+            "coverage": self.coverage._asdict(),
             "findings": [f.to_json() for f in self.findings],
             "errors": list(self.errors),
             "notes": list(self.notes),
@@ -105,7 +128,7 @@ class LoadReport:
         filled = len(self.loaded) + len(self.adapted) + len(self.tied)
         return (
             f"The checkpoint {verdict} {self.what}: {filled} tensor{'' if filled == 1 else 's'} filled, "
-            f"{_percent(self.parameters)} of the parameters."
+            f"{_percent(self.coverage.parameters)} of the parameters."
         )
 
     def raise_for_errors(self) -> None:

@@ -9,7 +9,7 @@ from .config.adapt import AdaptEntry, adapt_expr
 from .config.load import LoadConfig
 from .errors import PlanError
 from .expr import Expr, Read
-from .load_report import Adapted, LoadReport, Mismatch
+from .load_report import Adapted, Coverage, LoadReport, Mismatch, Tied
 from .patterns import select
 from .rules.base import no_match
 from .signatures import Signature, TensorInfo
@@ -174,13 +174,13 @@ def report(
                 f"{first!r} and {key!r} are one tied parameter, and the checkpoint has different tensors for them "
                 f"({a!r}, {b!r}); drop one of them"
             )
-    tensors, parameters = coverage(match, target)
+    filled = coverage(match, target)
     wanted = [k for k, info in target.tensors.items() if info.kind == "tensor"]
     if wanted and not match.fills and not match.made:
         errors.append("nothing of the checkpoint would be loaded")
-    if parameters < config.min_loaded:
+    if filled.parameters < config.min_loaded:
         errors.append(
-            f"{parameters:.1%} of the parameters would be filled; min_loaded asks for {config.min_loaded:.1%}"
+            f"{filled.parameters:.1%} of the parameters would be filled; min_loaded asks for {config.min_loaded:.1%}"
         )
     return LoadReport(
         ok=not errors,
@@ -189,16 +189,16 @@ def report(
         unexpected=tuple(match.unexpected),
         mismatched=tuple(match.mismatched),
         adapted=tuple(match.adapted),
-        tied=tuple(match.tied),
-        tensors=tensors,
-        parameters=parameters,
+        tied=tuple(Tied(*pair) for pair in match.tied),
+        coverage=filled,
         errors=tuple(errors),
         notes=tuple(remarks),
         what=what,
+        config=config,
     )
 
 
-def coverage(match: Match, target: Signature) -> tuple[float, float]:
+def coverage(match: Match, target: Signature) -> Coverage:
     """Shares of the target's tensors and of its elements that are filled; 1.0 of an empty target."""
     filled = {*match.fills, *match.made, *(key for key, _ in match.tied)}
     again = {key for group in target.tied for key in group[1:]}
@@ -211,4 +211,4 @@ def coverage(match: Match, target: Signature) -> tuple[float, float]:
     count = sum(k in filled for k in tensors)
     elements = sum(target[k].numel for k in single)
     loaded = sum(target[k].numel for k in single if k in filled)
-    return (count / len(tensors) if tensors else 1.0, loaded / elements if elements else 1.0)
+    return Coverage(count / len(tensors) if tensors else 1.0, loaded / elements if elements else 1.0)

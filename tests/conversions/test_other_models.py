@@ -50,7 +50,7 @@ def test_fused_projections_become_split_ones_and_the_outputs_stay() -> None:
 - {op: split, pattern: '(.*)\.gate_up_proj\.weight', into: ['\1.gate_proj.weight', '\1.up_proj.weight']}
 """)
     report = ckptkit.load(llama, phi, {"rules": rules})
-    assert report.parameters == 1.0
+    assert report.coverage.parameters == 1.0
     torch.testing.assert_close(outputs(llama), outputs(phi))
     assert ckptkit.verify_roundtrip(phi, rules).ok
 
@@ -108,7 +108,7 @@ def test_conv1d_weights_become_linear_ones_and_the_outputs_stay() -> None:
 - {op: rename, pairs: [['\.attn\.c_proj\.', '.out.'], ['\.mlp\.c_fc\.', '.up.'], ['\.mlp\.c_proj\.', '.down.']]}
 """)
     report = ckptkit.load(model, gpt, {"rules": rules})
-    assert report.parameters == 1.0
+    assert report.coverage.parameters == 1.0
     with torch.no_grad():
         mine = model(torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]]))
     torch.testing.assert_close(mine, outputs(gpt))

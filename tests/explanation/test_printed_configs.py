@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import ckptkit
 from ckptkit.__main__ import main
-from ckptkit.explanation.composing import composed
+from ckptkit.composing import composed
 
 LAYERS = [
     f"encoder.layers.{i}.{part}.{leaf}"

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
 import ckptkit
-from ckptkit.explanation.composing import composed
+from ckptkit.composing import composed
 from ckptkit.findings import Fix
 
 from real_models import import_timm, import_transformers

@@ -223,7 +223,7 @@ def test_an_extra_state_may_be_anything_on_either_side(own: Any) -> None:
         model, other = Extra(own), Extra(given)
         report = ckptkit.load(model, other.state_dict())
         assert report.ok
-        assert report.parameters == 1.0
+        assert report.coverage.parameters == 1.0
         assert (model.state is given) or torch.equal(model.state, given)
 
 

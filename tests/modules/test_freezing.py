@@ -107,8 +107,8 @@ def test_what_freeze_selects_without_unfreeze_is_bit_identical_after_training_an
     counts = {key: p.numel() for key, p in parameters.items()}
     assert report.frozen_parameters == sum(counts[key] for key in report.frozen)
     assert report.trainable_parameters == sum(counts[key] for key in report.trainable)
-    assert sum(row.frozen for row in report.modules) == report.frozen_parameters
-    assert sum(row.trainable for row in report.modules) == report.trainable_parameters
+    assert sum(row.frozen_parameters for row in report.modules) == report.frozen_parameters
+    assert sum(row.trainable_parameters for row in report.modules) == report.trainable_parameters
 
 
 @given(

@@ -48,7 +48,7 @@ def test_load_equals_load_state_dict_on_a_real_architecture(name: str, tmp_path:
     assert (list(report.missing), list(report.unexpected)) == (outcome.missing_keys, outcome.unexpected_keys)
     assert {*report.loaded, *(key for key, _ in report.tied)} == set(source.state_dict())
     assert tensors(target) == tensors(expected)
-    assert report.parameters == 1.0
+    assert report.coverage.parameters == 1.0
 
 
 @pytest.mark.parametrize("name", ["vit", "bert", "gpt2", "resnet", "tied-lstm"])

@@ -28,7 +28,11 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "checkpoint", metavar="CKPT", help="a file, a sharded folder, an index, or a signature"
     )
-    parser.add_argument("--model", metavar="MODULE:FACTORY", help="a class or function that builds the model")
+    parser.add_argument(
+        "--model",
+        metavar="MODULE:FACTORY",
+        help="a class or function that builds the model; or FILE.py:FACTORY",
+    )
     parser.add_argument("--like", metavar="CKPT", help="a checkpoint in whose place it should load")
     parser.add_argument(
         "--config", metavar="FILE", help="a LoadConfig: root, rules, what may be missing, ..."

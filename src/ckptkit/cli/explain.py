@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -14,14 +16,23 @@ from .output import print_json, print_note, print_text
 
 ABOUT = """\
 Name the cause of a failure to load a checkpoint from the text of the error, and write the rules or the
-load settings that repair it. Reads a file, or standard input; cut, wrapped and quoted text is fine."""
-EXAMPLES = ("explain error.txt", "explain - -o fix.yaml", "explain error.txt --json")
+load settings that repair it. Reads a file, standard input, or the text itself as the argument; cut,
+wrapped and quoted text is fine."""
+EXAMPLES = (
+    "explain error.txt",
+    "explain - -o fix.yaml",
+    "explain 'RuntimeError: Error(s) in loading state_dict for Net: ...' --json",
+)
 
 
 def configure(parser: ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument(
-        "file", metavar="FILE", nargs="?", default="-", help="the text; standard input without, or with -"
+        "file",
+        metavar="FILE",
+        nargs="?",
+        default="-",
+        help="a file with the text, or the text; standard input without, or with -",
     )
     parser.add_argument(
         "-o", "--output", metavar="CONFIG", help="write the fix as a load config: .yaml or .json"
@@ -35,7 +46,8 @@ def run(arguments: Namespace) -> int:
     check_config_name(arguments.output)
     from ..explanation import explain
 
-    explanation = explain(_text(arguments.file))
+    given = _is_text(arguments.file)
+    explanation = explain(arguments.file if given else _text(arguments.file))
     if arguments.output is not None and explanation.findings:
         _save(explanation.findings, arguments.output, arguments.overwrite)
     if arguments.json:
@@ -46,7 +58,17 @@ def run(arguments: Namespace) -> int:
             print_note(
                 "the text is cut; with all of it, or with the checkpoint and the model (ckptkit check), more can be said"
             )
+    if given and not explanation.findings:
+        print_note("there is no file of this name, so it was read as the text of an error")
     return 0 if explanation.findings else 1
+
+
+def _is_text(argument: str) -> bool:
+    """Whether the words of an error were given, and not the name of a file: no such file, and no name of one."""
+    if argument == "-" or os.path.lexists(argument):
+        return False
+    named = re.search(r"\.\w{1,5}$", argument) is not None
+    return "\n" in argument or ": " in argument or (len(argument.split()) > 1 and not named)
 
 
 def _text(path: str) -> str:
@@ -60,15 +82,13 @@ def _text(path: str) -> str:
 
 def _save(findings: Any, path: str, overwrite: bool) -> None:
     """The fixes that hold together, as one LoadConfig."""
+    from ..composing import document
     from ..config.load import LoadConfig
-    from ..explanation.composing import composed
 
-    used, fix = composed(findings)
-    if fix is None:
+    fields = document(findings)
+    if fields is None:
         advice = findings[0].fix.advice if findings[0].fix is not None else ""
         raise UsageError(f"there is no config that repairs this: {findings[0].title}; {advice}".rstrip("; "))
-    description = "; ".join(finding.title for finding in used)
-    document = {"version": 1, "description": description, **fix.config()}
-    LoadConfig.parse(document)
-    write_config(path, document, overwrite=overwrite)
+    LoadConfig.parse(fields)
+    write_config(path, fields, overwrite=overwrite)
     print_note(f"wrote {Path(path)}; next: python -m ckptkit remap CHECKPOINT FIXED --config {path}")

@@ -24,7 +24,11 @@ EXAMPLES = (
 
 def configure(parser: ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("--model", metavar="MODULE:FACTORY", help="a class or function that builds the model")
+    parser.add_argument(
+        "--model",
+        metavar="MODULE:FACTORY",
+        help="a class or function that builds the model; or FILE.py:FACTORY",
+    )
     parser.add_argument("--config", metavar="FILE", help="a FreezeConfig: freeze, unfreeze, batch_norm")
     parser.add_argument(
         "--freeze",

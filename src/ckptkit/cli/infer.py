@@ -27,7 +27,11 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("source", metavar="SRC", help="a file, a sharded folder, an index, or a signature")
     parser.add_argument("target", metavar="TARGET", nargs="?", help="the checkpoint whose keys are wanted")
     parser.add_argument("--like", metavar="CKPT", help="the same as TARGET")
-    parser.add_argument("--model", metavar="MODULE:FACTORY", help="a class or function that builds the model")
+    parser.add_argument(
+        "--model",
+        metavar="MODULE:FACTORY",
+        help="a class or function that builds the model; or FILE.py:FACTORY",
+    )
     parser.add_argument(
         "--root", metavar="PATH", help="where the weights lie in SRC: auto, none, a dotted path"
     )

@@ -1,9 +1,10 @@
-"""``--model PACKAGE.MODULE:FACTORY``: build a model on the meta device, where it costs nothing."""
+"""``--model MODULE:FACTORY`` or ``FILE.py:FACTORY``: build a model on the meta device, where it costs nothing."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ def build_model(spec: str) -> Any:
     """Call a class or function without arguments; the current folder is importable.
 
     Args:
-        spec: ``package.module:factory``.
+        spec: ``package.module:factory``, or ``path/to/file.py:factory``.
 
     Returns:
         An `nn.Module`, on the meta device, or on the CPU when that fails.
@@ -25,10 +26,11 @@ def build_model(spec: str) -> Any:
     Raises:
         UsageError: it cannot be imported or called, or gives no `nn.Module`.
     """
-    name, colon, attribute = spec.partition(":")
+    name, colon, attribute = spec.rpartition(":")
     if not colon or not name or not attribute:
         raise UsageError(
-            f"--model {spec!r}: write it as PACKAGE.MODULE:FACTORY, e.g. my_project.models:build"
+            f"--model {spec!r}: write it as PACKAGE.MODULE:FACTORY or FILE.py:FACTORY, e.g. my_project.models:build or "
+            "../models.py:Net"
         )
     import torch
 
@@ -105,14 +107,21 @@ def _find(spec: str, name: str, attribute: str) -> Any:
     folder = os.getcwd()
     if folder not in sys.path:
         sys.path.insert(0, folder)
+    by_path = name.endswith(".py") or os.sep in name
+    if by_path and not os.path.isfile(name):
+        with_suffix = f"; did you mean {name}.py:{attribute}?" if os.path.isfile(f"{name}.py") else ""
+        raise UsageError(f"--model {spec}: there is no file {name}{with_suffix}")
     try:
-        found: Any = importlib.import_module(name)
+        found: Any = _from_file(name) if by_path else importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise UsageError(f"--model {spec}: no module named {error.name!r} (looked in {folder} too)") from None
+        where = os.path.dirname(os.path.abspath(name)) if by_path else folder
+        raise UsageError(f"--model {spec}: no module named {error.name!r} (looked in {where} too)") from None
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # the module is the user's code
-        raise UsageError(f"--model {spec}: importing {name} failed: {_words(error)}") from None
+        raise UsageError(
+            f"--model {spec}: importing {name} failed: {_words(error)}{_in_package(error)}"
+        ) from None
     for part in attribute.split("."):
         try:
             found = getattr(found, part)
@@ -125,6 +134,31 @@ def _find(spec: str, name: str, attribute: str) -> Any:
             f"--model {spec}: {attribute!r} is a {type(found).__name__}; name a class or a function"
         )
     return found
+
+
+def _from_file(path: str) -> Any:
+    """The module in a file, as ``python FILE`` has it: what lies beside it is importable."""
+    beside, file = os.path.split(os.path.abspath(path))
+    if beside not in sys.path:
+        sys.path.insert(0, beside)
+    name = file.removesuffix(".py")
+    if name in sys.modules:
+        name = f"_model_in_{name}"
+    spec = importlib.util.spec_from_file_location(name, os.path.join(beside, file))
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file} is no Python file; its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where dataclasses and pickles look for it
+    spec.loader.exec_module(module)
+    return module
+
+
+def _in_package(error: BaseException) -> str:
+    if isinstance(error, ImportError) and "relative import" in str(error):
+        return (
+            "; it is part of a package: write PACKAGE.MODULE:FACTORY, from the folder that holds the package"
+        )
+    return ""
 
 
 def _words(error: BaseException) -> str:

@@ -53,7 +53,8 @@ class Parser(argparse.ArgumentParser):
         unknown = message.removeprefix("unrecognized arguments: ").split()[:1]
         if unknown and message.startswith("unrecognized arguments: "):
             known = [option for action in self._actions for option in action.option_strings]
-            message = f"unknown argument {unknown[0]!r}{_meant(unknown[0], known)}"
+            option = unknown[0].partition("=")[0]
+            message = f"unknown argument {option!r}{_others(option, self.prog) or _meant(option, known)}"
         raise UsageError(f"{message}; see {self.prog} --help")
 
     def print_help(self, file: object = None) -> None:
@@ -116,6 +117,23 @@ def split(argv: list[str]) -> tuple[str | None, list[str]]:
 def wants_json(argv: list[str]) -> bool:
     """Whether ``--json`` stands among the options, even of a command line that cannot be parsed."""
     return "--json" in (argv[: argv.index("--")] if "--" in argv else argv)
+
+
+def _others(option: str, prog: str) -> str:
+    """Which other commands take an option, and how it is written there; empty where none does."""
+    if not option.startswith("--"):
+        return ""
+    own = prog.rpartition(" ")[2]
+    parsers = {name: command_parser(name) for name in COMMANDS if name != own}
+    takers = [name for name, parser in parsers.items() if option in parser._option_string_actions]
+    if not takers:
+        return ""
+    first = parsers[takers[0]]
+    places = [str(action.metavar) for action in first._actions if not action.option_strings]
+    values = first._option_string_actions[option].metavar
+    words = [takers[0], *places, option, *([values] if isinstance(values, str) else values or ())]
+    listed = takers[0] if len(takers) == 1 else f"{', '.join(takers[:-1])} and {takers[-1]}"
+    return f": {own} does not take it, {listed} {'does' if len(takers) == 1 else 'do'}: ckptkit {' '.join(words)}"
 
 
 def _meant(word: str, known: Iterable[str]) -> str:

@@ -7,7 +7,6 @@ from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
-from typing import Any
 
 from ..checkpoint import Checkpoint
 from ..checkpoint import open as open_checkpoint
@@ -139,7 +138,7 @@ def _inside(path: str, folder: str) -> bool:
 def _tell(arguments: Namespace, checkpoint: Checkpoint, plan: Plan, written: Written) -> None:
     try:
         if arguments.json:
-            print_json(_document(plan, written))
+            print_json(replace(written, plan=plan).to_json())
             return
         show(view.summary(plan, written))
     except OutputFailed as error:
@@ -230,7 +229,7 @@ def _dry_run(
 def _refuse(arguments: Namespace, plan: Plan, problem: Fit | None) -> int:
     assert problem is not None
     if arguments.json:
-        print_json({**_document(plan, Written(())), "fit": problem.to_json()})
+        print_json({**Written((), plan=plan).to_json(), "fit": problem.to_json()})
     else:
         show(view.misfit(problem, _target_name(arguments)))
         print_note("nothing was written")
@@ -246,14 +245,3 @@ def _tell_format(path: str, before: str) -> None:
     with suppress(CkptkitError), open_checkpoint(path, "auto") as again:
         if again.source.format != before:
             print_note(f"{path} was {before} and is {again.source.format} now, which its name stands for")
-
-
-def _document(plan: Plan, written: Written) -> dict[str, Any]:
-    return {
-        "format": "ckptkit.written",
-        "version": 1,
-        "files": [{"path": f.path, "bytes": f.bytes, "tensors": f.tensors} for f in written.files],
-        "plan": plan.to_json(),
-        "left_out": list(written.left_out),
-        "notes": list(written.notes),
-    }

@@ -10,7 +10,7 @@ from typing import Any
 from ..checkpoint import Checkpoint
 from ..checkpoint import open as open_checkpoint
 from ..content import object_hash, row_major_bytes
-from ..diff_report import DiffReport, DtypeChange, ShapeChange, ValueChange
+from ..diff_report import DiffReport, DtypeChange, Renamed, ShapeChange, ValueChange
 from ..errors import UsageError
 from ..formats.base import Progress, Source, no_progress
 from ..formats.expanded import check_expanded
@@ -100,7 +100,7 @@ def _report(a: _Side, b: _Side, values: bool, progress: Progress) -> DiffReport:
         compared="values" if values else "structure",
         added=tuple(key for key in added if key not in new),
         removed=tuple(key for key in removed if key not in old),
-        renamed=renames.pairs,
+        renamed=tuple(Renamed(*pair) for pair in renames.pairs),
         shape=tuple(
             ShapeChange(key, one[key].shape, two[key].shape)
             for key in common

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ..errors import CkptkitError
 from .explaining_text import explain
+from .given import NOTE
 
 
 @contextmanager
@@ -18,7 +20,9 @@ def explaining() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        explanation = explain(f"{type(error).__name__}: {error}")
-        if explanation.findings:
-            error.add_note(f"\nckptkit explains:\n{explanation}")
+        told = any(str(note).startswith(NOTE) for note in getattr(error, "__notes__", ()))
+        told = told or (isinstance(error, CkptkitError) and bool(error.findings))  # its message has them
+        explanation = None if told else explain(error)
+        if explanation is not None and explanation.findings:
+            error.add_note(f"{NOTE}{explanation}")
         raise

@@ -6,17 +6,18 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..composing import as_fix, composed
+from ..config.load import LoadConfig
 from ..findings import Finding, Fix
 from ..vetoes import Move, Sides, harmless, parts_of
 from ..yaml_text import write_yaml
-from .composing import composed
 from .fusing import fused, fused_keys
+from .given import KeyLists, known_findings, parsed_of
 from .messages import message_findings
 from .one_sided import buffers, cut_keys, nesting, old_names, quantised, tied
 from .other_modules import extra_modules, surplus_modules
 from .pairing import pairing_findings
 from .parsed import Parsed
-from .reading import read_text
 from .renaming import renamed
 from .shapes import shape_findings
 from .special import special_findings
@@ -36,6 +37,11 @@ class Explanation:
 
     parsed: Parsed
     findings: tuple[Finding, ...]
+
+    @property
+    def fix(self) -> LoadConfig | None:
+        """The fixes that hold together as one config, as ``explain -o`` writes it; None where there is none."""
+        return as_fix(self.findings)
 
     def to_json(self) -> dict[str, Any]:
         """The ``ckptkit.explanation`` document."""
@@ -71,13 +77,20 @@ def _config(fix: Fix) -> list[str]:
     return [f"     {line}".rstrip() for line in write_yaml(fix.config()).splitlines()] if fix.offers else []
 
 
-def explain(text: str) -> Explanation:
+def explain(error: str | BaseException | KeyLists) -> Explanation:
     """Name the cause of a load failure, and what repairs it.
 
     Args:
-        text: an error message, a warning or a log as it was pasted, cut or wrapped as it may be.
+        error: an error message, a warning or a log as it was pasted, cut or wrapped as it may be; an exception, with
+            its notes and what it was raised from; or what `load_state_dict` returns.
+
+    Raises:
+        UsageError: of another type.
     """
-    parsed = read_text(text)
+    parsed = parsed_of(error)
+    known = known_findings(error)
+    if known:
+        return Explanation(parsed, known)
     found: dict[str, Finding] = {}
     candidates = list(_findings(parsed))
     sides = _sides(parsed, candidates)

@@ -71,6 +71,11 @@ class Read(Expr):
     op: ClassVar[str] = "read"
     of: ClassVar[tuple[Expr, ...]] = ()
 
+    @property
+    def read(self) -> str:
+        """The key, under the name that it has in JSON."""
+        return self.key
+
     def infer(self, inputs: tuple[TensorInfo, ...]) -> TensorInfo:
         raise AssertionError("a read takes its shape from the signature")
 

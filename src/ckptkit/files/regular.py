@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..errors import FormatError
+from .elsewhere import where_instead
 from .positions import pread, readv
 
 _KINDS = (
@@ -174,4 +175,6 @@ def _unreadable(path: str, error: OSError | ValueError, offset: int | None = Non
         errno.ENAMETOOLONG: "is longer than the system allows",
     }
     reason = reasons.get(error.errno or 0) or f"cannot be read: {error.strerror or error}"
-    return FormatError(f"{path[:300]}: {reason}", file=path, offset=offset)
+    instead = where_instead(path) if error.errno in (errno.ENOENT, errno.ENOTDIR) else None
+    hint = f"; {instead}" if instead else ""
+    return FormatError(f"{path[:300]}: {reason}{hint}", file=path, offset=offset)

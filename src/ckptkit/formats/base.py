@@ -332,8 +332,21 @@ class Written:
         files: every file of the output.
         left_out: what the source holds and the output does not, by name.
         notes: what a person should be told, one line each.
+        plan: the `Plan` that was carried out; None where a checkpoint was written as it is.
     """
 
     files: tuple[WrittenFile, ...]
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    plan: Any = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The ``ckptkit.written`` document."""
+        return {
+            "format": "ckptkit.written",
+            "version": 1,
+            "files": [{"path": f.path, "bytes": f.bytes, "tensors": f.tensors} for f in self.files],
+            "plan": None if self.plan is None else self.plan.to_json(),
+            "left_out": list(self.left_out),
+            "notes": list(self.notes),
+        }

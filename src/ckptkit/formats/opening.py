@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..errors import FormatError, RootError, UnsupportedFormatError, UsageError
+from ..files.elsewhere import not_writable
 from ..files.regular import open_regular, read_exactly
 from ..signatures import Part
 from .base import NO_ROOT, Source, WriteRequest, Written
@@ -143,7 +144,7 @@ def writer_for(target: str) -> Callable[[WriteRequest], Written]:
     """The writer for a target, by its suffix; none, or a trailing slash, means a folder.
 
     Raises:
-        UsageError: a suffix that stands for no format.
+        UsageError: a suffix that stands for no format, or an address that is no path.
     """
     from .safetensors_write import write_safetensors
     from .sharded_write import write_sharded
@@ -151,6 +152,9 @@ def writer_for(target: str) -> Callable[[WriteRequest], Written]:
 
     if not target:
         raise UsageError("'' names nothing to write; give a file or a folder")
+    instead = not_writable(target)
+    if instead is not None:
+        raise UsageError(f"{target}: {instead}", file=target)
     if target.endswith(("/", os.sep)):
         return write_sharded
     suffix = os.path.splitext(target)[1].lower()

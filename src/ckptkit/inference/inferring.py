@@ -16,7 +16,7 @@ from .confidence import judged
 from .contents import ALIKE, Contents
 from .groups import Shape
 from .matching import matched
-from .result import Confidence, Inference, Inferred
+from .result import Confidence, Inference, Inferred, TiedTarget
 from .steps import Steps, steps
 from .synthesis import selection, synthesised
 from .words import ordinary
@@ -104,7 +104,7 @@ def _answered(
     tied = []
     for key, partner in owner.items():
         if partner is not None and partner != key:
-            tied.append((key, partner))
+            tied.append(TiedTarget(key, partner))
     settled = made.keys() | {key for key, _ in tied}
     return Inference(
         RemapConfig.parse({"rules": rules}),

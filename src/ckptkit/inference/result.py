@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ..config import RemapConfig
 from ..expr import Expr, Read
@@ -31,6 +31,13 @@ class Inferred:
     why: str
 
 
+class TiedTarget(NamedTuple):
+    """A target key, and the key that it is one tensor with."""
+
+    key: str
+    with_: str
+
+
 @dataclass(frozen=True)
 class Inference:
     """Rules that turn one signature into another, as far as they can be found.
@@ -40,14 +47,14 @@ class Inference:
         outputs: what they do, restricted to the target's keys, in the target's order.
         missing: target keys without a source, tied ones left out.
         unused: source keys that no output reads.
-        tied: (target key, the key it is one tensor with, which is filled).
+        tied: target keys that are one tensor with another one, which is filled.
     """
 
     config: RemapConfig
     outputs: tuple[Inferred, ...]
     missing: tuple[str, ...]
     unused: tuple[str, ...]
-    tied: tuple[tuple[str, str], ...] = ()
+    tied: tuple[TiedTarget, ...] = ()
 
     @property
     def complete(self) -> bool:

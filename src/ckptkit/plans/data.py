@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..config import RemapConfig
 from ..expr import Expr, Read, with_reads
@@ -34,6 +34,16 @@ class Output:
     rules: tuple[int, ...] = ()
     tie: bool = False
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The result's shape."""
+        return self.info.shape
+
+    @property
+    def dtype(self) -> str:
+        """The name of the result's dtype."""
+        return self.info.dtype
+
 
 @dataclass(frozen=True, slots=True)
 class RuleUse:
@@ -57,6 +67,13 @@ class Dropped:
     key: str
     rule: int
     expr: Expr | None = None
+
+
+class FileKeys(NamedTuple):
+    """One of several files, and its keys."""
+
+    file: str
+    keys: tuple[str, ...]
 
 
 Layout = tuple[tuple[str, tuple[str, ...]], ...]
@@ -87,6 +104,10 @@ class Plan:
     restores: Signature | None = None
     layout: Layout = ()
     target_layout: Layout = ()
+
+    def __post_init__(self) -> None:
+        for name in ("layout", "target_layout"):
+            object.__setattr__(self, name, tuple(FileKeys(*each) for each in getattr(self, name)))
 
     @property
     def source_hash(self) -> str:

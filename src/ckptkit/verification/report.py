@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from html import escape
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ..text import human_bytes, one_line
 
@@ -34,6 +34,14 @@ class Damage:
         return {"file": self.file, "key": self.key, "offset": self.offset, "problem": self.problem}
 
 
+class Checked(NamedTuple):
+    """How much was looked at: files, the tensors in them, and bytes read."""
+
+    files: int
+    tensors: int
+    bytes: int
+
+
 @dataclass(frozen=True)
 class Verification:
     """Whether a checkpoint is whole.
@@ -53,6 +61,11 @@ class Verification:
     files: int = 0
     tensors: int = 0
     nbytes: int = 0
+
+    @property
+    def checked(self) -> Checked:
+        """How much was looked at."""
+        return Checked(self.files, self.tensors, self.nbytes)
 
     @property
     def ok(self) -> bool:
@@ -75,7 +88,7 @@ class Verification:
             "outcome": self.outcome,
             "problems": [damage.to_json() for damage in self.problems],
             "hash": self.hash,
-            "checked": {"files": self.files, "tensors": self.tensors, "bytes": self.nbytes},
+            "checked": self.checked._asdict(),
             "notes": list(self.notes),
         }
 

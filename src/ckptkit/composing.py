@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..findings import Finding, Fix
+from .config.load import LoadConfig
+from .findings import Finding, Fix
 
 _LEAVING_OUT = ("drop", "keep")
 _SURPLUS = (
@@ -49,3 +50,36 @@ def composed(findings: Sequence[Finding]) -> tuple[tuple[Finding, ...], Fix | No
             load[name] = [*load.get(name, []), *value] if isinstance(value, list) else load.get(name, value)
     rules.sort(key=lambda rule: rule["op"] in _LEAVING_OUT)
     return tuple(used), Fix("; ".join(f.fix.advice for f in used if f.fix is not None), tuple(rules), load)
+
+
+def document(findings: Sequence[Finding], before: LoadConfig | None = None) -> dict[str, Any] | None:
+    """The fixes that hold together as a LoadConfig's fields, with what they repair as its description.
+
+    Args:
+        findings: best first.
+        before: the config under which they were found, to which the fixes are added: they repair what it left.
+
+    Returns:
+        Plain data, rules given as objects aside; None when nothing in the findings is for a config.
+    """
+    used, fix = composed(findings)
+    if fix is None:
+        return None
+    description = "; ".join(finding.title for finding in used)
+    fields = {"version": 1, "description": description, **fix.config()}
+    if before is not None:
+        given = {
+            name: getattr(before, name) for name in LoadConfig.model_fields if name in before.model_fields_set
+        }
+        for name, value in given.items():
+            if name not in fields:
+                fields[name] = value
+            elif isinstance(value, list):
+                fields[name] = [*value, *fields[name]]
+    return fields
+
+
+def as_fix(findings: Sequence[Finding], before: LoadConfig | None = None) -> LoadConfig | None:
+    """As `document`, as a config."""
+    fields = document(findings, before)
+    return None if fields is None else LoadConfig(**fields)
