@@ -25,7 +25,7 @@ class Evidence(IntEnum):
     STAYS = 6  # a guess: nothing says where it went, and the path is still there
 
 
-@dataclass
+@dataclass(slots=True)
 class Moved:
     """What became of one module.
 
@@ -112,6 +112,12 @@ def moves(paths: Iterable[str], plan: Plan) -> dict[str, Moved]:
             if part is None:
                 part = _is_part(output.expr)
             moved.sliced |= part
+    for owner, places in own.items():
+        # Of copies each counts: one that keeps the names, and one whose tensors are renamed, where no other module is.
+        copied = {key for keys in places.values() for key in keys} if not modules[owner].sliced else set()
+        for place, keys in modules[owner].tensors.items():
+            if copied & keys.keys() and (place == owner or place not in modules):
+                places.setdefault(place, keys)
     parents = {path: above[path] for path in modules}
     _settle(modules, parents, own, alive, {owner for owner in full.values() if owner is not None})
     return modules
@@ -153,7 +159,7 @@ def _settle(
             full.add(path)
         moved = modules[path]
         if path in alive:
-            moved.below, near = _by_children(path, [modules[child] for child in children if child in alive])
+            moved.below, near = _by_children(path, [child for child in children if child in alive], modules)
             for evidence, places in (
                 (Evidence.OWN_TENSORS, tuple(own.get(path, ()))),
                 (Evidence.MODULES_BELOW, tuple(moved.below)),
@@ -187,14 +193,16 @@ def _downwards(parents: Mapping[str, str | None], below: Mapping[str, list[str]]
         stack.extend(below.get(path, ()))
 
 
-def _by_children(path: str, children: list[Moved]) -> tuple[dict[str, dict[str, None]], tuple[str, ...]]:
+def _by_children(
+    path: str, children: list[str], modules: Mapping[str, Moved]
+) -> tuple[dict[str, dict[str, None]], tuple[str, ...]]:
     """Where the modules below say that a module is: those that kept their names, and those that did not."""
     kept: dict[str, dict[str, None]] = {}
     near: dict[str, None] = {}
     for child in children:
-        name = child.path[len(path) + 1 :] if path else child.path
+        name = child[len(path) + 1 :] if path else child
         same, other = [], []
-        for place in child.places:
+        for place in modules[child].places:
             if place == name or place.endswith("." + name):
                 same.append(place[: -len(name) - 1] if place != name else "")
             elif place:
@@ -203,7 +211,8 @@ def _by_children(path: str, children: list[Moved]) -> tuple[dict[str, dict[str, 
                 if same_name or _depth(upper) == _depth(path):
                     other.append(upper)
         # Of copies of one module each makes a copy of what holds it.
-        for place in (*same, *other) if same else ():
+        free = [place for place in other if place == path or place not in modules] if same else []
+        for place in (*same, *free):
             kept.setdefault(place, {})[name] = None
         near.update(dict.fromkeys(other))
     if path in kept:

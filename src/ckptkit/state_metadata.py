@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .collector import gc_paused
 from .expr import Read
 from .module_paths import Evidence, Moved, ancestors, moves
 from .plans import Plan
@@ -48,6 +49,11 @@ def moved_state_metadata(metadata: Mapping[str, Any] | None, plan: Plan) -> Stat
     """
     if metadata is None:
         return StateMetadata(None)
+    with gc_paused():
+        return _moved(metadata, plan)
+
+
+def _moved(metadata: Mapping[str, Any], plan: Plan) -> StateMetadata:
     if len(plan.outputs) == len(plan.source) and all(o.expr == Read(o.key) for o in plan.outputs):
         return StateMetadata(dict(metadata))
     told = _Told(metadata)
@@ -73,13 +79,15 @@ def is_plain(entry: Any) -> bool:
 
 def _bare(entry: Any) -> Any:
     """An entry without what torch itself sets in it when it loads with assign."""
-    if not isinstance(entry, Mapping):
+    if not isinstance(entry, Mapping) or "assign_to_params_buffers" not in entry:
         return entry
     return {name: value for name, value in entry.items() if name != "assign_to_params_buffers"}
 
 
 def _winners(place: str, claiming: list[Moved], metadata: Mapping[str, Any]) -> list[Moved]:
     """The modules of several whose (equal) entry a place gets; none where equals disagree."""
+    if len(claiming) == 1:
+        return claiming
     best = min(module.evidence for module in claiming)
     first = [module for module in claiming if module.evidence == best]
     stayed = next((module for module in first if module.path == place), None)
