@@ -500,3 +500,9 @@ def test_a_copy_and_its_original_keep_the_version_of_what_holds_them_though_one_
     ]
     got = versions(ckptkit.remap(state, rules))
     assert (got["model.encoder"], got["model.momentum"]) == ({"version": 2}, {"version": 2})
+
+
+def test_a_prefix_on_one_child_makes_a_plain_container_and_the_root_stays() -> None:
+    state = named(2, a=nn.Linear(2, 2), b=nn.Linear(2, 2)).state_dict()
+    got = versions(ckptkit.remap(state, [{"op": "add_prefix", "prefix": "inner.", "keys": ["a.*"]}]))
+    assert (got[""], got["inner"]) == ({"version": 2}, {"version": 1})
