@@ -27,13 +27,13 @@ def together(values: Iterable[Any]) -> Iterator[None]:
     groups = _groups(values)
     try:
         yield
-    except Exception as error:
+    except BaseException as error:  # an interrupt, too: the others wait
         _first_failure(groups, error)
         raise
     if (failure := _first_failure(groups, None)) is not None:
         rank, name, words = failure
         kind = getattr(errors, name, IncompatibleKeysError)
-        raise kind(f"rank {rank} could not load the checkpoint, so no rank has changed its model: {words}")
+        raise kind(f"rank {rank} could not load the checkpoint, so no rank changes its model: {words}")
 
 
 def _groups(values: Iterable[Any]) -> list[Any]:
@@ -57,7 +57,7 @@ def _groups(values: Iterable[Any]) -> list[Any]:
     return list(found.values())
 
 
-def _first_failure(groups: list[Any], error: Exception | None) -> tuple[int, str, str] | None:
+def _first_failure(groups: list[Any], error: BaseException | None) -> tuple[int, str, str] | None:
     """What one of the ranks failed on: its rank, the class and the words of the error.
 
     One exchange along each dimension of a mesh tells every rank of a grid what any of them knows.

@@ -35,20 +35,15 @@ def shard_for(tensor: torch.Tensor, parameter: Any, dtype: torch.dtype) -> torch
         parameter: the DTensor to be filled.
         dtype: of the result.
     """
-    from torch.distributed.tensor import DTensor, Shard, distribute_tensor
-    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+    from torch.distributed.tensor import DTensor, distribute_tensor
 
     mesh, placements = parameter.device_mesh, tuple(parameter.placements)
-    plain = all(type(p) is Shard or p.is_replicate() for p in placements)
-    if not plain:
+    part = part_for(tensor, parameter)
+    if part is None:
         # Every rank reads the same file: by itself, each takes its part, and nothing is sent where torch can do that.
         alone: dict[str, Any] = {"src_data_rank": None} if _may_stay_alone(distribute_tensor) else {}
         whole = tensor.to(dtype) if tensor.dtype is not dtype else tensor.clone()
         return distribute_tensor(whole, mesh, placements, **alone)
-    shape, offset = compute_local_shape_and_global_offset(tensor.shape, mesh, placements)
-    part = tensor
-    for dim, (start, size) in enumerate(zip(offset, shape, strict=True)):
-        part = part.narrow(dim, start if size else 0, size)
     device = parameter.to_local().device
     local = part.to(device=device if device.type != "meta" else part.device, dtype=dtype, copy=True)
     return DTensor.from_local(
@@ -59,6 +54,21 @@ def shard_for(tensor: torch.Tensor, parameter: Any, dtype: torch.dtype) -> torch
         shape=parameter.shape,
         stride=parameter.stride(),
     )
+
+
+def part_for(tensor: torch.Tensor, parameter: Any) -> torch.Tensor | None:
+    """The part of a whole tensor that this rank holds of a DTensor, as a view; None where a part is no single box."""
+    from torch.distributed.tensor import Shard
+    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+    mesh, placements = parameter.device_mesh, tuple(parameter.placements)
+    if not all(type(p) is Shard or p.is_replicate() for p in placements):
+        return None
+    shape, offset = compute_local_shape_and_global_offset(tensor.shape, mesh, placements)
+    part = tensor
+    for dim, (start, size) in enumerate(zip(offset, shape, strict=True)):
+        part = part.narrow(dim, start if size else 0, size)
+    return part
 
 
 def _may_stay_alone(distribute: Callable[..., Any]) -> bool:

@@ -13,16 +13,18 @@ from ..config.fields import LoadFields
 from ..config.giving import as_config
 from ..config.load import LoadConfig
 from ..diagnosis import diagnose
-from ..errors import FormatError
+from ..errors import CkptkitError, FormatError
 from ..formats.base import Source
 from ..formats.tensor_bytes import flat_bytes
 from ..load_report import LoadReport, Mismatch
 from ..matching import Match, match, report
 from ..planned import PlannedSource
 from ..plans import make_plan
+from ..rules.keys import StripPrefix
 from ..signatures import Signature
 from ..text import quote_list
 from ..threads import one_thread
+from .aliasing import disagreements
 from .obstacles import obstacles
 from .rehearsal import Rehearsal, rehearse
 from .targets import Target, describe
@@ -48,6 +50,48 @@ class Prepared:
     withheld: tuple[str, ...]
 
 
+def fitted(target: Target, base: Source, config: LoadConfig) -> tuple[PlannedSource, Prepared]:
+    """The rules carried out and their result matched with a live module.
+
+    Where the module is wrapped (torch.compile, DataParallel) and keys have what the wrappers put before them when
+    such a model is saved, they are tried without it, too; what fits and fills most is taken.
+
+    Args:
+        target: the module.
+        base: the checkpoint.
+        config: rules, permissions, dtypes.
+
+    Raises:
+        PlanError: the rules cannot be carried out, or an adapt entry does not suit.
+        IncompatibleKeysError: a module's own hook refuses.
+    """
+    rules = list(config.rules)
+    plain = _planned(base, config, rules)
+    prefixes = [p for p in target.wrapped if any(key.startswith(p) for key in plain.signature)]
+    found, refused = [], []
+    for prefix in ["", *prefixes]:
+        try:
+            planned = _planned(base, config, [*rules, StripPrefix(prefix=prefix)]) if prefix else plain
+            prepared = prepare(target, planned, config)
+        except CkptkitError as error:
+            if not prefixes:
+                raise
+            refused.append(error)
+            continue
+        if prefix:
+            note = f"the keys stand behind {prefix!r}, as a wrapped model is saved"
+            told = replace(prepared.report, notes=(note, *prepared.report.notes))
+            prepared = replace(prepared, report=told)
+        found.append((planned, prepared))
+    if not found:
+        raise refused[0]
+    return max(found, key=lambda each: (each[1].report.ok, len(each[1].report.loaded)))
+
+
+def _planned(base: Source, config: LoadConfig, rules: list[Any]) -> PlannedSource:
+    return PlannedSource(base, make_plan(base.signature, RemapConfig(root=config.root, rules=rules)))
+
+
 def prepare(target: Target, source: PlannedSource, config: LoadConfig) -> Prepared:
     """Match a checkpoint (after the rules) with a live module.
 
@@ -60,6 +104,8 @@ def prepare(target: Target, source: PlannedSource, config: LoadConfig) -> Prepar
     matched = match(source.signature, wanted, config, rehearsal.names)
     _settle_made(matched, rehearsal, wanted)
     stopped = [*rehearsal.refusals, *obstacles(target, source, matched, config)]
+    if not stopped:
+        stopped += disagreements(target, source, matched, config)
     notes = list(source.notes)
     if rehearsal.overriding:
         classes = sorted({cls for _, cls in rehearsal.overriding} - _STOCK)
@@ -167,14 +213,13 @@ def check(
         FormatError: a checkpoint is damaged.
     """
     settings = as_config(LoadConfig, config, fields)
-    rules = RemapConfig(root=settings.root, rules=list(settings.rules))
     if isinstance(source, Signature):
         base: Source = _Described(source)
     else:
         base = open_checkpoint(source, root=settings.root).source
-    planned = PlannedSource(base, make_plan(base.signature, rules))
     if hasattr(target, "named_parameters") and hasattr(target, "state_dict"):
-        return prepare(describe(target), planned, settings).report
+        return fitted(describe(target), base, settings)[1].report
+    planned = _planned(base, settings, list(settings.rules))
     signature = signature_of(target, part=False)
     matched = match(planned.signature, signature, settings)
     return judged(planned, signature, matched, settings, "the target", list(planned.notes))

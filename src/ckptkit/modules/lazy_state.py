@@ -28,6 +28,10 @@ class LazyState(MutableMapping[str, Any]):
             return self._values[key]
         return self._makers[key]()
 
+    def maker(self, key: str) -> Callable[[], Any] | None:
+        """What makes the value of a key; None when it is there already, as what a hook has set is."""
+        return None if key in self._values else self._makers[key]
+
     def __setitem__(self, key: str, value: Any) -> None:
         self._makers.pop(key, None)
         self._values[key] = value

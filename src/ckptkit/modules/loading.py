@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
 from ..checkpoint import open as open_checkpoint
-from ..config import RemapConfig
 from ..config.fields import LoadFields
 from ..config.giving import as_config
 from ..config.load import LoadConfig
 from ..distributed.agreement import together
-from ..errors import CkptkitError, IncompatibleKeysError, UsageError
-from ..expr import Cast, Expr, evaluate
+from ..errors import UsageError
+from ..expr import Cast, Expr
 from ..expr.casting import Losses
-from ..expr.growth import room_for
 from ..formats.base import Source
 from ..load_report import LoadReport
-from ..matching import Match
 from ..planned import PlannedSource
-from ..plans import make_plan
-from ..signatures import TensorInfo
 from ..text import quote_list
-from ..threads import one_thread
-from .checking import Prepared, prepare
-from .keeping import Kept
+from .aliasing import apart
+from .checking import Prepared, fitted
+from .copying import Filler
+from .filling import fill
+from .interrupts import Held
 from .lazy_state import LazyState
 from .targets import Target, describe
-from .values import arrange, retype
-from .walking import own_way, recursion, special
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +44,10 @@ def load(
     Of a DTensor parameter (FSDP2, tensor parallelism) each rank reads its part. All ranks of the mesh
     must call; when one of them refuses, all do.
 
+    A signal whose handler is a Python function (Ctrl-C) is heard while everything can be undone; while tensors are
+    copied of which nothing is kept, it waits until the model is filled. What it raises comes out of this function,
+    and the model is wholly what it was, or wholly filled.
+
     Args:
         model: the target; DataParallel, DistributedDataParallel and torch.compile are seen through.
         source: a path, a mapping of tensors, a Checkpoint, or an `nn.Module`.
@@ -60,22 +58,33 @@ def load(
         What was loaded and what was not.
 
     Raises:
-        IncompatibleKeysError: the checkpoint does not fit under the config; nothing was changed.
+        IncompatibleKeysError: the checkpoint does not fit under the config, or something stopped the load; nothing
+            was changed, or the error names in `problems` what could not be put back.
         UsageError: the model is on the meta device and `assign` is off, or is lazily initialised.
         FormatError: the checkpoint is damaged.
     """
-    target = describe(model)
-    with together(target.state.values()):
-        settings = as_config(LoadConfig, config, fields)
-        checkpoint = open_checkpoint(source, root=settings.root)
-        plan = make_plan(checkpoint.signature, RemapConfig(root=settings.root, rules=list(settings.rules)))
-        planned = PlannedSource(checkpoint.source, plan)
-        prepared = prepare(target, planned, settings)
-        prepared.report.raise_for_errors()
-        _refuse_meta(target, settings)
-        _verify(planned, prepared)
-    told = _execute(target, planned, prepared, settings)
-    return replace(prepared.report, notes=(*prepared.report.notes, *told)) if told else prepared.report
+    # Signals are heard where this rank can still tell the others, and where what was done can be undone.
+    with Held() as held:
+        target = describe(model)
+        with together(target.state.values()), held.opened():
+            settings = as_config(LoadConfig, config, fields)
+            checkpoint = open_checkpoint(source, root=settings.root)
+            planned, prepared = fitted(target, checkpoint.source, settings)
+            prepared.report.raise_for_errors()
+            _refuse_meta(target, settings)
+            _verify(planned, prepared)
+            planned = PlannedSource(apart(planned.base, _every_tensor(target)), planned.plan)
+        losses: dict[str, Losses] = {}
+        metadata = dict(planned.state_metadata or {})  # hooks may change it
+        state = _state(target, planned, prepared, settings, losses, metadata)
+        fill(target, planned, prepared, settings, state, held)
+        told = [_loss(key, lost) for key, lost in losses.items() if lost]
+        return replace(prepared.report, notes=(*prepared.report.notes, *told)) if told else prepared.report
+
+
+def _every_tensor(target: Target) -> list[Any]:
+    values = (*target.module.parameters(), *target.module.buffers(), *target.state.values())
+    return [value for value in values if hasattr(value, "is_meta")]
 
 
 def _refuse_meta(target: Target, config: LoadConfig) -> None:
@@ -105,52 +114,6 @@ def _may_overflow(expr: Expr) -> bool:
     if isinstance(expr, Cast) and not expr.allow_overflow:
         return True
     return any(_may_overflow(part) for part in getattr(expr, "of", ()))
-
-
-def _execute(target: Target, source: PlannedSource, prepared: Prepared, config: LoadConfig) -> list[str]:
-    """Fill the model; returns what a person should be told."""
-    import torch
-
-    losses: dict[str, Losses] = {}
-    metadata = dict(source.state_metadata or {})  # hooks may change it
-    state = _state(target, source, prepared, config, losses, metadata)
-    kept = Kept()
-    modules = list(recursion(target.module))
-    posts = any(module._load_state_dict_post_hooks for _, module in modules)
-    with torch.no_grad():
-        try:
-            with together(target.state.values()):
-                for prefix, module in modules:
-                    if special(module):
-                        kept.add(module, data=own_way(module) and not config.assign)
-                        if own_way(module):
-                            retype(_own_keys(module, prefix), target, prepared.match, source, config)
-                        _run_special(module, prefix, state, metadata, config.assign)
-                        if own_way(module):
-                            kept.put_back(module, prefix, prepared.withheld)
-            for key in prepared.withheld:
-                state.pop(key, None)
-            for prefix, module in modules:
-                # What cannot fail needs no copy; a hook that runs last can, and assigned tensors cost none.
-                kept.add(module, data=posts and not config.assign)
-                if not own_way(module):
-                    retype(_own_keys(module, prefix), target, prepared.match, source, config)
-                    _run_stock(module, prefix, state, metadata, config.assign)
-            if config.assign:
-                _tie_again(target, prepared.match)
-            _post_hooks(target.module, prepared.report)
-        except BaseException as error:
-            kept.restore()
-            if isinstance(error, CkptkitError) or not isinstance(error, Exception):
-                raise
-            raise IncompatibleKeysError(
-                f"{target.what} refused the checkpoint while loading, and is as it was before: {error}"
-            ) from error
-    return [_loss(key, lost) for key, lost in losses.items() if lost]
-
-
-def _own_keys(module: torch.nn.Module, prefix: str) -> list[str]:
-    return [prefix + name for name in (*module._parameters, *module._buffers)]
 
 
 def _loss(key: str, lost: Losses) -> str:
@@ -184,8 +147,8 @@ def _state(
             makers[key] = _tensor(source, key)
         else:
             lost = losses[name] = Losses()
-            make = _filled(source, expr, target.state.get(name), config, lost)
-            makers[key] = _with_room(name, target.signature[name], make)
+            info = target.signature[name]
+            makers[key] = Filler(source, expr, name, info, target.state.get(name), config, lost)
     return LazyState(makers, metadata)
 
 
@@ -195,106 +158,3 @@ def _value(source: Source, key: str) -> Callable[[], Any]:
 
 def _tensor(source: Source, key: str) -> Callable[[], Any]:
     return lambda: source.tensor(key)
-
-
-def _with_room(key: str, info: TensorInfo, make: Callable[[], Any]) -> Callable[[], Any]:
-    def guarded() -> Any:
-        with room_for(key, info):
-            return make()
-
-    return guarded
-
-
-def _filled(
-    source: Source, expr: Expr, parameter: Any, config: LoadConfig, losses: Losses
-) -> Callable[[], Any]:
-    def make() -> Any:
-        losses.overflowed = losses.vanished = losses.flattened = (
-            0  # a hook may ask for a tensor more than once
-        )
-        tensor = evaluate(expr, source.tensor)
-        if not hasattr(parameter, "is_meta"):
-            return tensor
-        return arrange(tensor, parameter, assign=config.assign, dtype=config.dtype, losses=losses)
-
-    return make
-
-
-def _local(metadata: Mapping[str, Any], prefix: str, assign: bool) -> dict[str, Any]:
-    local = dict(metadata.get(prefix[:-1], {}))
-    if assign:
-        local["assign_to_params_buffers"] = True
-    return local
-
-
-def _run_special(
-    module: torch.nn.Module, prefix: str, state: LazyState, metadata: Mapping[str, Any], assign: bool
-) -> None:
-    """A module's own code first: it alone can refuse what the plan allows."""
-    errors: list[str] = []
-    local = _local(metadata, prefix, assign)
-    if own_way(module):
-        # torch asks strictly here, always; what is missing was judged before.
-        module._load_from_state_dict(state, prefix, local, True, [], [], errors)
-    else:
-        for hook in module._load_state_dict_pre_hooks.values():
-            hook(state, prefix, local, True, [], [], errors)
-    real = [text for text in errors if "size mismatch" not in text]
-    if real:
-        raise IncompatibleKeysError(
-            f"{type(module).__name__} at {prefix[:-1] or 'the top'!r}: {'; '.join(real)}"
-        )
-
-
-def _run_stock(
-    module: torch.nn.Module, prefix: str, state: LazyState, metadata: Mapping[str, Any], assign: bool
-) -> None:
-    """torch's own copying, without the pre-hooks, which have run."""
-    import torch
-
-    hooks = module._load_state_dict_pre_hooks
-    module._load_state_dict_pre_hooks = OrderedDict()
-    errors: list[str] = []
-    try:
-        with one_thread(*module.parameters(recurse=False), *module.buffers(recurse=False)):
-            torch.nn.Module._load_from_state_dict(
-                module, state, prefix, _local(metadata, prefix, assign), False, [], [], errors
-            )
-    finally:
-        module._load_state_dict_pre_hooks = hooks
-    if errors:
-        raise IncompatibleKeysError(
-            f"{type(module).__name__} at {prefix[:-1] or 'the top'!r}: {'; '.join(errors)}"
-        )
-
-
-def _post_hooks(module: torch.nn.Module, report: LoadReport) -> None:
-    from torch.nn.modules.module import _IncompatibleKeys
-
-    outcome = _IncompatibleKeys(list(report.missing), list(report.unexpected))
-    for _, each in reversed(list(recursion(module))):
-        for hook in each._load_state_dict_post_hooks.values():
-            hook(each, outcome)
-
-
-def _tie_again(target: Target, match: Match) -> None:
-    """After assigning, the names of one tied parameter hold one object again: the one that was filled."""
-    for group in target.signature.tied:
-        owners = [_owner(target.module, key) for key in group]
-        filled = next((i for i, key in enumerate(group) if key in match.fills), None)
-        if filled is None:
-            continue
-        value = _get(*owners[filled])
-        for module, name in owners:
-            table = module._parameters if name in module._parameters else module._buffers
-            table[name] = value
-
-
-def _owner(module: torch.nn.Module, key: str) -> tuple[torch.nn.Module, str]:
-    path, _, name = key.rpartition(".")
-    return module.get_submodule(path), name
-
-
-def _get(module: torch.nn.Module, name: str) -> Any:
-    value = module._parameters.get(name)
-    return module._buffers[name] if value is None else value

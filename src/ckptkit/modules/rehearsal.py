@@ -2,14 +2,12 @@
 
 Registered pre-hooks and overrides of `_load_from_state_dict` may rename, add or remove keys, give buffers
 another shape, or refuse while a model loads (`torch.nn.Module.load_state_dict` runs them from the root
-down). They are run here on shapes without data (single numbers have theirs: hooks look at versions and
-counters), overrides on shadows of the modules, and what hooks do to a module is undone, so that the match
-is made on what they leave.
+down). They are run here on stand-ins of the modules (`shadows.py`) and on shapes without data (single numbers
+have theirs: hooks look at versions and counters), so that the match is made on what they leave.
 """
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -18,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 from ..errors import CkptkitError, IncompatibleKeysError
 from ..formats.base import Source
 from ..signatures import TensorInfo
-from .walking import overrides, own_way, recursion, special
+from .keeping import Kept
+from .shadows import Shadows
+from .walking import overrides, recursion, special
 
 if TYPE_CHECKING:
     import torch
@@ -71,12 +71,22 @@ def rehearse(module: torch.nn.Module, source: Source, metadata: dict[str, Any] |
         state._metadata = metadata  # type: ignore[attr-defined]
     origin = {id(value): key for key, value in state.items()}
     before = list(state.values())  # keeps the ids alive
-    with warnings.catch_warnings():
-        # torch warns that copying to the meta device does nothing: so it should.
-        warnings.simplefilter("ignore")
-        for prefix, each in recursion(module):
-            if special(each):
-                _run(each, prefix, state, dict((metadata or {}).get(prefix[:-1], {})), result)
+    shadows = Shadows(module)
+    # Where a hook knows the model by itself, the model is put back; not else, since others may be loading it.
+    kept = Kept(module) if shadows.known_to_hooks else None
+    if kept is not None:
+        kept.copy()
+    try:
+        with warnings.catch_warnings():
+            # torch warns that copying to the meta device does nothing: so it should.
+            warnings.simplefilter("ignore")
+            for prefix, each in recursion(module):
+                if special(each):
+                    local = dict((metadata or {}).get(prefix[:-1], {}))
+                    _run(each, shadows.of(each), prefix, state, local, result)
+    finally:
+        if kept is not None:
+            kept.restore()
     del before
     result.names = {origin[id(value)]: key for key, value in state.items() if id(value) in origin}
     result.made = {key: _shape(value) for key, value in state.items() if id(value) not in origin}
@@ -101,6 +111,7 @@ def _stand_in(source: Source, key: str) -> Any:
 
 def _run(
     module: torch.nn.Module,
+    shadow: torch.nn.Module,
     prefix: str,
     state: OrderedDict[str, Any],
     local: dict[str, Any],
@@ -110,14 +121,12 @@ def _run(
     unexpected: list[str] = []
     errors: list[str] = []
     where = prefix[:-1] or "the top"
-    attributes = _attributes(module)
-    stand_in = _shadow(module) if overrides(module) else module
     try:
         if overrides(module):
             # torch asks strictly here, always; what is permitted is decided above.
-            stand_in._load_from_state_dict(state, prefix, local, True, missing, unexpected, errors)
+            shadow._load_from_state_dict(state, prefix, local, True, missing, unexpected, errors)
         else:
-            for hook in module._load_state_dict_pre_hooks.values():
+            for hook in shadow._load_state_dict_pre_hooks.values():
                 hook(state, prefix, local, True, missing, unexpected, errors)
     except (NotImplementedError, RuntimeError) as error:
         if "meta" in str(error).lower() or isinstance(error, NotImplementedError):
@@ -129,8 +138,7 @@ def _run(
         # It does not find what it wants; the match says what is missing in plainer words.
         return
     finally:
-        result.reshaped |= _reshaped(module, stand_in, attributes, prefix)
-        _put_back(module, attributes)
+        result.reshaped |= _reshaped(shadow, module, prefix)
     _take_down(module, prefix, state, (missing, unexpected, errors), result)
 
 
@@ -155,50 +163,16 @@ def _take_down(
     ]
 
 
-def _attributes(module: torch.nn.Module) -> dict[str, Any]:
-    return {k: dict(v) if k in _TABLES else v for k, v in module.__dict__.items()}
-
-
-_TABLES = ("_parameters", "_buffers", "_modules")
-
-
-def _put_back(module: torch.nn.Module, attributes: dict[str, Any]) -> None:
-    module.__dict__.clear()
-    module.__dict__.update(attributes)
-
-
-def _reshaped(
-    module: torch.nn.Module, after: torch.nn.Module, before: dict[str, Any], prefix: str
-) -> dict[str, TensorInfo]:
-    """Parameters and buffers that have another shape now."""
+def _reshaped(shadow: torch.nn.Module, module: torch.nn.Module, prefix: str) -> dict[str, TensorInfo]:
+    """Parameters and buffers that have another shape now than in the model."""
     found = {}
     for table in ("_parameters", "_buffers"):
-        for name, value in getattr(after, table).items():
-            old = before[table].get(name)
+        for name, value in getattr(shadow, table).items():
+            old = getattr(module, table).get(name)
             if value is not None and old is not None and value.shape != old.shape:
                 dtype = str(old.dtype).removeprefix("torch.")
                 found[prefix + name] = TensorInfo(tuple(value.shape), dtype)
     return found
-
-
-def _shadow(module: torch.nn.Module) -> torch.nn.Module:
-    """A stand-in with the module's attributes and meta tensors; loading into it changes nothing."""
-    shadow = copy.copy(module)
-    shadow._parameters = {k: _meta(v) for k, v in module._parameters.items()}
-    shadow._buffers = {k: _meta(v) for k, v in module._buffers.items()}
-    shadow._modules = dict(module._modules)
-    if own_way(module):
-        shadow.__dict__["set_extra_state"] = lambda state: None  # it may reach what both share
-    return shadow
-
-
-def _meta(value: Any) -> Any:
-    import torch
-
-    if value is None:
-        return None
-    empty = torch.empty(value.shape, dtype=value.dtype, device="meta")
-    return torch.nn.Parameter(empty, requires_grad=False) if isinstance(value, torch.nn.Parameter) else empty
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:

@@ -33,19 +33,29 @@ class Target:
         signature: the keys that a load looks for: parameters, persistent buffers, extra state; ties by identity.
         state: the same keys with the parameters and buffers themselves.
         what: its class, for messages.
+        wrapped: what stands before the keys of a checkpoint that was saved from the model with its wrappers, or
+            with the inner ones of them: ``module._orig_mod.``, ``_orig_mod.``.
     """
 
     module: torch.nn.Module
     signature: Signature
     state: Mapping[str, Any]
     what: str
+    wrapped: tuple[str, ...] = ()
 
 
 def unwrap(module: torch.nn.Module) -> torch.nn.Module:
     """The module inside DataParallel, DistributedDataParallel and torch.compile, however they nest."""
+    return _unwrapped(module)[0]
+
+
+def _unwrapped(module: torch.nn.Module) -> tuple[torch.nn.Module, list[str]]:
+    """The module inside, and the attributes that lead to it."""
+    path = []
     while (attribute := _INNER.get(type(module).__name__)) is not None and hasattr(module, attribute):
+        path.append(attribute)
         module = getattr(module, attribute)
-    return module
+    return module, path
 
 
 def describe(model: torch.nn.Module) -> Target:
@@ -59,7 +69,7 @@ def describe(model: torch.nn.Module) -> Target:
 
     if not isinstance(model, torch.nn.Module):
         raise UsageError(f"a checkpoint is loaded into an nn.Module, not a {type(model).__name__}")
-    module = unwrap(model)
+    module, path = _unwrapped(model)
     lazy = [
         name
         for name, value in [*module.named_parameters(), *module.named_buffers()]
@@ -72,7 +82,8 @@ def describe(model: torch.nn.Module) -> Target:
         )
     state = expected_state(module)
     source = MemorySource(state)
-    return Target(module, source.signature, state, type(module).__name__)
+    wrapped = tuple("".join(f"{name}." for name in path[start:]) for start in range(len(path)))
+    return Target(module, source.signature, state, type(module).__name__, wrapped)
 
 
 def target_signature(target: Any) -> Signature | None:

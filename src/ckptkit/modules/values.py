@@ -74,6 +74,25 @@ def wanted_dtype(dtype: torch.dtype, parameter: torch.Tensor, assign: bool, poli
     return parameter.dtype
 
 
+def retyped(key: str, target: Target, match: Match, source: Source, config: LoadConfig) -> torch.dtype | None:
+    """The dtype that a parameter is given before it is filled; None when it keeps its own.
+
+    Args:
+        key: the parameter's name.
+        target, match, source, config: what is loaded how.
+    """
+    import torch
+
+    if config.assign or config.dtype in ("auto", "model"):
+        return None
+    expr, parameter = match.fills.get(key), target.state.get(key)
+    if expr is None or not isinstance(parameter, torch.Tensor) or is_dtensor(parameter):
+        return None
+    dtype = getattr(torch, source.signature[expr.reads()[0]].dtype)
+    wanted = wanted_dtype(dtype, parameter, False, config.dtype)
+    return None if parameter.dtype is wanted or parameter.is_meta else wanted
+
+
 def retype(keys: Iterable[str], target: Target, match: Match, source: Source, config: LoadConfig) -> None:
     """Give parameters the dtype in which they will be filled, ties included; their values are of no use any more.
 
@@ -81,18 +100,10 @@ def retype(keys: Iterable[str], target: Target, match: Match, source: Source, co
         keys: the parameters' names.
         target, match, source, config: what is loaded how.
     """
-    import torch
-
-    if config.assign or config.dtype in ("auto", "model"):
-        return
     tied = {key: group for group in target.signature.tied for key in group}
     for key in keys:
-        expr, parameter = match.fills.get(key), target.state.get(key)
-        if expr is None or not isinstance(parameter, torch.Tensor) or is_dtensor(parameter):
-            continue
-        dtype = getattr(torch, source.signature[expr.reads()[0]].dtype)
-        wanted = wanted_dtype(dtype, parameter, False, config.dtype)
-        if parameter.dtype is not wanted and not parameter.is_meta:
-            fresh = parameter.data.to(wanted)
+        wanted = retyped(key, target, match, source, config)
+        if wanted is not None:
+            fresh = target.state[key].data.to(wanted)
             for name in tied.get(key, (key,)):
                 target.state[name].data = fresh

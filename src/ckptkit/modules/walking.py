@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -42,6 +42,26 @@ def sets_extra(module: torch.nn.Module) -> bool:
     import torch
 
     return type(module).set_extra_state is not torch.nn.Module.set_extra_state
+
+
+def runs_foreign_code(modules: Iterable[torch.nn.Module], tensors: Iterable[Any]) -> bool:
+    """Whether a load of these modules runs code that is neither torch's nor ckptkit's, and may do anything.
+
+    Args:
+        modules: all of a model.
+        tensors: what is filled; subclasses may bring code of their own.
+    """
+    code: list[Any] = []
+    for module in modules:
+        hooks = (*module._load_state_dict_pre_hooks.values(), *module._load_state_dict_post_hooks.values())
+        code += [getattr(hook, "hook", hook) for hook in hooks]
+        code += [type(module)._load_from_state_dict, type(module).set_extra_state]
+    return not all(map(_known, (*code, *map(type, tensors))))
+
+
+def _known(code: Any) -> bool:
+    room = getattr(code, "__module__", None) or ""
+    return room.partition(".")[0] in ("torch", "ckptkit", "builtins")
 
 
 def expected_state(module: torch.nn.Module) -> dict[str, Any]:
