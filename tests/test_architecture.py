@@ -22,7 +22,7 @@ PACKAGE = REPO / "src" / "ckptkit"
 # and whatever those may import. `config` reads files, which know nothing of rules.
 LINES = (
     "findings errors",
-    "charsets backtracking errors regexes",
+    "dialect errors regexes",
     "errors collector dtypes sizes regexes rewriting text dtype_names patterns signatures resize expr rules config plans",
     "signatures files formats checkpoint",
     "yaml_text files config",
@@ -61,6 +61,7 @@ LAZY = {
     "jinja2",
     "fsspec",
     "shtab",
+    "regex",
     "fcntl",
     "resource",
     "ctypes",

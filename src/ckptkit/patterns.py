@@ -11,10 +11,10 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from .errors import ConfigError
-from .regexes import MAX_LENGTH, compile_regex, required_literal, shown
+from .regexes import MAX_LENGTH, Budget, KeyRegex, compile_regex, required_literal, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class KeyPattern:
         exact: the key itself when the pattern has no wildcard, else None.
         fullmatch: tells whether a whole key matches.
         literal, further: texts that every matching key contains.
+        regex: the user's own expression, which is matched within a budget.
     """
 
     text: str
@@ -33,6 +34,7 @@ class KeyPattern:
     fullmatch: Callable[[str], object]
     literal: str
     further: str = ""
+    regex: KeyRegex | None = None
 
     def matches(self, key: str) -> bool:
         """Whether the pattern matches the whole key."""
@@ -45,6 +47,8 @@ class KeyPattern:
         if self.exact is not None:
             return [k for k in keys if k == self.exact]
         literal, further, fullmatch = self.literal, self.further, self.fullmatch
+        if self.regex is not None:
+            fullmatch = partial(self.regex.fullmatch, budget=Budget())
         return [k for k in keys if literal in k and further in k and fullmatch(k)]
 
 
@@ -59,7 +63,8 @@ def compile_pattern(text: str) -> KeyPattern:
         raise ConfigError("a key pattern must not be empty; '*' matches every key")
     if text.startswith("re:"):
         expression = text[3:]
-        return KeyPattern(text, None, compile_regex(expression).fullmatch, required_literal(expression))
+        regex = compile_regex(expression)
+        return KeyPattern(text, None, regex.fullmatch, required_literal(expression), regex=regex)
     pieces = _pieces(text)
     plain = "".join(each.plain or "" for each in pieces)
     if len(pieces) == 1 and pieces[0].plain is not None:
@@ -170,6 +175,7 @@ def select(patterns: Sequence[str], keys: Iterable[str]) -> Selection:
 
     Raises:
         ConfigError: a pattern is malformed.
+        PlanError: a regular expression takes too long on the keys.
     """
     every = list(keys)
     present: set[str] | None = None

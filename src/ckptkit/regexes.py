@@ -1,108 +1,177 @@
-"""Regular expressions from configs: compiled and checked when the config is read, never trusted.
-
-`re` cannot be given a deadline from a library. So an expression that can take exponential time, or a high power of a
-key's length, is refused here; one that can take a lower power is matched with keys that are short enough for it.
-"""
+"""Regular expressions from configs: checked by `re` when the config is read, matched by `regex`, which has a time limit."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from math import comb
-from re import _constants as _c  # type: ignore[attr-defined]
-from re import _parser as _p  # type: ignore[attr-defined]
-from typing import Any
+from time import thread_time
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from .backtracking import Analysis, Slow, flattened, nodes
-from .errors import ConfigError
+from .dialect import read_expression, wide_ranges
+from .errors import ConfigError, PlanError
+
+if TYPE_CHECKING:
+    from regex import Match, Pattern
 
 MAX_LENGTH = 10_000
-MAX_RANGES = 30_000  # characters beyond Latin-1 in all ranges together: compiling walks through each of them
-MAX_STEPS = 20_000_000  # of a match of any key of a length: well under a second
-MAX_STEPS_OF_KEY = 60_000_000  # of a match of one key, which is looked at
+MAX_SIZE = 20_000  # parts, those in counted repeats as often as they must match: about a kilobyte each
+MAX_WIDE = 40  # ranges whose characters `re` walks through: some milliseconds each
+SECONDS = 1.0  # of processor time for one pattern and all keys, beyond what every match has
+PER_MATCH = 0.000_05  # seconds that every match has: twenty times what an honest one takes
+MAX_CHOICES = 2  # with which a short expression tries at most the cube of a short key's length
+SHORT = 200  # characters
+_TOGETHER = 64  # short matches
+_KEPT_SIZE = 1000
+Found = TypeVar("Found")
 
-_IGNORING = re.IGNORECASE | re.VERBOSE | re.LOCALE
+
+class Budget:
+    """What matching one pattern with all keys may take.
+
+    Each match adds a little to it, so that an honest expression may be matched with any number of keys.
+    """
+
+    __slots__ = ("_matches", "_start", "left")
+
+    def __init__(self) -> None:
+        self._matches = 0
+        self._start = thread_time()
+        self.left = SECONDS
+
+    def run(self, match: Callable[[float], Found], pattern: str, key: str) -> Found:
+        """Match within what is left.
+
+        Args:
+            match: takes the seconds that it may take, and raises TimeoutError.
+            pattern, key: for the message.
+
+        Raises:
+            PlanError: nothing is left; names the expression and the key, and says what to do.
+        """
+        self._matches += 1
+        while True:
+            try:
+                found = match(self.left)
+            except TimeoutError:
+                # `regex` counts the time of all threads, of which this one may have had a small part: then again.
+                self._charge()
+                if self.left < SECONDS / 100:
+                    raise _too_slow(pattern, key, self._matches) from None
+            else:
+                self._charge()
+                if self.left <= 0:
+                    raise _too_slow(pattern, key, self._matches)
+                return found
+
+    def note(self, pattern: str, key: str) -> None:
+        """Charge for a match that ends soon by itself, together with those before it; errors as for `run`."""
+        self._matches += 1
+        if not self._matches % _TOGETHER:
+            self._charge()
+            if self.left <= 0:
+                raise _too_slow(pattern, key, self._matches)
+
+    def _charge(self) -> None:
+        self.left = SECONDS + self._matches * PER_MATCH - (thread_time() - self._start)
+
+
+def _too_slow(pattern: str, key: str, matches: int) -> PlanError:
+    where = (
+        f"on the key {shown(key)}"
+        if matches == 1
+        else f"on {matches} keys, of which the last is {shown(key)}"
+    )
+    return PlanError(
+        f"the regular expression {shown(pattern)} was still at work after {SECONDS:g} s of processor time {where} "
+        f"({len(key)} characters): parts of it can match the same text, and it tries all ways to share it out; put text "
+        "between them that they cannot match, e.g. '[^.]*' for '.*', or begin it with '^'",
+        key=key,
+    )
 
 
 class KeyRegex:
-    """A compiled regular expression that is not matched with keys on which it could be at work for minutes.
+    """A regular expression in the dialect of `re`, which is matched within a budget.
 
     Args:
-        compiled: the expression.
-        analysis: what it can cost.
+        pattern: as written.
+        compiled: the expression as `regex` takes it.
     """
 
-    __slots__ = (
-        "_analysis",
-        "_short",
-        "compiled",
-        "finditer",
-        "fullmatch",
-        "groupindex",
-        "groups",
-        "pattern",
-        "search",
-        "subn",
-    )
+    __slots__ = ("_compiled", "_short", "groupindex", "groups", "pattern")
 
-    def __init__(self, compiled: re.Pattern[str], analysis: Analysis) -> None:
-        self.compiled = compiled
-        self.pattern: str = compiled.pattern
-        self.groups = compiled.groups
-        self.groupindex = compiled.groupindex
-        self._analysis = analysis
-        self._short = _short_enough(analysis)
-        self.search: Callable[[str], re.Match[str] | None] = compiled.search
-        self.fullmatch: Callable[[str], re.Match[str] | None] = compiled.fullmatch
-        self.finditer: Callable[[str], Iterator[re.Match[str]]] = compiled.finditer
-        self.subn: Callable[[str, str], tuple[str, int]] = compiled.subn
-        if self._short is not None:
-            self.search, self.fullmatch = self._bounded(compiled.search), self._bounded(compiled.fullmatch)
-            self.finditer, self.subn = self._bounded_finditer, self._bounded_subn
+    def __init__(self, pattern: str, compiled: Pattern[str]) -> None:
+        self.pattern = pattern
+        self.groups: int = compiled.groups
+        self.groupindex: Mapping[str, int] = compiled.groupindex
+        self._compiled = compiled
+        self._short = (
+            SHORT if read_expression(pattern).choices <= MAX_CHOICES and len(pattern) <= SHORT else -1
+        )
 
-    def _bounded(self, match: Callable[[str], re.Match[str] | None]) -> Callable[[str], re.Match[str] | None]:
-        short, check = self._short or 0, self._check
+    def search(self, key: str, budget: Budget | None = None) -> Match[str] | None:
+        """The first match in a key; without a budget it has one of its own.
 
-        def bounded(key: str) -> re.Match[str] | None:
-            if len(key) > short:
-                check(key)
+        Raises:
+            PlanError: it takes longer than the budget allows.
+        """
+        return self._run(self._compiled.search, key, budget)
+
+    def fullmatch(self, key: str, budget: Budget | None = None) -> Match[str] | None:
+        """The match of a whole key; budget and errors as for `search`."""
+        return self._run(self._compiled.fullmatch, key, budget)
+
+    def findall(self, key: str, budget: Budget | None = None) -> list[Match[str]]:
+        """All matches in a key; budget and errors as for `search`."""
+        finditer = self._compiled.finditer
+        return self._run(lambda key, timeout=None: list(finditer(key, timeout=timeout)), key, budget)
+
+    def subn(self, template: Template, key: str, budget: Budget | None = None) -> tuple[str, int]:
+        """A key with all matches replaced, and their number; budget and errors as for `search`."""
+        if budget is None:
+            budget = Budget()
+        if len(key) <= self._short:
+            budget.note(self.pattern, key)
+            return self._compiled.subn(template.text, key)
+        return budget.run(
+            lambda left: self._compiled.subn(template.text, key, timeout=left), self.pattern, key
+        )
+
+    def _run(self, match: Callable[..., Found], key: str, budget: Budget | None) -> Found:
+        if budget is None:
+            budget = Budget()
+        if len(key) <= self._short:  # the limit costs as much as the match itself
+            budget.note(self.pattern, key)
             return match(key)
-
-        return bounded
-
-    def _bounded_finditer(self, key: str) -> Iterator[re.Match[str]]:
-        if len(key) > (self._short or 0):
-            self._check(key)
-        return self.compiled.finditer(key)
-
-    def _bounded_subn(self, replacement: str, key: str) -> tuple[str, int]:
-        if len(key) > (self._short or 0):
-            self._check(key)
-        return self.compiled.subn(replacement, key)
-
-    def _check(self, key: str) -> None:
-        if self._analysis.steps(key) > MAX_STEPS_OF_KEY:
-            raise ConfigError(
-                f"the regular expression {shown(self.pattern)} could be at work for minutes on a key of {len(key)} "
-                f"characters, {shown(key)}: several of its repeats can match the same text, and it backtracks; put text "
-                "between them that they cannot match, e.g. '[^.]*' for '.*', or begin it with '^'"
-            )
+        return budget.run(lambda left: match(key, timeout=left), self.pattern, key)
 
 
-def _short_enough(analysis: Analysis) -> int | None:
-    """The longest key that needs no look at it; None when all are short enough."""
-    degree = analysis.degree
-    if degree < 2:
-        return None
-    low, high = 0, 1 << 16
-    while low < high:
-        middle = (low + high + 1) // 2
-        if comb(middle + degree, degree) * analysis.choices <= MAX_STEPS:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+class Groups(Protocol):
+    """What a template needs of a match."""
+
+    def __getitem__(self, number: int, /) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    r"""A replacement template that was read.
+
+    Args:
+        parts: literal texts and the numbers of groups.
+        text: the template for `regex`, which takes some escapes otherwise than `re`.
+    """
+
+    parts: tuple[str | int, ...]
+    text: str
+
+    def fill(self, match: Groups) -> str:
+        """The text with the groups of a match; groups that took no part are empty."""
+        return "".join(part if isinstance(part, str) else match[part] or "" for part in self.parts)
+
+    def length(self, match: Groups) -> int:
+        """How long `fill` would be."""
+        return sum(len(part) if isinstance(part, str) else len(match[part] or "") for part in self.parts)
 
 
 def shown(text: str) -> str:
@@ -116,35 +185,34 @@ def _brief(error: Exception) -> str:
     return text if len(text) <= 200 else f"{text[:150]}...{text[-40:]}"
 
 
-@lru_cache(maxsize=4096)
 def compile_regex(pattern: str) -> KeyRegex:
     """Compile a regular expression from a config.
 
     Args:
         pattern: in the syntax of Python's `re`, matched case-sensitively unless it says otherwise.
 
-    Returns:
-        The expression; matching a key on which it could be at work for minutes raises ConfigError.
-
     Raises:
-        ConfigError: it is malformed, longer than 10,000 characters, slow to compile, or could take exponential time or a
-            high power of a key's length.
+        ConfigError: it is malformed, longer than 10,000 characters, too deeply nested, or takes much time or memory to
+            compile.
     """
+    large = len(pattern) <= MAX_LENGTH and _checked(pattern) > _KEPT_SIZE
+    return _compile(pattern) if large else _kept(pattern)
+
+
+@lru_cache(maxsize=4096)
+def _checked(pattern: str) -> int:
+    """The size of an expression that `re` takes; errors as for `compile_regex`."""
     if len(pattern) > MAX_LENGTH:
         raise ConfigError(
             f"the regular expression is {len(pattern)} characters long; {MAX_LENGTH} is the limit"
         )
-    try:
-        tree = _p.parse(pattern)
-        items = list(tree)
-        ignore_case = bool(tree.state.flags & re.IGNORECASE) or any(
-            op is _c.SUBPATTERN and arg[1] & re.IGNORECASE for op, arg in nodes(items)
+    if wide_ranges(pattern) > MAX_WIDE:
+        raise ConfigError(
+            f"the regular expression {shown(pattern)} has {wide_ranges(pattern)} ranges, which take long to compile "
+            rf"where they reach beyond ASCII; {MAX_WIDE} is the limit; '[^\x00-\x7f]' is all beyond ASCII"
         )
-        _refuse_wide(items, ignore_case)
-        analysis = Analysis(items, ignore_case, _anchored(tree))
-        return KeyRegex(re.compile(pattern), analysis)
-    except Slow as error:
-        raise ConfigError(f"the regular expression {shown(pattern)} {error}") from None
+    try:
+        re.compile(pattern)
     except re.error as error:
         raise ConfigError(f"the regular expression {shown(pattern)} is malformed: {_brief(error)}") from None
     except ValueError:  # Python's own words would tell to raise its limit
@@ -152,122 +220,95 @@ def compile_regex(pattern: str) -> KeyRegex:
             f"the regular expression {shown(pattern)} is malformed: a number is too long"
         ) from None
     except (OverflowError, RecursionError, MemoryError) as error:
-        raise ConfigError(
-            f"the regular expression {shown(pattern)} is too large or too deeply nested ({type(error).__name__})"
-        ) from None
-
-
-def _anchored(tree: Any) -> bool:
-    items = flattened(list(tree))
-    if not items or items[0][0] is not _c.AT:
-        return False
-    multiline = tree.state.flags & re.MULTILINE
-    return items[0][1] is _c.AT_BEGINNING_STRING or (items[0][1] is _c.AT_BEGINNING and not multiline)
-
-
-def _refuse_wide(items: list[Any], ignore_case: bool) -> None:
-    width = sum(min(high, 0xFFFF) - low + 1 for low, high in _ranges(items) if high > 0xFF and low <= 0xFFFF)
-    if width * (2 if ignore_case else 1) > MAX_RANGES:
-        raise Slow(
-            f"has ranges of {width} characters, which take long to compile; write what is not meant: "
-            r"'[^\x00-\x7f]' is all beyond ASCII"
+        raise _too_large(pattern, type(error).__name__) from None
+    size = read_expression(pattern).size
+    if size > MAX_SIZE:
+        raise _too_large(
+            pattern, f"its counted repeats come to more than {MAX_SIZE} parts; write '+' for a high count"
         )
+    return size
 
 
-def _ranges(items: list[Any]) -> Iterator[tuple[int, int]]:
-    for op, arg in nodes(items):
-        if op is _c.IN:
-            yield from (value for kind, value in arg if kind is _c.RANGE)
+def _too_large(pattern: str, reason: str) -> ConfigError:
+    return ConfigError(f"the regular expression {shown(pattern)} is too large or too deeply nested: {reason}")
 
 
-def check_replacement(pattern: KeyRegex, replacement: str) -> None:
-    """Check that a replacement template suits a pattern, as `re.sub` would at the first match.
+def _compile(pattern: str) -> KeyRegex:
+    import regex
+
+    _checked(pattern)
+    try:
+        return KeyRegex(
+            pattern, regex.compile(read_expression(pattern).translated, regex.V0, cache_pattern=False)
+        )
+    except (OverflowError, RecursionError, MemoryError) as error:
+        raise _too_large(pattern, type(error).__name__) from None
+    except regex.error as error:
+        raise ConfigError(f"the regular expression {shown(pattern)} is refused: {_brief(error)}") from None
+
+
+_kept = lru_cache(maxsize=4096)(_compile)  # others would fill the memory
+
+
+@lru_cache(maxsize=4096)
+def read_template(pattern: str, replacement: str) -> Template:
+    """A replacement template that suits a pattern, as `re.sub` takes it.
 
     Raises:
         ConfigError: it refers to a group that the pattern lacks, or has a bad escape.
     """
+    if "\\" not in replacement:
+        return Template((replacement,), replacement)
+    regex = compile_regex(pattern)
+    names = {number: name for name, number in regex.groupindex.items()}
+    # `re` itself fills in a pattern of the same groups, each of which is two lone surrogates: no template has any.
+    marks = [chr(0xD800 + n // 1024) + chr(0xDC00 + n % 1024) for n in range(regex.groups + 1)]
+    groups = [
+        f"(?P<{names[n]}>{marks[n]})" if n in names else f"({marks[n]})" for n in range(1, regex.groups + 1)
+    ]
+    text = "".join(marks[1:]) or marks[0]
     try:
-        _p.parse_template(replacement, pattern.compiled)
+        match = re.match("".join(groups) or marks[0], text)
+        assert match is not None
+        # The whole match is no group of it.
+        own = re.sub(r"(\\\\)|\\g<0+>", lambda found: found[1] or marks[0], replacement)
+        filled = match.expand(own)
     except (re.error, IndexError, ValueError) as error:
-        reason = (
-            _brief(error)
-            if isinstance(error, re.error)
-            else "a number is too long"
-            if isinstance(error, ValueError)
-            else f"unknown group name: {_brief(error)}"
-        )
-        names = sorted(pattern.groupindex)
-        raise ConfigError(
-            f"the replacement {shown(replacement)} does not suit the pattern {shown(pattern.pattern)}: {reason}; "
-            f"the pattern has {pattern.groups} group(s)"
-            + (f" named {', '.join(name[:80] for name in names[:8])}" if names else "")
-            + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-        ) from None
+        raise _unsuited(regex, replacement, error) from None
+    number = {mark: n for n, mark in enumerate(marks)}
+    pieces = re.split("([\ud800-\udbff][\udc00-\udfff])", filled)
+    parts = tuple(number.get(piece, piece) for piece in pieces if piece)
+    escaped = (part.replace("\\", "\\\\") if isinstance(part, str) else f"\\g<{part}>" for part in parts)
+    return Template(parts, "".join(escaped))
 
 
-def uses_group(replacement: str, pattern: KeyRegex, number: int) -> bool:
-    """Whether a replacement template refers to a group, by number or by name."""
-    return number in _template_groups(_p.parse_template(replacement, pattern.compiled))
+def _unsuited(pattern: KeyRegex, replacement: str, error: Exception) -> ConfigError:
+    reason = (
+        _brief(error)
+        if isinstance(error, re.error)
+        else "a number is too long"
+        if isinstance(error, ValueError)
+        else f"unknown group name: {_brief(error)}"
+    )
+    names = sorted(pattern.groupindex)
+    return ConfigError(
+        f"the replacement {shown(replacement)} does not suit the pattern {shown(pattern.pattern)}: {reason}; "
+        f"the pattern has {pattern.groups} group(s)"
+        + (f" named {', '.join(name[:80] for name in names[:8])}" if names else "")
+        + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    )
 
 
-def _template_groups(parsed: Any) -> set[int]:
-    """Group numbers of a parsed template, whose form changed with Python 3.12."""
-    if isinstance(parsed, tuple):
-        return {group for _, group in parsed[0]}
-    return {part for part in parsed if isinstance(part, int)}
+def required_literal(pattern: str) -> str:
+    """The longest text that every match of an expression must contain, for skipping keys; "" when none is known."""
+    return read_expression(pattern).literal
 
 
 def with_groups(pattern: str, groups: Sequence[str | None]) -> str | None:
-    """The text that a pattern matches when its groups are given.
-
-    Args:
-        pattern: a regular expression.
-        groups: the text of group 1, 2, ...; those of a similar pattern's match.
-
-    Returns:
-        None when the pattern is not made of literals and these groups only.
-    """
-    text = ""
-    for op, arg in _p.parse(pattern):
-        if op is _c.LITERAL:
-            text += chr(arg)
-        elif op is _c.SUBPATTERN and arg[0] is not None and arg[0] <= len(groups):
-            text += groups[arg[0] - 1] or ""
-        elif op is not _c.AT:
-            return None
-    return text
-
-
-@lru_cache(maxsize=4096)
-def required_literal(pattern: str) -> str:
-    """The longest text that every match of a regular expression must contain; "" when none is known.
-
-    Used to skip keys cheaply. Only case-sensitive literals at the top level of the pattern count.
-    """
-    tree = _p.parse(pattern)
-    if tree.state.flags & _IGNORING:
-        return ""
-    best, run = "", ""
-    for op, arg in flattened(list(tree)):
-        if op is _c.LITERAL:
-            run += chr(arg)
-            best = max(best, run, key=len)
-        elif op is not _c.AT:
-            run = ""
-    return best
+    """The text that a pattern matches when its groups are given, as for `Expression.with_groups`."""
+    return read_expression(pattern).with_groups(groups)
 
 
 def literal_start(pattern: str) -> str:
     """The text that every match of a regular expression starts a key with; "" when none is known."""
-    tree = _p.parse(pattern)
-    if tree.state.flags & (_IGNORING | re.MULTILINE):
-        return ""
-    items = flattened(list(tree))
-    if not items or items[0] != (_c.AT, _c.AT_BEGINNING):
-        return ""
-    start = ""
-    for op, arg in items[1:]:
-        if op is not _c.LITERAL:
-            break
-        start += chr(arg)
-    return start
+    return read_expression(pattern).start

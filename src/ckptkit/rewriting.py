@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import isqrt
+from typing import TYPE_CHECKING
 
 from .errors import PlanError
-from .regexes import compile_regex, literal_start, required_literal
+from .regexes import Budget, Template, compile_regex, literal_start, read_template, required_literal
+
+if TYPE_CHECKING:
+    from regex import Match
 
 MAX_KEY = 100_000  # characters
 MAX_TEMPLATE = 10_000  # characters of a replacement, as many as a regular expression may have
-LONG = 10_000_000  # characters that `re` may make at once; templates multiply what they are given
+LONG = 10_000_000  # characters that may be made at once; templates multiply what they are given
 
 
 def rewrite(keys: Iterable[str], pairs: Sequence[tuple[str, str]]) -> tuple[dict[str, str], list[int]]:
@@ -31,7 +34,7 @@ def rewrite(keys: Iterable[str], pairs: Sequence[tuple[str, str]]) -> tuple[dict
 
     Raises:
         ConfigError: a pattern is refused.
-        PlanError: a key would become longer than 100,000 characters.
+        PlanError: a key would become longer than 100,000 characters, or a pattern takes too long.
     """
     place = {key: n for n, key in enumerate(keys)}
     ordered = list(place)
@@ -48,14 +51,15 @@ def rewrite(keys: Iterable[str], pairs: Sequence[tuple[str, str]]) -> tuple[dict
             first = bisect_left(by_name, start)
             some = by_name[first : bisect_right(by_name, start, lo=first, key=lambda key: key[:width])]
             some.sort(key=place.__getitem__)
-        literal, regex = required_literal(pattern), compile_regex(pattern)
+        literal, regex, budget = required_literal(pattern), compile_regex(pattern), Budget()
+        template = read_template(pattern, replacement)
         before = len(renames)
         harmless = _harmless(replacement)
         for key in some:
             if literal in key and key not in renames:
-                if len(key) > harmless and regex.search(key):
-                    check_growth(re.finditer(pattern, key), replacement, key)
-                new, count = regex.subn(replacement, key)
+                if len(key) > harmless:
+                    _check_growth(regex.findall(key, budget), template, key)
+                new, count = regex.subn(template, key, budget)
                 if count:
                     if len(new) > MAX_KEY:
                         raise too_long(key, len(new))
@@ -64,21 +68,40 @@ def rewrite(keys: Iterable[str], pairs: Sequence[tuple[str, str]]) -> tuple[dict
     return renames, hits
 
 
-def check_growth(matches: Iterable[re.Match[str]], template: str, key: str) -> None:
-    """Refuse a template before `re` makes a text of it that is a hundred times as long as a key may be.
-
-    Args:
-        matches: those it is put in for.
-        template: a replacement.
-        key: what is rewritten.
+def whole_matches(pattern: str, keys: Iterable[str]) -> Iterator[tuple[str, Match[str]]]:
+    """The keys that a pattern matches as a whole, with their matches.
 
     Raises:
-        PlanError: the text would be too long, each group counted as long as the longest.
+        ConfigError: the pattern is refused.
+        PlanError: it takes too long.
     """
-    groups, most = template.count("\\"), 0
+    literal, regex, budget = required_literal(pattern), compile_regex(pattern), Budget()
+    for key in keys:
+        match = regex.fullmatch(key, budget) if literal in key else None
+        if match is not None:
+            yield key, match
+
+
+def expand(pattern: str, replacement: str, key: str, match: Match[str]) -> str:
+    """A template with the groups of a match.
+
+    Raises:
+        PlanError: the text would be far too long for a key.
+    """
+    template = read_template(pattern, replacement)
+    _check_growth([match], template, key)
+    return template.fill(match)
+
+
+def _check_growth(matches: Iterable[Match[str]], template: Template, key: str) -> None:
+    """Refuse a template before a text is made of it that is a hundred times as long as a key may be.
+
+    Raises:
+        PlanError: the text would be too long.
+    """
+    most = 0
     for match in matches:
-        longest = max(len(group or "") for group in (match[0], *match.groups()))
-        most += len(template) + groups * longest
+        most += template.length(match)
         if most > LONG:
             raise too_long(key, most)
 

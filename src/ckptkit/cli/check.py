@@ -49,14 +49,13 @@ def run(arguments: Namespace) -> int:
             "check needs --model MODULE:FACTORY or --like CKPT, one of them, to know what must fit"
         )
     from ..modules.checking import check
-    from .deadline import regex_deadline
     from .model import stdout_to_stderr
 
     config = _config(arguments)
     with open_given(arguments, arguments.checkpoint, config.root) as checkpoint:
         target = _target(arguments)
         # A model's own hooks run here, and may print.
-        with stdout_to_stderr(), regex_deadline(len(checkpoint.signature)):
+        with stdout_to_stderr():
             report = check(target, checkpoint, config)
     write_html(arguments, f"check {arguments.checkpoint}", lambda: str(report))
     if arguments.json:

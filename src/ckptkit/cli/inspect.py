@@ -13,7 +13,6 @@ from ..render import signature_view as view
 from ..render.blocks import Block, Line, line
 from ..signatures import Signature
 from ..text import quote_list
-from .deadline import regex_deadline
 from .given import add_given, open_given
 from .html import add_html, write_html
 from .output import print_json, print_note, progress, show
@@ -74,8 +73,7 @@ def _selected(signature: Signature, patterns: Sequence[str]) -> Signature:
     Raises:
         KeyNotFoundError: a pattern matches nothing; names the nearest keys.
     """
-    with regex_deadline(len(signature)):
-        found = select(patterns, signature)
+    found = select(patterns, signature)
     if found.unmatched:
         wanted = found.unmatched[0]
         close = nearest(wanted, signature)

@@ -21,7 +21,6 @@ from ..formats.base import WriteOptions, Written
 from ..plans import Plan, make_plan
 from ..render import plan_view as view
 from ..sizes import parse_size
-from .deadline import regex_deadline
 from .given import open_given, signature_given
 from .guard import refuse_inputs, refuse_twice
 from .html import write_html
@@ -44,8 +43,7 @@ def undo(arguments: Namespace, config: RemapConfig) -> Plan:
             "original checkpoint (or its signature) as --like"
         )
     original = signature_given(arguments, arguments.like)
-    with regex_deadline(len(original)):
-        return make_plan(original, config).invert()
+    return make_plan(original, config).invert()
 
 
 def carry_out(arguments: Namespace, config: RemapConfig | Plan) -> int:
@@ -74,8 +72,7 @@ def carry_out(arguments: Namespace, config: RemapConfig | Plan) -> int:
         if isinstance(config, Plan):
             plan = config
         else:
-            with regex_deadline(len(checkpoint.signature)):
-                plan = make_plan(checkpoint.signature, config)
+            plan = make_plan(checkpoint.signature, config)
         if keep is not None:
             plan = replace(plan, layout=checkpoint.source.layout)
             _refuse_existing(keep, arguments.overwrite)

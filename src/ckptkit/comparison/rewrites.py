@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ConfigError
-from ..regexes import MAX_LENGTH, compile_regex, required_literal
+from ..errors import ConfigError, PlanError
+from ..regexes import MAX_LENGTH, compile_regex, read_template, required_literal
 
 MOST_WORK = 1_000_000  # applications of candidates to keys; what is left then is renamed key by key
 _UNNAMEABLE = ("", "__metadata__")  # names that no rule may give
@@ -31,7 +31,8 @@ class Rewrite:
         """The new name of a key, None when the pattern does not match."""
         if required_literal(self.pattern) not in key:
             return None
-        new, count = compile_regex(self.pattern).subn(self.replacement, key)
+        template = read_template(self.pattern, self.replacement)
+        new, count = compile_regex(self.pattern).subn(template, key)
         return new if count else None
 
 
@@ -108,7 +109,7 @@ def _tried(
             elif result is not None:
                 return set()
         moved = [result for key in loose if (result := candidate.apply(key)) is not None]
-    except ConfigError:  # too long, or more than the engine of rules takes
+    except (ConfigError, PlanError):  # too long, or more than the engine of rules takes
         return set()
     return hit if free.issuperset(moved) and len(set(moved)) == len(moved) else set()
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from ..errors import PlanError
 from ..patterns import nearest
-from ..regexes import compile_regex
+from ..regexes import Budget, compile_regex
 from ..text import quote_list
 
 _SMALLEST_SHARE = 0.25  # of the largest stack's elements; smaller numbered containers are parts of something
@@ -71,11 +71,11 @@ Home = dict[str, tuple[_Stack, str]]
 
 
 def _given(keys: Mapping[str, int], blocks: str) -> tuple[Home, list[_Stack]]:
-    regex = compile_regex(blocks)
+    regex, budget = compile_regex(blocks), Budget()
     stacks: dict[str, _Stack] = {}
     home: Home = {}
     for place, key in enumerate(keys):
-        match = regex.search(key)
+        match = regex.search(key, budget)
         if match is None or match.group("index") is None:
             continue
         start, end = match.span("index")

@@ -13,11 +13,12 @@ from ..expr import Expr
 from ..expr import Reshape as ReshapeExpr
 from ..expr import Stack as StackExpr
 from ..expr.base import dimension
-from ..regexes import compile_regex, uses_group, with_groups
+from ..regexes import compile_regex, read_template, with_groups
+from ..rewriting import expand, whole_matches
 from ..text import quote_list, quoted
 from .base import Entry, Regex, Rule, State, collision
 from .layout import listed
-from .parts import NewKey, check_templates, expand, whole_matches
+from .parts import NewKey, check_templates
 
 
 class Concat(Rule):
@@ -45,13 +46,14 @@ class Concat(Rule):
     def apply(self, state: State) -> int:
         found: dict[str, list[str | None]] = {}
         for number, pattern in enumerate(self.patterns):
-            for key in whole_matches(pattern, state):
-                parts = found.setdefault(expand(pattern, key, self.into), [None] * len(self.patterns))
+            for key, match in whole_matches(pattern, state.keys):
+                into = expand(pattern, self.into, key, match)
+                parts = found.setdefault(into, [None] * len(self.patterns))
                 first = parts[number]
                 if first is not None:
                     raise PlanError(
                         f"{quoted(first)} and {quoted(key)} both match {quoted(pattern)} for "
-                        f"{quoted(expand(pattern, key, self.into))}; make the pattern tell them apart",
+                        f"{quoted(into)}; make the pattern tell them apart",
                         key=key,
                     )
                 parts[number] = key
@@ -119,23 +121,20 @@ class Stack(Rule):
             raise ValueError(r"the pattern of stack needs a group named index, e.g. (?P<index>\d+)")
         check_templates(self.pattern, [self.into])
         number = regex.groupindex["index"]
-        if uses_group(self.into, regex, number):
+        if number in read_template(self.pattern, self.into).parts:
             raise ValueError("into must not use the group index: all parts of a stack share one key")
         return self
 
     def apply(self, state: State) -> int:
-        regex = compile_regex(self.pattern)
         found: dict[str, dict[int, str]] = {}
-        for key in whole_matches(self.pattern, state):
-            match = regex.fullmatch(key)
-            assert match is not None
+        for key, match in whole_matches(self.pattern, state.keys):
             index = match.group("index")
             if index is None or not index.isascii() or not index.isdigit() or len(index) > 18:
                 raise PlanError(
                     f"stack: the group index matched {quoted(index)} in {quoted(key)}, which is no number",
                     key=key,
                 )
-            into = expand(self.pattern, key, self.into)
+            into = expand(self.pattern, self.into, key, match)
             parts = found.setdefault(into, {})
             if int(index) in parts:
                 raise collision(parts[int(index)], key, into)

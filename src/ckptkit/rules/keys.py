@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from ..errors import ConfigError, PlanError
-from ..regexes import check_replacement, compile_regex, required_literal
+from ..regexes import Budget, compile_regex, read_template, required_literal
 from ..rewriting import rewrite
 from ..text import quoted
 from .base import Keys, Regex, Rule, State, Template, Text, no_match
@@ -100,7 +100,7 @@ class Rename(Rule):
             if not pattern:
                 raise ValueError("the regular expression is empty and would match between all characters")
             try:
-                check_replacement(compile_regex(pattern), replacement)
+                read_template(pattern, replacement)
             except ConfigError as error:
                 raise ValueError(error.message) from None
         return self
@@ -149,10 +149,10 @@ class Renumber(Rule):
         return self
 
     def apply(self, state: State) -> int:
-        literal, regex = required_literal(self.pattern), compile_regex(self.pattern)
+        literal, regex, budget = required_literal(self.pattern), compile_regex(self.pattern), Budget()
         renames: dict[str, str] = {}
         for key in self.selected(self.keys, state.keys):
-            match = regex.search(key) if literal in key else None
+            match = regex.search(key, budget) if literal in key else None
             if match is None or match.group("index") is None:
                 continue
             old = match.group("index")

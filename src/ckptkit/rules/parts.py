@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -12,8 +11,8 @@ from ..expr import Expr, Select
 from ..expr import Reshape as ReshapeExpr
 from ..expr import Slice as SliceExpr
 from ..expr.base import dimension
-from ..regexes import check_replacement, compile_regex, required_literal
-from ..rewriting import LONG, check_growth
+from ..regexes import read_template
+from ..rewriting import expand, whole_matches
 from ..text import quoted
 from .base import Entry, Keys, Regex, Rule, State, Template
 from .layout import listed, remake
@@ -30,39 +29,9 @@ def check_templates(pattern: str, templates: list[str]) -> None:
     """
     for template in templates:
         try:
-            check_replacement(compile_regex(pattern), template)
+            read_template(pattern, template)
         except ConfigError as error:
             raise ValueError(error.message) from None
-
-
-def whole_matches(pattern: str, state: State) -> dict[str, list[str | None]]:
-    """Key to the groups (0 first) of every key that a pattern matches as a whole."""
-    literal, regex = required_literal(pattern), compile_regex(pattern)
-    found = {}
-    for key in state.keys:
-        match = regex.fullmatch(key) if literal in key else None
-        if match is not None:
-            found[key] = [match.group(0), *match.groups()]
-    return found
-
-
-def expand(pattern: str, key: str, template: str) -> str:
-    """A template with the groups of a pattern that matches the whole key.
-
-    Raises:
-        PlanError: the text would be far too long for a key.
-    """
-    if len(key) * template.count("\\") > LONG:
-        match = compile_regex(pattern).fullmatch(key)
-        assert match is not None
-        check_growth([match], template, key)
-    try:
-        # `sub` keeps the parsed template, which `Match.expand` parses anew for every key.
-        return re.compile(rf"\A(?:{pattern})\Z").sub(template, key, count=1)
-    except re.error:  # flags inside the pattern cannot move into a group
-        match = compile_regex(pattern).fullmatch(key)
-        assert match is not None
-        return match.expand(template)
 
 
 class Split(Rule):
@@ -95,14 +64,14 @@ class Split(Rule):
 
     def apply(self, state: State) -> int:
         made = {}
-        for key in whole_matches(self.pattern, state):
+        for key, match in whole_matches(self.pattern, state.keys):
             entry = state.entries[key]
             try:
                 parts = self._parts(entry)
             except PlanError as error:
                 raise PlanError(f"{quoted(key)}: {error.message}", key=key) from None
             made[key] = [
-                (expand(self.pattern, key, name), state.made(part, key, entry))
+                (expand(self.pattern, name, key, match), state.made(part, key, entry))
                 for name, part in zip(self.into, parts, strict=True)
             ]
         state.rebuild(made)
@@ -174,7 +143,7 @@ class Unstack(Rule):
         # Groups are expanded first around a mark, so that a key which holds "{index}" itself stays as it is.
         head, *tails = self.into.split("{index}")
         made = {}
-        for key in whole_matches(self.pattern, state):
+        for key, match in whole_matches(self.pattern, state.keys):
             entry = state.entries[key]
             if entry.info.kind == "object":
                 raise PlanError(f"{quoted(key)} is no tensor, so it cannot be unstacked", key=key)
@@ -188,7 +157,7 @@ class Unstack(Rule):
                     f"{entry.info.shape[dim]} keys; {MAX_PARTS} is the limit",
                     key=key,
                 )
-            pieces = [expand(self.pattern, key, piece) for piece in (head, *tails)]
+            pieces = [expand(self.pattern, piece, key, match) for piece in (head, *tails)]
             made[key] = [
                 (str(index).join(pieces), state.made(Select(dim, index, (entry.expr,)), key, entry))
                 for index in range(entry.info.shape[dim])

@@ -12,8 +12,8 @@ from ..errors import ConfigError, PlanError
 from ..expr import Cast as CastExpr
 from ..expr import Expr
 from ..patterns import select
-from ..regexes import check_replacement, compile_regex, required_literal
-from ..rewriting import check_growth
+from ..regexes import read_template
+from ..rewriting import expand, whole_matches
 from ..signatures import TensorInfo
 from ..text import quoted
 from .base import Entry, Keys, Regex, Rule, State, Template, Text, no_match
@@ -90,7 +90,7 @@ class Copy(Rule):
             raise ValueError("copy needs either key or pattern")
         if self.pattern is not None:
             try:
-                check_replacement(compile_regex(self.pattern), self.into)
+                read_template(self.pattern, self.into)
             except ConfigError as error:
                 raise ValueError(error.message) from None
         return self
@@ -113,11 +113,5 @@ class Copy(Rule):
                 raise PlanError(no_match(self.key, "key", state.keys), key=self.key)
             return {}
         assert self.pattern is not None
-        literal, regex = required_literal(self.pattern), compile_regex(self.pattern)
-        copies = {}
-        for key in state.keys:
-            match = regex.fullmatch(key) if literal in key else None
-            if match is not None:
-                check_growth([match], self.into, key)
-                copies[key] = match.expand(self.into)
-        return copies
+        matches = whole_matches(self.pattern, state.keys)
+        return {key: expand(self.pattern, self.into, key, match) for key, match in matches}
