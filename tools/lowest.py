@@ -18,6 +18,7 @@ REPO = Path(__file__).parent.parent
 FOLDER = Path(sys.prefix) / "lowest"
 SMOKE = [
     "tests/config",
+    "tests/test_dialect.py",
     "tests/render",
     "tests/cli/test_commands.py",
     "tests/modules/test_freezing.py",

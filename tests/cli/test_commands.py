@@ -164,7 +164,10 @@ MISTAKES = {
         ["remap", "run.pt", "x.pt", "--rename", "(", "x"],
         "--rename '(' x: the regular expression '(' is malformed",
     ),
-    "slow": (["remap", "run.pt", "x.pt", "--rename", "^(a+)+$", "x"], "nests repeats"),
+    "large": (
+        ["remap", "run.pt", "x.pt", "--rename", "(a{999}){999}", "x"],
+        "is too large or too deeply nested",
+    ),
     "collision": (
         ["remap", "run.pt", "x.pt", "--rename", "[qk]", "x"],
         "would both become 'module.layers.0.attn.x.weight'",
@@ -303,12 +306,12 @@ def test_a_pattern_that_backtracks_is_stopped(tmp_path: Path) -> None:
     torch.save({"a" * 3000: torch.ones(1)}, tmp_path / "a.pt")
     shell = Shell(tmp_path)
     for argv in (
-        ["inspect", "a.pt", "--key", "re:a*a*a*a*a*[bc]"],
-        ["remap", "a.pt", "--dry-run", "--rename", "a*a*a*a*a*[bc]", "x"],
+        ["inspect", "a.pt", "--key", "re:(?:(?:a|aa)+)+[bc]"],
+        ["remap", "a.pt", "--dry-run", "--rename", "(?:(?:a|aa)+)+[bc]", "x"],
     ):
         ran = shell.process(*argv)
         assert ran.code == 2
-        assert "backtracks" in ran.err
+        assert "was still at work after 1 s of processor time on the key" in ran.err
 
 
 def test_a_model_is_built_without_the_compiler_that_random_numbers_on_meta_bring(shell: Shell) -> None:
