@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import ckptkit
-from ckptkit.explanation.running import runs_code
+from ckptkit.code_names import runs_code
 
 DANGEROUS = [
     "posix.system",

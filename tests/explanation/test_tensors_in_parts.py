@@ -168,6 +168,10 @@ def fixes(model: nn.Module, state: State) -> Iterator[tuple[str, Fix]]:
     """Everything that check, load and explain offer, one by one and together."""
     report = ckptkit.check(model, state)
     sources = {"check": report.findings}
+    if not report.ok:
+        with pytest.raises(ckptkit.IncompatibleKeysError) as caught:
+            ckptkit.load(model, state)
+        sources["load"] = tuple(caught.value.findings)
     words = ""
     try:
         model.load_state_dict(state)

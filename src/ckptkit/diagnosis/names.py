@@ -74,12 +74,9 @@ def _finding(
         if len(pairs) < len(source):
             rule = {**rule, "keys": [old for old, _ in pairs]}
     shapes_agree = all(source[old].shape == target[new].shape for old, new in pairs)
+    paired = {old for old, _ in pairs}
     # A tied or optional key beside them is the only thing that may be over.
-    over = [
-        key
-        for key in report.unexpected
-        if key not in {a for a, _ in pairs} and key.removeprefix(prefix) not in target
-    ]
+    over = [key for key in report.unexpected if key not in paired and key.removeprefix(prefix) not in target]
     everything = len(pairs) == len(report.missing) and not over
     return Finding(
         cause,
