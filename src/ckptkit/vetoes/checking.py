@@ -99,6 +99,7 @@ class _View:
 
     def __init__(self, sides: Sides, source: Parts, target: Parts) -> None:
         self.sides, self.source, self.target = sides, source, target
+        self.keys = (frozenset(sides.source), frozenset(sides.target))
         self.roles = (_roles(source), _roles(target))
 
     def harms(self, old: str, new: str | None) -> bool:
@@ -117,7 +118,7 @@ class _View:
         whole = next((parts for scheme, parts in WHOLE.items() if scheme in schemes), None)
         if part.role != wanted.role or whole is None or part.role not in whole:
             return False
-        if part.base in self.sides.source or wanted.base in self.sides.target:
+        if part.base in self.keys[0] or wanted.base in self.keys[1]:
             return False  # the tensor is whole on one side
         ours, theirs = self.roles[0].get(part.base, set()), self.roles[1].get(wanted.base, set())
         # A text that is cut, or that has one list only, does not show everything.
@@ -159,11 +160,12 @@ def parted_findings(view: _View, asked: bool) -> Iterator[Finding]:
     """
     sides, source, target = view.sides, view.source, view.target
     ours, theirs = by_scheme(source, sides.unexpected), by_scheme(target, sides.missing)
+    differing = {*sides.missing, *sides.unexpected}
+    both = {part.scheme for part in source.values()} & {part.scheme for part in target.values()}
     for scheme in dict.fromkeys([*ours, *theirs]):
         keys = [*ours.get(scheme, ()), *theirs.get(scheme, ())]
         bases = {(source.get(key) or target[key]).base for key in keys}
-        both = {part.scheme for part in source.values()} & {part.scheme for part in target.values()}
-        seen = any(base in sides.missing or base in sides.unexpected for base in bases)
+        seen = not differing.isdisjoint(bases)
         if not (seen and scheme not in both) and not asked and (scheme in both or sides.sizes is None):
             continue
         if scheme in both:

@@ -10,7 +10,6 @@ from typing import Any, Literal
 import torch
 
 import ckptkit
-from ckptkit.explanation.composing import composed
 from ckptkit.findings import Finding
 
 from .breaks import Broken
@@ -114,11 +113,8 @@ def judged(
     offers: list[tuple[str, dict[str, Any]]] = []
     if first is not None and first.fix is not None and first.fix.offers:
         offers.append((first.confidence, first.fix.config()))
-    _, whole = composed(findings)
-    if fix is not None:
-        offers.append(("likely", fix.to_dict()))
-    elif whole is not None and first is not None:
-        offers.append((first.confidence, whole.config()))
+    if fix is not None and first is not None:
+        offers.append((first.confidence, fix.to_dict()))
     verdicts = [(sure, *trial.of(config)) for sure, config in offers] if trial is not None else []
     named = {finding.cause for finding in findings}
     return Score(

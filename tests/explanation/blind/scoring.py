@@ -41,7 +41,7 @@ def scored(text: Text, trial: Trial | None) -> Score:
         return judged(
             text.name, answer.findings, text.causes, trial, told=text.told,
             repairable=text.repairable, together=text.together,
-            fix=getattr(answer, "fix", None),
+            fix=answer.fix,
         )  # fmt: skip
 
     return caught(text.name, text.told, text.repairable, score)
@@ -56,7 +56,7 @@ def checked(name: str, trial: Trial) -> Score:
         trial.put_back()
         return judged(
             name, report.findings, trial.broken.causes, trial, told=True, repairable=repairable,
-            together=trial.broken.together, fix=getattr(report, "fix", None),
+            together=trial.broken.together, fix=report.fix,
         )  # fmt: skip
 
     return caught(name, True, repairable, score)
