@@ -18,6 +18,7 @@ from .execute import apply, write_source
 from .expr import Read, evaluate
 from .formats.base import WriteOptions, Written
 from .formats.memory import MemorySource
+from .formats.module_tree import saved_state
 from .plans import Output, Plan, make_plan
 from .sizes import parse_size
 
@@ -64,7 +65,7 @@ def remap(
         not isinstance(source, Mapping) and not hasattr(source, "state_dict")
     ):
         return result
-    state: Mapping[str, Any] = source.state_dict() if not isinstance(source, Mapping) else source
+    state = saved_state(source, keep_vars=False) if not isinstance(source, Mapping) else source
     if isinstance(checkpoint.source, MemorySource) and isinstance(source, Mapping):
         state = checkpoint.source.state
     return _in_memory(prepared, state, result)

@@ -136,8 +136,9 @@ def module_state(module: Any) -> Mapping[str, Any]:
 
     On the meta device every ``data_ptr()`` is 0 and `state_dict()` detaches: identity is what is left.
     """
-    state: Mapping[str, Any] = module.state_dict(keep_vars=True)
-    return state
+    from .module_tree import saved_state
+
+    return saved_state(module, keep_vars=True)
 
 
 def _is_tensor(value: Any) -> bool:

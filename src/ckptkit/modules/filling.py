@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..config.load import LoadConfig
 from ..distributed.agreement import together
 from ..errors import CkptkitError, IncompatibleKeysError, Problem
+from ..formats.module_tree import HookError, running
 from ..load_report import LoadReport
 from ..matching import Match
 from ..planned import PlannedSource
@@ -86,11 +87,12 @@ def _undo(kept: Kept | None, error: BaseException, what: str) -> None:
             f"{words}. What stopped the load: {_words(error)}",
             problems=[Problem(name, "may not be as it was before") for name in lost],
         ) from error
-    if isinstance(error, CkptkitError) or not isinstance(error, Exception):
+    own = isinstance(error, CkptkitError) and not isinstance(error, HookError)
+    if own or not isinstance(error, Exception):
         raise error
     raise IncompatibleKeysError(
         f"{what} refused the checkpoint while loading, and is as it was before: {_words(error)}"
-    ) from error
+    ) from (error.__cause__ if isinstance(error, HookError) else error)
 
 
 def _words(error: Exception) -> str:
@@ -215,10 +217,12 @@ def run_special(
     local = _local(metadata, prefix, assign)
     if own_way(module):
         # torch asks strictly here, always; what is missing was judged before.
-        module._load_from_state_dict(state, prefix, local, True, [], [], errors)
+        with running("_load_from_state_dict", module, prefix, but=(MemoryError,)):
+            module._load_from_state_dict(state, prefix, local, True, [], [], errors)
     else:
         for hook in list(module._load_state_dict_pre_hooks.values()):
-            hook(state, prefix, local, True, [], [], errors)
+            with running(hook, module, prefix):
+                hook(state, prefix, local, True, [], [], errors)
     _refuse([text for text in errors if "size mismatch" not in text], module, prefix)
 
 
@@ -274,9 +278,10 @@ def post_hooks(module: torch.nn.Module, report: LoadReport) -> None:
     from torch.nn.modules.module import _IncompatibleKeys
 
     outcome = _IncompatibleKeys(list(report.missing), list(report.unexpected))
-    for _, each in reversed(list(recursion(module))):
+    for prefix, each in reversed(list(recursion(module))):
         for hook in list(each._load_state_dict_post_hooks.values()):
-            hook(each, outcome)
+            with running(hook, each, prefix):
+                hook(each, outcome)
 
 
 def tie_again(target: Target, match: Match) -> None:

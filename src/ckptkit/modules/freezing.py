@@ -10,19 +10,18 @@ from ..config.fields import FreezeFields
 from ..config.freeze import FreezeConfig
 from ..config.giving import as_config
 from ..errors import PlanError, Problem, UsageError
+from ..formats.module_tree import check_tree
 from ..freeze_report import FreezeReport, TiedConflict, Weight
 from ..patterns import nearest, select
 from ..text import folded, quote_list
 from .frozen_norms import has_statistics, hold, is_held, release
+from .frozen_undo import RECORD, all_or_nothing
 from .targets import Target, describe, unwrap
 
 if TYPE_CHECKING:
     import torch
 
     from ..config.giving import AnyFreeze
-
-# What freeze did to one module, in the module's own __dict__, so that copies know it too: plain data.
-_RECORD = "_ckptkit_frozen"
 
 
 @dataclass(frozen=True)
@@ -61,12 +60,14 @@ def freeze(
     Raises:
         PlanError: a pattern matches no key; names the nearest keys. The model is unchanged.
         ConfigError: with one `Problem` for everything that is wrong with the config.
-        UsageError: the model is no module, or not initialised yet.
+        UsageError: the model is no module, or not initialised yet; or a parameter refused. Whatever stops it, an
+            interruption included, the model is as it was.
     """
     settings = as_config(FreezeConfig, config, fields, required=True)
     target = _described(model)
     decision = _decide(target, settings)
-    _carry_out(target.module, decision)
+    with all_or_nothing(target.module.modules(), decision.tensors.values()):
+        _carry_out(target.module, decision)
     return _report(target, decision)
 
 
@@ -80,13 +81,13 @@ def unfreeze(model: torch.nn.Module) -> None:
         model: may be wrapped in DataParallel, DistributedDataParallel or torch.compile.
 
     Raises:
-        UsageError: the model is no module.
+        UsageError: the model is no module, or a parameter refused; the model is as it was.
     """
     modules = list(_module(model).modules())
     thawed = [
         parameter
         for module in modules
-        for name in vars(module).get(_RECORD, {"parameters": ()})["parameters"]
+        for name in vars(module).get(RECORD, {"parameters": ()})["parameters"]
         for parameter in _now(module, name)
     ]
     for parameter in thawed:
@@ -95,11 +96,12 @@ def unfreeze(model: torch.nn.Module) -> None:
                 f"a frozen parameter has become {parameter.dtype}, which takes no gradients; give it a floating-point "
                 "dtype before unfreeze (nothing was unfrozen)"
             )
-    for parameter in thawed:
-        parameter.requires_grad_(True)
-    for module in modules:
-        vars(module).pop(_RECORD, None)
-        release(module)
+    with all_or_nothing(modules, thawed):
+        for parameter in thawed:
+            parameter.requires_grad_(True)
+        for module in modules:
+            vars(module).pop(RECORD, None)
+            release(module)
 
 
 def _now(module: torch.nn.Module, name: str) -> list[torch.nn.Parameter]:
@@ -116,7 +118,9 @@ def _module(model: Any) -> torch.nn.Module:
 
     if not isinstance(model, torch.nn.Module):
         raise UsageError(f"only an nn.Module can be frozen, not a {type(model).__name__}")
-    return unwrap(model)
+    module = unwrap(model)
+    check_tree(module)
+    return module
 
 
 def _described(model: Any) -> Target:
@@ -250,7 +254,7 @@ def _norms(
 
 
 def _record(module: torch.nn.Module) -> dict[str, tuple[str, ...]]:
-    record: dict[str, tuple[str, ...]] = vars(module).get(_RECORD, {"parameters": (), "buffers": ()})
+    record: dict[str, tuple[str, ...]] = vars(module).get(RECORD, {"parameters": (), "buffers": ()})
     return record
 
 
@@ -268,7 +272,7 @@ def _carry_out(model: torch.nn.Module, decision: _Decision) -> None:
             if id(b) in decision.tensors
         ]
         if parameters or buffers:
-            vars(module)[_RECORD] = {
+            vars(module)[RECORD] = {
                 "parameters": _joined(before["parameters"], parameters),
                 "buffers": _joined(before["buffers"], buffers),
             }

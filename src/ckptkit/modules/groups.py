@@ -8,6 +8,7 @@ from ..config.fields import GroupsFields
 from ..config.giving import as_config
 from ..config.groups import GroupEntry, GroupsConfig
 from ..errors import PlanError, UsageError
+from ..formats.module_tree import check_tree
 from ..patterns import select
 from ..rules.base import no_match
 from ..text import quote_list
@@ -84,6 +85,7 @@ def _names(model: torch.nn.Module) -> list[tuple[list[str], torch.nn.Parameter]]
     if not isinstance(model, torch.nn.Module):
         raise UsageError(f"param_groups takes an nn.Module, not a {type(model).__name__}")
     found: dict[int, tuple[list[str], torch.nn.Parameter]] = {}
+    check_tree(unwrap(model))
     for key, value in unwrap(model).named_parameters(remove_duplicate=False):
         if torch.nn.parameter.is_lazy(value):
             raise UsageError(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CkptkitError, IncompatibleKeysError
 from ..formats.base import Source
+from ..formats.module_tree import failed, running
 from ..signatures import TensorInfo
 from .keeping import Kept
 from .shadows import Shadows
@@ -109,6 +110,10 @@ def _stand_in(source: Source, key: str) -> Any:
     return torch.empty(info.shape, dtype=dtype, device="meta")
 
 
+# What a hook raises that looks at data, or does not find what it wants.
+_LOOKED = (NotImplementedError, RuntimeError, KeyError, AttributeError, TypeError, ValueError, IndexError)
+
+
 def _run(
     module: torch.nn.Module,
     shadow: torch.nn.Module,
@@ -127,16 +132,21 @@ def _run(
             shadow._load_from_state_dict(state, prefix, local, True, missing, unexpected, errors)
         else:
             for hook in shadow._load_state_dict_pre_hooks.values():
-                hook(state, prefix, local, True, missing, unexpected, errors)
+                with running(hook, module, prefix, but=_LOOKED):
+                    hook(state, prefix, local, True, missing, unexpected, errors)
+    except IncompatibleKeysError:
+        raise
     except (NotImplementedError, RuntimeError) as error:
         if "meta" in str(error).lower() or isinstance(error, NotImplementedError):
             return  # it looks at data, which only the real load has; it is guarded there
         raise IncompatibleKeysError(
             f"{type(module).__name__} at {where!r} refuses the checkpoint while loading: {error}"
-        ) from None
+        ) from error
     except (KeyError, AttributeError, TypeError, ValueError, IndexError):
         # It does not find what it wants; the match says what is missing in plainer words.
         return
+    except Exception as error:
+        raise failed("_load_from_state_dict", module, prefix, error) from error
     finally:
         result.reshaped |= _reshaped(shadow, module, prefix)
     _take_down(module, prefix, state, (missing, unexpected, errors), result)

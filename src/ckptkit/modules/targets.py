@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..checkpoint import Checkpoint
 from ..errors import UsageError
 from ..formats.memory import MemorySource
+from ..formats.module_tree import check_tree
 from ..signatures import Signature
 from ..text import quote_list
 from .walking import expected_state
@@ -62,14 +63,15 @@ def describe(model: torch.nn.Module) -> Target:
     """Look at a module without changing it.
 
     Raises:
-        UsageError: it is no module, or has lazily initialised parameters, whose shapes nobody knows yet; names
-            the modules.
+        UsageError: it is no module, torch cannot walk its modules, or it has lazily initialised parameters, whose
+            shapes nobody knows yet; names the modules.
     """
     import torch
 
     if not isinstance(model, torch.nn.Module):
         raise UsageError(f"a checkpoint is loaded into an nn.Module, not a {type(model).__name__}")
     module, path = _unwrapped(model)
+    check_tree(module)
     lazy = [
         name
         for name, value in [*module.named_parameters(), *module.named_buffers()]

@@ -14,10 +14,12 @@ EXTRA = "_extra_state"  # torch.nn.modules.module._EXTRA_STATE_KEY_SUFFIX
 
 def recursion(module: torch.nn.Module, prefix: str = "") -> Iterator[tuple[str, torch.nn.Module]]:
     """Modules with their key prefix, in the order in which torch loads them."""
-    yield prefix, module
-    for name, child in module._modules.items():
-        if child is not None:
-            yield from recursion(child, f"{prefix}{name}.")
+    waiting = [(prefix, module)]
+    while waiting:
+        path, here = waiting.pop()
+        yield path, here
+        below = [(f"{path}{name}.", child) for name, child in here._modules.items() if child is not None]
+        waiting += reversed(below)
 
 
 def special(module: torch.nn.Module) -> bool:
