@@ -131,8 +131,8 @@ def _run(
             # torch asks strictly here, always; what is permitted is decided above.
             shadow._load_from_state_dict(state, prefix, local, True, missing, unexpected, errors)
         else:
-            for hook in shadow._load_state_dict_pre_hooks.values():
-                with running(hook, module, prefix, but=_LOOKED):
+            for number, hook in shadow._load_state_dict_pre_hooks.items():
+                with running(module._load_state_dict_pre_hooks[number], module, prefix, but=_LOOKED):
                     hook(state, prefix, local, True, missing, unexpected, errors)
     except IncompatibleKeysError:
         raise
