@@ -362,5 +362,9 @@ def test_a_load_hook_travels_with_its_model_and_takes_rules_alone() -> None:
     again = pickle.loads(pickle.dumps(model))
     again.load_state_dict({"old": torch.ones(2, 2), "bias": torch.ones(2)})
     assert again.weight.sum() == 4
-    with pytest.raises(ckptkit.UsageError, match="also sets allow_missing, root"):
+    with pytest.raises(
+        ckptkit.UsageError, match="this LoadConfig also sets allow_missing; give its rules here"
+    ):
         ckptkit.load_hook(ckptkit.LoadConfig(allow_missing=["x"], root="ema"))
+    with pytest.raises(ckptkit.UsageError, match="which has no root 'ema'"):
+        ckptkit.load_hook(ckptkit.LoadConfig(root="ema"))
