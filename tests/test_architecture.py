@@ -32,6 +32,7 @@ LINES = (
     "config plans matching diagnosis",
     "config composing load_report",
     "text load_report matching diagnosis modules",
+    "plans checkpoint named_metadata planned",
     "plans checkpoint module_paths state_metadata computed planned stale plan_file execute api roundtrips fit",
     "api modules planning",
     "plans checkpoint inference diagnosis",

@@ -149,7 +149,9 @@ def write_source(
         left_out = (*left_out, *source.left_out)
     elif source.state_metadata and not name.lower().endswith(".json"):
         left_out = (*left_out, "_metadata (module versions)")
-    notes = (*written.notes, *(source.remarks if to_torch and isinstance(source, PlannedSource) else ()))
+    notes = written.notes
+    if isinstance(source, PlannedSource):
+        notes = (*notes, *(source.remarks if to_torch else source.stale_metadata))
     stale = _stale_optimizers(source) if keeps_around else []
     plan = source.plan if isinstance(source, PlannedSource) else None
     return replace(written, left_out=left_out, notes=(*notes, *stale, *_lost(source)), plan=plan)
@@ -171,7 +173,10 @@ def foreseen(source: Source, target: str | os.PathLike[str] | None, *, root_only
         root_only: as for `write`.
     """
     name = None if target is None else os.fspath(target)
-    lines = list(source.notes)
+    unwritten: tuple[str, ...] = ()
+    if isinstance(source, PlannedSource) and name is not None and name.lower().endswith(TORCH_SUFFIXES):
+        unwritten = source.stale_metadata  # a torch file holds no strings
+    lines = [note for note in source.notes if note not in unwritten]
     if name is not None and _keeps_around(source, name, root_only):
         lines += _stale_optimizers(source)
     return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from .expr.growth import room_for
 from .formats.base import Buffer, Item, Source, Storage, View
 from .formats.expanded import check_expanded
 from .formats.tensor_bytes import tensor_bytes
+from .named_metadata import moved_metadata
 from .plans import Output, Plan
 from .state_metadata import moved_state_metadata
 
@@ -38,12 +40,20 @@ class PlannedSource(Source):
         self.format = base.format
         self.path = base.path
         self.files = base.files
-        self.signature = plan.signature
+        named = moved_metadata(plan)
+        self.signature = replace(plan.signature, metadata=named.entries)
+        earlier: tuple[str, ...] = base.stale_metadata if isinstance(base, PlannedSource) else ()
+        self.stale_metadata: tuple[str, ...] = (*earlier, *named.notes)
         versions = moved_state_metadata(base.state_metadata, plan)
         self.state_metadata = versions.entries
         self.left_out = (*base.left_out, *versions.left_out)
         self.remarks = versions.notes
-        self.notes = (*base.notes, *versions.notes, *(f"left out: {line}" for line in versions.left_out))
+        self.notes = (
+            *base.notes,
+            *named.notes,
+            *versions.notes,
+            *(f"left out: {line}" for line in versions.left_out),
+        )
         self.companions = base.companions
         self.surroundings = base.surroundings
         self.losses: dict[str, Losses] = {}

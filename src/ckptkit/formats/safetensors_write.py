@@ -110,7 +110,11 @@ def check_items(kept: Sequence[Item], aliases: Mapping[str, str], metadata: Mapp
         raise PlanError(error.message, key=error.key) from None
     check_metadata(metadata)
     keys = dict.fromkeys(item.key for item in kept)
-    clash = [key for key in (*keys, *aliases) if key in metadata and key not in NO_TIES]
+    clash = [
+        key
+        for key in (*keys, *aliases)
+        if key in metadata and key not in NO_TIES and (key in aliases or metadata[key] in keys)
+    ]
     if clash:
         raise PlanError(
             f"the metadata has an entry {clash[0]!r}, which is also a tensor's key; readers take such entries for "

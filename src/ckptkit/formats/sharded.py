@@ -18,6 +18,7 @@ from ..text import quote_list
 from .base import Buffer, Flags, Source, Storage, View
 from .index import read_index
 from .layouts import companions
+from .metadata_names import merged
 from .shard_pool import Opener, ShardPool
 
 if TYPE_CHECKING:
@@ -61,12 +62,18 @@ class ShardedSource(Source):
             *(path for shard in shards.values() for path in shard.files),
         )
         self.companions = companions(folder, self.files)
+        strings, unlike = merged(shard.signature.metadata for shard in shards.values())
+        strings |= {name: text for name, text in metadata.items() if isinstance(text, str)}
         self.signature = Signature(
             {key: shards[name].signature[key] for key, name in self._home.items()},
             tuple(group for shard in shards.values() for group in shard.signature.tied),
-            _metadata(metadata, [shard.signature for shard in shards.values()]),
+            strings,
         )
         notes = [f"{name}: {note}" for name, shard in shards.items() for note in shard.notes]
+        if unlike:
+            notes.append(
+                f"of metadata that the shards say differently, the first counts: {quote_list(unlike)}"
+            )
         self.state_metadata, differing = _state_metadata([shard.state_metadata for shard in shards.values()])
         if differing:
             notes.append(
@@ -234,16 +241,6 @@ def disagreements(
                     file=index,
                     key=key,
                 )
-
-
-def _metadata(index: dict[str, Any], shards: Iterable[Signature]) -> dict[str, str]:
-    """The index's own strings and the shards' metadata; sizes are computed anew when written."""
-    merged: dict[str, str] = {}
-    for shard in shards:
-        for key, value in shard.metadata.items():
-            merged.setdefault(key, value)
-    merged.update({k: v for k, v in index.items() if isinstance(v, str)})
-    return merged
 
 
 def _state_metadata(shards: Iterable[dict[str, Any] | None]) -> tuple[dict[str, Any] | None, list[str]]:

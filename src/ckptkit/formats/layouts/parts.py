@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from ...errors import CkptkitError
 from ...signatures import Part
 from ..base import Source
 from ..index import read_index
+from ..metadata_names import slices
 from ..shard_names import is_index
 from .folder import Folder
 from .numbers import number
 
 _NUMBERED = re.compile(r".+-(\d{5,})-of-(\d{5,})(?:\.[\w-]+)?\.\w+")
 _RANK = re.compile(r"(?i)(.*rank[_-]?)(\d+)(\D.*)?")
-_SLICES = (
-    "DCP_SHARDING_INFO"  # in the metadata of safetensors files that torch's HuggingFaceStorageWriter wrote
-)
 
 
 def part_by_name(source: Source) -> Part | None:
@@ -38,8 +36,9 @@ def _reasons(source: Source, path: str) -> Iterator[Part]:
     numbered = _NUMBERED.fullmatch(name)
     if numbered and int(numbered[2]) > 1:
         yield Part("sharded checkpoint", int(numbered[1]) - 1, int(numbered[2]))
-    if _SLICES in source.signature.metadata:
-        yield from _slices(source, folder, name)
+    told = slices(source.signature.metadata)
+    if told:
+        yield from _slices(told, folder, name)
     try:
         beside = Folder(folder)
     except CkptkitError:
@@ -49,12 +48,8 @@ def _reasons(source: Source, path: str) -> Iterator[Part]:
     yield from _indexed(beside, name)
 
 
-def _slices(source: Source, folder: str, name: str) -> Iterator[Part]:
+def _slices(told: Mapping[str, Mapping[str, Any]], folder: str, name: str) -> Iterator[Part]:
     """torch writes where in the whole tensor each slice begins."""
-    try:
-        told = json.loads(source.signature.metadata[_SLICES])
-    except (ValueError, RecursionError):
-        return
     shard = re.fullmatch(r"shard-(\d{5,})-(.+)", name)
     count = None
     if shard is not None:
@@ -63,11 +58,7 @@ def _slices(source: Source, folder: str, name: str) -> Iterator[Part]:
             count = len({match[1] for match in names})
         except CkptkitError:
             count = None
-    offsets = [
-        entry.get("saved_offsets")
-        for entry in (told.values() if isinstance(told, dict) else ())
-        if isinstance(entry, dict)
-    ]
+    offsets = [entry.get("saved_offsets") for entry in told.values()]
     moved = any(isinstance(each, list) and any(each) for each in offsets)
     if moved or (count or 0) > 1:
         yield Part(
