@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import sys
 import threading
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tenso
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 import ckptkit
+from ckptkit.modules import filling
+from modules.faults import Stop, interrupt
 
 Case = Callable[[Path], dict[str, Any]]
 WIDE = 3000  # a 36 MB weight: large beside what a process needs anyway
@@ -183,6 +186,44 @@ def one_refuses_the_data(folder: Path) -> dict[str, Any]:
     )
 
 
+def interrupted(folder: Path) -> dict[str, Any]:
+    """One rank is interrupted at lines of the loading code, from where on it can tell the other."""
+    model, kept = sharded(Net()), filling.SMALL
+    rules = [{"op": "strip_prefix", "prefix": "m."}]
+    old = {key: own(value).clone() for key, value in model.state_dict().items()}
+
+    def reset() -> None:
+        for key, value in model.state_dict().items():
+            own(value).copy_(old[key])
+
+    def load(line: int) -> tuple[int, str]:
+        error = ""
+        with Stop(line, interrupt if last() else None, True, since="describe") as stop:
+            try:
+                ckptkit.load(model, folder / "net.safetensors", {"rules": rules})
+            except (KeyboardInterrupt, ckptkit.CkptkitError) as stopped:
+                error = type(stopped).__name__
+        return stop.count, error
+
+    count, _ = load(0)
+    new = {key: own(value).clone() for key, value in model.state_dict().items()}
+    outcomes = []
+    for small in (kept, 0):
+        filling.SMALL = small
+        for line in random.Random(small).sample(range(1, count), 24):
+            reset()
+            _, error = load(line)
+            state = {key: own(value) for key, value in model.state_dict().items()}
+            whole = [name for name, values in (("old", old), ("new", new)) if same(state, values)]
+            outcomes.append((small > 0, whole, error))
+    filling.SMALL = kept
+    return {"outcomes": outcomes}
+
+
+def same(state: dict[str, torch.Tensor], values: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(value, values[key]) for key, value in state.items())
+
+
 def last() -> bool:
     return dist.get_rank() == dist.get_world_size() - 1
 
@@ -325,6 +366,7 @@ TWO: tuple[Case, ...] = (
     one_lacks_a_key,
     one_has_no_file,
     one_refuses_the_data,
+    interrupted,
 )
 FOUR: tuple[Case, ...] = (grids, hybrid, tensor_parallel, saved)
 

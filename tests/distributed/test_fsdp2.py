@@ -116,6 +116,16 @@ def test_what_one_rank_cannot_load_no_rank_loads(two: Results, case: str, error:
     assert "rank 1" not in two[1][case]["words"]
 
 
+def test_a_rank_that_is_interrupted_leaves_all_ranks_old_or_all_new(two: Results) -> None:
+    outcomes = [result["interrupted"]["outcomes"] for result in two]
+    for (_, one, told), (_, other, error) in zip(*outcomes, strict=True):
+        assert one == other
+        assert one in (["old"], ["new"])
+        assert error == "KeyboardInterrupt"
+        assert told == ("IncompatibleKeysError" if one == ["old"] else "")
+    assert {one[0] for _, one, _ in outcomes[0]} == {"old", "new"}
+
+
 def test_every_placement_on_a_grid_gets_its_part(four: Results) -> None:
     for result in four:
         assert result["grids"] == {"wrong": []}

@@ -12,8 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any, Self
+from typing import Any
 
 import pytest
 import torch
@@ -23,11 +22,11 @@ import ckptkit
 from ckptkit.modules import filling
 from ckptkit.modules.copying import Step
 
+from .faults import Stop, interrupt
 from .photograph import Photograph, data
 
 TIMES = 25  # interrupts of one process
 TESTS = Path(__file__).parent.parent
-WATCHED = (str(Path(filling.__file__).parent), str(Path(nn.__file__).parent / "modules" / "module.py"))
 
 
 class OwnCopy(nn.Parameter):
@@ -141,47 +140,6 @@ def source(model: nn.Module) -> dict[str, torch.Tensor]:
     if "3.weight" in state and state["3.weight"].shape == (4, 3):
         state["3.weight"] = state["0.weight"]
     return state
-
-
-class Stop:
-    """Acts at one line of ckptkit's loading or of torch's: the nth that is reached.
-
-    Args:
-        line: its number; lines that undo a load count for a signal alone.
-        act: what happens there; None to count lines only.
-    """
-
-    def __init__(self, line: int, act: Callable[[], None] | None, undoing: bool) -> None:
-        self.line, self.act, self.undoing, self.count = line, act, undoing, 0
-
-    def __enter__(self) -> Self:
-        sys.settrace(self._enter)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        sys.settrace(None)
-
-    def _enter(self, frame: FrameType, event: str, argument: Any) -> Any:
-        name = frame.f_code.co_filename
-        if not name.startswith(WATCHED):
-            return None
-        if not self.undoing and (
-            name.endswith(("keeping.py", "interrupts.py")) or frame.f_code.co_name == "_undo"
-        ):
-            return None
-        return self._look
-
-    def _look(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if event == "line":
-            self.count += 1
-            if self.count == self.line and self.act is not None:
-                act, self.act = self.act, None
-                act()
-        return self._look
-
-
-def interrupt() -> None:
-    signal.raise_signal(signal.SIGINT)
 
 
 def no_memory() -> None:
