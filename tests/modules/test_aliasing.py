@@ -81,7 +81,7 @@ SWAP = [
 ]
 
 
-@pytest.mark.parametrize("how", ["module", "state_dict", "opened", "planned", "transposed"])
+@pytest.mark.parametrize("how", ["module", "state_dict", "opened", "planned", "transposed", "cast"])
 def test_a_model_can_be_loaded_from_itself_with_its_parts_exchanged(how: str) -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     old = {key: value.clone() for key, value in model.state_dict().items()}
@@ -92,10 +92,16 @@ def test_a_model_can_be_loaded_from_itself_with_its_parts_exchanged(how: str) ->
         "opened": ckptkit.open(model),
         "planned": ckptkit.remap(model, SWAP),
         "transposed": model,
+        "cast": model,
     }
+    if how == "cast":
+        rules.append({"op": "cast", "keys": ["*"], "dtype": "float64"})
     if how == "transposed":
         rules.append({"op": "transpose", "keys": ["*.weight"], "dims": [0, 1]})
-    assert ckptkit.load(model, sources[how], {"rules": [] if how == "planned" else rules}).parameters == 1.0
+    assert (
+        ckptkit.load(model, sources[how], {"rules": [] if how == "planned" else rules}).coverage.parameters
+        == 1.0
+    )
     for a, b in (("0", "1"), ("1", "0")):
         weight = old[f"{a}.weight"].T if how == "transposed" else old[f"{a}.weight"]
         assert torch.equal(model.get_parameter(f"{b}.weight"), weight)

@@ -206,6 +206,43 @@ def test_a_fault_at_any_line_leaves_the_model_whole(name: str, fault: Callable[[
         attempt(case, state, run)
 
 
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("fault", [interrupt, no_memory])
+def test_a_fault_at_any_tensor_leaves_the_model_whole(
+    name: str, fault: Callable[[], None], size: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before and after every write into a tensor that copying does, by whatever way."""
+    case = CASES[name]
+    state = source(case.build())
+    write, left = torch.Tensor.copy_, [0]
+    over: list[bool] = []
+
+    def write_or_stop(tensor: torch.Tensor, *arguments: Any, **keywords: Any) -> torch.Tensor:
+        left[0] -= 1
+        if left[0] == 0 and number % 2:
+            fault()
+        result = write(tensor, *arguments, **keywords)
+        if left[0] == 0 and not number % 2:
+            fault()
+        return result
+
+    monkeypatch.setattr(torch.Tensor, "copy_", write_or_stop)
+    for number in range(1, 80):
+
+        def run(model: nn.Module, turn: int = (number + 1) // 2) -> None:
+            left[0] = turn
+            try:
+                ckptkit.load(model, state, case.config)
+                over.append(left[0] > 0)
+            finally:
+                left[0] = 0
+
+        attempt(case, state, run)
+        if any(over):
+            break
+    assert any(over)
+
+
 def test_a_process_that_is_interrupted_at_random_moments_never_holds_half_a_model(tmp_path: Path) -> None:
     paths = [str(TESTS.parent / "src"), str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

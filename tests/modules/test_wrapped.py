@@ -56,7 +56,7 @@ def test_a_checkpoint_from_any_layer_of_a_wrapped_model_loads_into_it(stack: tup
         report = ckptkit.load(target, state)
         assert values(target) == values(source)
         assert "module.weight" in report.loaded  # named as in the model inside, whatever is around it
-        assert report.parameters == 1.0
+        assert report.coverage.parameters == 1.0
 
 
 @pytest.mark.parametrize("config", [{}, {"strict": False}, {"assign": True}])

@@ -69,12 +69,15 @@ def fill(
             if not run.undoable:
                 run.finish(kept)
         except BaseException as error:
-            _undo(kept, error, target.what)
+            _undo(kept, error, target)
 
 
-def _undo(kept: Kept | None, error: BaseException, what: str) -> None:
+def _undo(kept: Kept | None, error: BaseException, target: Target) -> None:
     """Put the model back, and raise what a person should read."""
-    lost = kept.restore() if kept is not None else []
+    what, lost = target.what, kept.restore() if kept is not None else []
+    for group in target.signature.tied:  # what one name is not, the others are not
+        if not set(group).isdisjoint(lost):
+            lost = list(dict.fromkeys((*lost, *group)))
     if lost:
         words = (
             f"{what} is not as it was before: {folded(lost)} may hold values of the checkpoint, wholly or in part. "
