@@ -41,10 +41,10 @@ def test_a_signal_at_any_moment_ends_in_one_line_and_leaves_nothing(
         time.sleep(STARTED + step * 0.02)
         process.send_signal(number)
         words = process.communicate(timeout=60)[1]
-        if "Traceback" not in words or "ckptkit" in words.replace(str(source), ""):
+        if "Traceback" not in words or "__main__.py" in words:
             assert process.returncode in (0, 128 + number, -number), words
             assert len(words.splitlines()) <= 1
-        # else the machine is slow, and the interpreter itself was still starting
+        # else the machine is slow, and Python was still starting, or importing the package before its command
         assert source.read_bytes() == before
         assert {p.name for p in tmp_path.iterdir()} <= {"in.safetensors", "out.pt"}
         assert process.returncode or target.exists()
