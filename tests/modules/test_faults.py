@@ -326,7 +326,10 @@ def test_a_hook_after_the_load_that_adds_a_module_and_raises_leaves_none(size: s
     model = base()
     model.register_load_state_dict_post_hook(add)
     before = Photograph(model)
-    with pytest.raises(ckptkit.IncompatibleKeysError, match="as it was before: the hook add of Sequential .* failed: OSError: no space left"):
+    with pytest.raises(
+        ckptkit.IncompatibleKeysError,
+        match="as it was before: the hook add of Sequential .* failed: .*no space left",
+    ):
         ckptkit.load(model, source(model))
     assert not Photograph(model).different(before)
 
