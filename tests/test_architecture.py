@@ -23,6 +23,7 @@ PACKAGE = REPO / "src" / "ckptkit"
 LINES = (
     "findings errors",
     "dialect errors regexes",
+    "naming patterns",
     "errors collector dtypes sizes regexes rewriting text dtype_names patterns signatures resize expr rules config plans",
     "signatures files formats checkpoint",
     "yaml_text files config",

@@ -202,6 +202,11 @@ def quoted(value: object) -> str:
     return _QUOTING.repr(value)
 
 
+def single_quoted(text: str) -> str:
+    """A text as YAML takes it in single quotes, backslashes as they are, its end left out where it is long."""
+    return "'" + one_line(clipped(text)).replace("'", "''") + "'"
+
+
 def clipped(text: str) -> str:
     """Somebody's words in a message: the first 200 characters."""
     return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}..."

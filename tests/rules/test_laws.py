@@ -49,12 +49,42 @@ def moved(made: Plan) -> dict[str, str]:
     return {output.expr.reads()[0]: output.key for output in made.outputs}
 
 
+@given(
+    keys=KEYS, pattern=PATTERN, replacement=REPLACEMENT | st.sampled_from(["*", "$1", r"\\1", "{n}", "x.."])
+)
+def test_a_name_that_looks_like_a_slip_needs_a_permission_and_nothing_else_does(
+    keys: list[str], pattern: str, replacement: str
+) -> None:
+    rule = {"op": "rename", "pattern": pattern, "replacement": replacement, "required": False}
+    try:
+        made = moved(plan(keys, {**rule, "allow_literal": True}))
+    except PlanError:
+        return
+    signs = ("..", "*", "$1", r"\1", "{n}")
+    slips = [
+        new
+        for new in made.values()
+        if any(sign in new for sign in signs) or new.startswith(".") or new.endswith(".")
+    ]
+    if slips:
+        with pytest.raises(PlanError, match="allow_literal: true permits it"):
+            plan(keys, rule)
+    else:
+        assert moved(plan(keys, rule)) == made
+
+
 @given(keys=KEYS, pattern=PATTERN, replacement=REPLACEMENT)
 def test_rename_is_re_sub_on_every_key_or_a_collision(
     keys: list[str], pattern: str, replacement: str
 ) -> None:
     expected = [re.sub(pattern, replacement, key) for key in keys]
-    rule = {"op": "rename", "pattern": pattern, "replacement": replacement, "required": False}
+    rule = {
+        "op": "rename",
+        "pattern": pattern,
+        "replacement": replacement,
+        "required": False,
+        "allow_literal": True,
+    }
     if len(set(expected)) < len(expected) or "" in expected:
         with pytest.raises(PlanError) as caught:
             plan(keys, rule)
@@ -94,7 +124,7 @@ def test_stripping_what_was_added_is_nothing(keys: list[str], prefix: str) -> No
 def test_strip_prefix_strips_once_and_touches_its_carriers_only(keys: list[str], prefix: str) -> None:
     expected = {key: key.removeprefix(prefix) for key in keys}
     assume("" not in expected.values() and len(set(expected.values())) == len(keys))
-    made = plan(keys, {"op": "strip_prefix", "prefix": prefix, "required": False})
+    made = plan(keys, {"op": "strip_prefix", "prefix": prefix, "required": False, "allow_literal": True})
     assert moved(made) == expected
     assert [o.rules == (0,) for o in made.outputs] == [key.startswith(prefix) for key in keys]
 

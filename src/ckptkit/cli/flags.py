@@ -6,6 +6,7 @@ import re
 import shlex
 from argparse import Action, ArgumentParser, Namespace
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from ..errors import CkptkitError, Problem
@@ -18,6 +19,7 @@ _SHORT_FORMS = (
     ("--keep", ("PATTERN",), "keep only the keys that a glob, or re:EXPR, matches"),
     ("--cast", ("DTYPE",), "change the dtype of floating tensors"),
 )
+_SPELLING = re.compile(r"(?:pattern ('(?:[^']|'')*') with replacement|prefix) ('(?:[^']|'')*')(?=\?)")
 _PLACE = re.compile(r"rules\.(\d+)(?![0-9])")
 
 
@@ -76,11 +78,23 @@ def in_options_words(error: CkptkitError, flags: Sequence[Flag], first: int = 0)
         if not 0 <= number < len(flags):
             return error
         words = problem.message.replace("; correct it, or set required: false", "; correct it")
+        words = words.replace("allow_literal: true permits", "allow_literal: true in a --config permits")
+        words = _SPELLING.sub(partial(_as_option, flags[number].rule["op"]), words)
         problems.append(Problem(flags[number].text, words))
     if not problems:
         return error
     message = "\n".join(f"{problem.location}: {problem.message}" for problem in problems)
     return type(error)(message, file=error.file, key=error.key, problems=problems, findings=error.findings)
+
+
+def _as_option(op: str, found: re.Match[str]) -> str:
+    """A spelling as the option to give, for the shell."""
+    values = [value[1:-1].replace("''", "'") for value in found.groups() if value]
+    return " ".join([f"--{op.replace('_', '-')}", *map(_in_quotes, values)])
+
+
+def _in_quotes(text: str) -> str:
+    return shlex.quote(text) if "'" in text else f"'{text}'"
 
 
 def _rule(name: str, values: Sequence[str]) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def _report(a: _Side, b: _Side, values: bool, progress: Progress) -> DiffReport:
     if removed and added and a.source is not None and b.source is not None:
         renames = find_renames(a.source, b.source, removed, added)
     old, new = ({pair[side] for pair in renames.pairs} for side in (0, 1))
-    rules = as_rules(rewrites(renames.pairs, removed, added, common)) if renames.pairs else ()
+    rules = as_rules(rewrites(renames.pairs, removed, added, common), added) if renames.pairs else ()
     changes: list[ValueChange] = []
     if values and a.source is not None and b.source is not None:
         changes = list(_values(a.source, b.source, common, progress))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError, PlanError
+from ..naming import strange
 from ..regexes import MAX_LENGTH, compile_regex, read_template, required_literal
 
 MOST_WORK = 1_000_000  # applications of candidates to keys; what is left then is renamed key by key
@@ -85,13 +86,24 @@ def rewrites(
     return (*chosen, *(each for each in exact if len(each.pattern) <= MAX_LENGTH))
 
 
-def as_rules(found: Sequence[Rewrite]) -> tuple[dict[str, Any], ...]:
-    """Rewrites as one `rename` rule in plain data, in which all keys move at once; none for none."""
+def as_rules(found: Sequence[Rewrite], names: Sequence[str] = ()) -> tuple[dict[str, Any], ...]:
+    """Rewrites as one `rename` rule in plain data, in which all keys move at once; none for none.
+
+    Args:
+        found: the rewrites.
+        names: what they may call keys.
+    """
     if not found:
         return ()
+    rule: dict[str, Any] = {
+        "op": "rename",
+        "pairs": [[rewrite.pattern, rewrite.replacement] for rewrite in found],
+    }
     if len(found) == 1:
-        return ({"op": "rename", "pattern": found[0].pattern, "replacement": found[0].replacement},)
-    return ({"op": "rename", "pairs": [[rewrite.pattern, rewrite.replacement] for rewrite in found]},)
+        rule = {"op": "rename", "pattern": found[0].pattern, "replacement": found[0].replacement}
+    if any(strange(new, "") is not None for new in names):
+        rule["allow_literal"] = True  # such a name is what the other side has
+    return (rule,)
 
 
 def _tried(

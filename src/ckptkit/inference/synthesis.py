@@ -8,8 +8,10 @@ from typing import Any
 
 from ..config import RemapConfig
 from ..errors import CkptkitError
+from ..naming import strange
 from ..plans import Plan, make_plan
 from ..rewriting import rewrite
+from ..rules import NAMING
 from ..signatures import Signature
 from .copying import copy_rules
 from .moving import RuleData, move_rules, renamed
@@ -107,7 +109,14 @@ def _rules(source: Signature, target: Mapping[str, Any], steps: Steps, level: in
     for shape in sorted(set(steps.reshaped.values())):
         keys = [k for k, s in steps.reshaped.items() if s == shape]
         rules.append({"op": "reshape", "keys": selection(keys, final), "shape": list(shape)})
-    return rules + copy_rules(steps.copies, final)
+    return _permitted(rules + copy_rules(steps.copies, final), target)
+
+
+def _permitted(rules: list[RuleData], target: Mapping[str, Any]) -> list[RuleData]:
+    """The rules that make names may make strange ones where the target has such."""
+    if all(strange(key, "") is None for key in target):
+        return rules
+    return [{**rule, "allow_literal": True} if rule["op"] in NAMING else rule for rule in rules]
 
 
 def _aside(steps: Steps, used: set[str], moving: list[RuleData]) -> list[Move]:

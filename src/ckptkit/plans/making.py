@@ -33,7 +33,7 @@ def _make(source: Signature, rules: Sequence[Rule], config: RemapConfig | None) 
     state = State({key: Entry(Read(key), info) for key, info in source.tensors.items()})
     uses = []
     for index, rule in enumerate(rules):
-        state.index = index
+        state.index, state.rule = index, rule
         op: str = getattr(rule, "op", type(rule).__name__)
         try:
             matched = rule.apply(state)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from .base import Entry, Rule, State, untouched
+from .base import Entry, NamingRule, Rule, State, untouched
 from .joins import Concat, Stack
 from .keys import AddPrefix, Drop, Keep, Rename, Renumber, StripPrefix
 from .layout import Permute, Reshape, Rotary, Transpose
@@ -36,7 +36,10 @@ AnyRule = Annotated[
     Field(discriminator="op"),
 ]
 
+NAMING = frozenset(str(each.model_fields["op"].default) for each in NamingRule.__subclasses__())  # ops
+
 __all__ = [
+    "NAMING",
     "AddPrefix",
     "AnyRule",
     "Cast",

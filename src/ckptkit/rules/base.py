@@ -21,11 +21,14 @@ from ..errors import ConfigError, PlanError
 from ..expr import Expr, Read
 from ..expr.base import MAX_DEPTH, MAX_NODES, countable
 from ..expr.growth import LIMIT, check_growth
+from ..naming import strange
 from ..patterns import compile_pattern, nearest, select
 from ..regexes import compile_regex
-from ..rewriting import MAX_KEY, MAX_TEMPLATE, too_long
+from ..rewriting import MAX_TEMPLATE
 from ..signatures import TensorInfo
 from ..text import quote_list, quoted
+from .refusals import check_key, collision
+from .spelling import literal_name
 
 
 def _pattern(text: str) -> str:
@@ -114,12 +117,13 @@ class State:
         entries: the keys in state_dict order.
 
     Attributes:
-        index: the number of the rule at work.
+        index, rule: the rule at work and its number.
         dropped: (key, rule index, expression) of what was dropped so far.
     """
 
     def __init__(self, entries: dict[str, Entry]) -> None:
         self.index = 0
+        self.rule: Rule | None = None
         self.dropped: list[tuple[str, int, Expr]] = []
         self._entries: dict[str, Entry] | None
         self._keys: list[str]
@@ -161,6 +165,9 @@ class State:
         if self._places is None:
             self._places = {key: place for place, key in enumerate(self._keys)}
         places = self._places
+        for key, new in renames.items():
+            if new != key:
+                self.check_name(new, key)
         stay = [new for new in renames.values() if new in places and new not in renames]
         if stay or len(set(renames.values())) < len(renames):
             raise self._collision(renames)
@@ -175,6 +182,16 @@ class State:
             self._keys[place] = new
             places[new] = place
         self._entries = None
+
+    def check_name(self, new: str, key: str) -> None:
+        """Refuse a name that looks like a slip, unless the rule at work permits it.
+
+        Raises:
+            PlanError: with the right spelling, where one is found.
+        """
+        # Only rules that make names have the field.
+        if getattr(self.rule, "allow_literal", None) is False and strange(new, key) is not None:
+            raise literal_name(self.rule, key, new)
 
     def _collision(self, renames: Mapping[str, str]) -> PlanError:
         origin: dict[str, str] = {}
@@ -213,6 +230,8 @@ class State:
             if key in away and key not in made:
                 continue
             for name, value in made.get(key, ((key, entry),)):
+                if name != key:
+                    self.check_name(name, key)
                 if name in fresh:
                     raise collision(origin[name], key, name)
                 if name != key:
@@ -286,43 +305,6 @@ class State:
         self.replace(lambda _, entry: (entry.expr, entry.info), keys)
 
 
-def check_key(new: str, old: str) -> None:
-    """Refuse names that no checkpoint can hold.
-
-    Raises:
-        PlanError: the name is empty, ``__metadata__``, or longer than 100,000 characters.
-    """
-    if not new:
-        raise PlanError(
-            f"{quoted(old)} would become the empty key; change the pattern or the replacement", key=old
-        )
-    if new == "__metadata__":
-        raise PlanError(
-            f"{quoted(old)} would become '__metadata__', which safetensors keeps for itself", key=old
-        )
-    if len(new) > MAX_KEY:
-        raise too_long(old, len(new))
-
-
-def collision(first: str, second: str, new: str) -> PlanError:
-    """The error for two keys that end on one name."""
-    if new == first:
-        return PlanError(
-            f"{quoted(second)} would become {quoted(new)}, which exists already; drop or rename one of them first",
-            key=new,
-        )
-    if new == second:
-        return PlanError(
-            f"{quoted(first)} would become {quoted(new)}, which exists already; drop or rename one of them first",
-            key=new,
-        )
-    return PlanError(
-        f"{quoted(first)} and {quoted(second)} would both become {quoted(new)}; make the rule tell them apart, or "
-        "drop one first",
-        key=new,
-    )
-
-
 class Rule(BaseModel):
     """Base of all rules.
 
@@ -367,6 +349,17 @@ class Rule(BaseModel):
         if found.unmatched and self.required:
             raise PlanError(no_match(found.unmatched[0], "pattern", every))
         return found.keys
+
+
+class NamingRule(Rule):
+    r"""Base of the rules that make names.
+
+    Args:
+        allow_literal: whether a new name may have an empty segment, a wildcard or the sign of a group (``*``, ``$1``,
+            ``\1``) that the old one has not: without, that is taken for a slip.
+    """
+
+    allow_literal: bool = False
 
 
 def no_match(wanted: str, what: str, keys: Iterable[str]) -> str:

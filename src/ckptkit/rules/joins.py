@@ -16,12 +16,13 @@ from ..expr.base import dimension
 from ..regexes import compile_regex, read_template, with_groups
 from ..rewriting import expand, whole_matches
 from ..text import quote_list, quoted
-from .base import Entry, Regex, Rule, State, collision
+from .base import Entry, NamingRule, Regex, State
 from .layout import listed
 from .parts import NewKey, check_templates
+from .refusals import collision
 
 
-class Concat(Rule):
+class Concat(NamingRule):
     r"""Put tensors one after the other along one dimension.
 
     Args:
@@ -48,6 +49,7 @@ class Concat(Rule):
         for number, pattern in enumerate(self.patterns):
             for key, match in whole_matches(pattern, state.keys):
                 into = expand(pattern, self.into, key, match)
+                state.check_name(into, key)
                 parts = found.setdefault(into, [None] * len(self.patterns))
                 first = parts[number]
                 if first is not None:
@@ -98,7 +100,7 @@ class Concat(Rule):
         return ReshapeExpr((*shape[:dim], total, *shape[dim + 1 :]), (whole,))
 
 
-class Stack(Rule):
+class Stack(NamingRule):
     r"""Put tensors of one shape side by side along a new dimension.
 
     Args:
@@ -135,6 +137,7 @@ class Stack(Rule):
                     key=key,
                 )
             into = expand(self.pattern, self.into, key, match)
+            state.check_name(into, key)
             parts = found.setdefault(into, {})
             if int(index) in parts:
                 raise collision(parts[int(index)], key, into)

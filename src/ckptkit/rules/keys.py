@@ -11,7 +11,7 @@ from ..errors import ConfigError, PlanError
 from ..regexes import Budget, compile_regex, read_template, required_literal
 from ..rewriting import rewrite
 from ..text import quoted
-from .base import Keys, Regex, Rule, State, Template, Text, no_match
+from .base import Keys, NamingRule, Regex, Rule, State, Template, Text, no_match
 
 
 def _int_keys(value: Any) -> Any:
@@ -27,7 +27,7 @@ def _int_keys(value: Any) -> Any:
     return found
 
 
-class StripPrefix(Rule):
+class StripPrefix(NamingRule):
     """Remove a prefix, once, from the keys that carry it.
 
     Args:
@@ -49,7 +49,7 @@ class StripPrefix(Rule):
         return len(renames)
 
 
-class AddPrefix(Rule):
+class AddPrefix(NamingRule):
     """Put a prefix before the selected keys (all of them without `keys`).
 
     Args:
@@ -68,7 +68,7 @@ class AddPrefix(Rule):
         return len(renames)
 
 
-class Rename(Rule):
+class Rename(NamingRule):
     r"""Rewrite keys with `re.sub` semantics.
 
     Every occurrence of the pattern in a key is replaced; ``\1`` and ``\g<name>`` refer to groups.
@@ -122,7 +122,7 @@ class Rename(Rule):
         return len(renames)
 
 
-class Renumber(Rule):
+class Renumber(NamingRule):
     r"""Shift or remap the block number of the keys a pattern matches.
 
     Args:

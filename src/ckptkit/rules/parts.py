@@ -14,7 +14,7 @@ from ..expr.base import dimension
 from ..regexes import read_template
 from ..rewriting import expand, whole_matches
 from ..text import quoted
-from .base import Entry, Keys, Regex, Rule, State, Template
+from .base import Entry, Keys, NamingRule, Regex, Rule, State, Template
 from .layout import listed, remake
 
 MAX_PARTS = 100_000  # keys of one tensor: empty ones may have any number of entries
@@ -34,7 +34,7 @@ def check_templates(pattern: str, templates: list[str]) -> None:
             raise ValueError(error.message) from None
 
 
-class Split(Rule):
+class Split(NamingRule):
     r"""Cut a tensor into parts along one dimension.
 
     Args:
@@ -118,7 +118,7 @@ class Split(Rule):
         return list(self.sizes)
 
 
-class Unstack(Rule):
+class Unstack(NamingRule):
     r"""Give every entry along one dimension a key of its own; the dimension goes away.
 
     Args:

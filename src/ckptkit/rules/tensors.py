@@ -16,7 +16,7 @@ from ..regexes import read_template
 from ..rewriting import expand, whole_matches
 from ..signatures import TensorInfo
 from ..text import quoted
-from .base import Entry, Keys, Regex, Rule, State, Template, Text, no_match
+from .base import Entry, Keys, NamingRule, Regex, Rule, State, Template, Text, no_match
 
 if TYPE_CHECKING:
     DTypeName = str
@@ -66,7 +66,7 @@ class Cast(Rule):
         return len(touched)
 
 
-class Copy(Rule):
+class Copy(NamingRule):
     r"""Give a tensor a second key, with a copy of its own or tied to the first.
 
     Either `key` with a plain `into`, or `pattern` with a template `into` (siamese towers).
