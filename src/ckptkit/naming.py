@@ -8,12 +8,12 @@ _SIGN = re.compile(r"\*|\?|\[|\$(?:[0-9]+|&|\{\w+\})|\\(?:[0-9]+|g<)|\{\w+(?::\w
 _FIRST = re.compile(r"[*?\[$\\{]")  # of a sign; looking for one of six characters is quick
 
 
-def strange(new: str, old: str) -> str | None:
+def strange(new: str, old: str = "-") -> str | None:
     r"""What is strange about a name that another one had not.
 
     Args:
         new: the name that a key would get.
-        old: the name that it has.
+        old: the name that it has; without, one that has nothing strange.
 
     Returns:
         "" for an empty segment (``a..b``, ``.a``, ``a.``), the wildcard or sign of a group (``*``, ``?``, ``[``, ``$1``,

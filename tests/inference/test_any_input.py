@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -40,3 +42,14 @@ def test_a_signature_is_its_own_source(shapes: g.Shapes) -> None:
     found = ckptkit.infer(g.signature(shapes), g.signature(shapes))
     assert {o.key: o.expr.to_json() for o in found.outputs} == {key: {"read": key} for key in shapes}
     assert found.config.rules == []
+
+
+@pytest.mark.parametrize("name", ["b.*.{}", "w[0].{}", "b..{}", ".{}", "$1.{}", "{{x}}.{}", "b?.{}."])
+def test_names_that_look_like_slips_are_made_where_the_target_has_them(name: str) -> None:
+    shapes = {"q": (3, 4), "k": (5, 6), "v": (7, 8)}
+    source = {f"a.{part}": torch.ones(*shape) for part, shape in shapes.items()}
+    target = {name.format(part): torch.ones(*shape) for part, shape in shapes.items()}
+    found = ckptkit.infer(source, target)
+    assert not found.missing
+    assert set(ckptkit.remap(source, found.config)) == set(target)
+    assert set(ckptkit.remap(source, list(ckptkit.diff(source, target).rules))) == set(target)

@@ -101,7 +101,7 @@ def as_rules(found: Sequence[Rewrite], names: Sequence[str] = ()) -> tuple[dict[
     }
     if len(found) == 1:
         rule = {"op": "rename", "pattern": found[0].pattern, "replacement": found[0].replacement}
-    if any(strange(new, "") is not None for new in names):
+    if any(strange(new) is not None for new in names):
         rule["allow_literal"] = True  # such a name is what the other side has
     return (rule,)
 

@@ -114,7 +114,7 @@ def _rules(source: Signature, target: Mapping[str, Any], steps: Steps, level: in
 
 def _permitted(rules: list[RuleData], target: Mapping[str, Any]) -> list[RuleData]:
     """The rules that make names may make strange ones where the target has such."""
-    if all(strange(key, "") is None for key in target):
+    if all(strange(key) is None for key in target):
         return rules
     return [{**rule, "allow_literal": True} if rule["op"] in NAMING else rule for rule in rules]
 
