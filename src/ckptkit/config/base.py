@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -12,8 +12,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from ..errors import ConfigError, Problem
 from ..text import clipped, quoted
 from ..yaml_text import write_yaml
-from .documents import read_document
+from .documents import read_with_lines
 from .plain import strange_values
+from .slips import without_blank
 
 MAX_SHOWN = 50  # problems in a message; the error has all
 
@@ -51,12 +52,15 @@ class Config(BaseModel):
             raise _config_error(problems, type(self), None)
 
     @classmethod
-    def parse(cls, document: Any, *, file: str | None = None) -> Self:
+    def parse(
+        cls, document: Any, *, file: str | None = None, line_of: Callable[[str], int | None] | None = None
+    ) -> Self:
         """A config from plain data.
 
         Args:
             document: mappings, lists, strings and numbers as a config file holds them.
             file: the file it came from, for messages.
+            line_of: tells the line of a field in it, for messages.
 
         Raises:
             ConfigError: with one `Problem` for everything that is wrong.
@@ -79,7 +83,7 @@ class Config(BaseModel):
         except ConfigError as error:
             problems += error.problems
         if problems:
-            raise _config_error(problems, cls, file)
+            raise _config_error(problems, cls, file, line_of)
         return config
 
     @classmethod
@@ -89,7 +93,8 @@ class Config(BaseModel):
         Raises:
             ConfigError: with one `Problem` for everything that is wrong.
         """
-        return cls.parse(read_document(path), file=os.fspath(path))
+        document, line_of = read_with_lines(path)
+        return cls.parse(document, file=os.fspath(path), line_of=line_of)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that `parse` reads back; defaults are left out."""
@@ -101,12 +106,21 @@ class Config(BaseModel):
         return write_yaml(self.to_dict())
 
 
-def _config_error(problems: list[Problem], cls: type[Config], file: str | None) -> ConfigError:
+def _config_error(
+    problems: list[Problem],
+    cls: type[Config],
+    file: str | None,
+    line_of: Callable[[str], int | None] | None = None,
+) -> ConfigError:
+    def told(problem: Problem) -> str:
+        line = line_of(problem.location) if line_of else None
+        return f"{problem.location}{f' (line {line})' if line else ''}: {problem.message}"
+
     where = f"{file}: " if file else ""
     if len(problems) == 1:
-        message = f"{where}{problems[0].location}: {problems[0].message}"
+        message = f"{where}{told(problems[0])}"
     else:
-        lines = [f"  {p.location}: {p.message}" for p in problems[:MAX_SHOWN]]
+        lines = [f"  {told(problem)}" for problem in problems[:MAX_SHOWN]]
         if len(problems) > MAX_SHOWN:
             lines.append(f"  and {len(problems) - MAX_SHOWN} more")
         message = "\n".join([f"{where}{len(problems)} problems in this {cls.__name__}:", *lines])
@@ -123,6 +137,8 @@ def _problem(detail: Any, cls: type[Config], document: Any) -> Problem:
         close = difflib.get_close_matches(name, known, 1, 0.5)
         hint = f"did you mean {close[0]!r}? " if close else ""
         message = f"unknown field; {hint}Known fields are {', '.join(known)}" if known else "unknown field"
+        slip = without_blank([name], known)
+        message = slip or message
     elif kind == "union_tag_invalid":
         tag = clipped(str(context.get("tag")))
         known = [t.strip().strip("'") for t in str(context.get("expected_tags", "")).split(",")]
@@ -131,7 +147,8 @@ def _problem(detail: Any, cls: type[Config], document: Any) -> Problem:
         location = f"{location}.op" if location else "op"
         message = f"unknown op {quoted(tag)}; {hint}Known ops are {', '.join(known)}"
     elif kind == "union_tag_not_found":
-        message = "a rule needs the field op, e.g. op: rename"
+        slip = without_blank(given if isinstance(given, dict) else (), ("op",))
+        message = slip or "a rule needs the field op, e.g. op: rename"
     elif kind == "missing":
         message = "this field is required"
     elif kind == "value_error":
@@ -140,6 +157,8 @@ def _problem(detail: Any, cls: type[Config], document: Any) -> Problem:
         message = clipped(str(detail["msg"]))
         if not isinstance(given, dict | list) or len(quoted(given)) < 60:
             message += f", not {quoted(given)}"
+        slip = without_blank([given], ("op",))
+        message += f"; {slip}" if slip else ""
     return Problem(location or "config", message)
 
 

@@ -7,14 +7,17 @@ import math
 import os
 import re
 import tomllib
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ..errors import ConfigError
 from ..files.regular import open_regular
-from ..text import clipped, quoted
+from ..text import clipped, quoted, single_quoted
 from ..yaml_text import YAML_1_1_BREAK
+from .places import line_of
+from .slips import malformed, without_blank
 
 SUFFIXES = (".yaml", ".yml", ".json", ".toml")
 MAX_BYTES = 1_000_000
@@ -23,13 +26,20 @@ MAX_VALUES = 50_000  # YAML takes a thousand bytes for each, the report of a wro
 
 
 def read_document(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a config file by its suffix; as `read_with_lines`, without the lines."""
+    return read_with_lines(path)[0]
+
+
+def read_with_lines(
+    path: str | os.PathLike[str],
+) -> tuple[dict[str, Any], Callable[[str], int | None]]:
     """Read a config file by its suffix.
 
     Args:
         path: a ``.yaml``, ``.yml``, ``.json`` or ``.toml`` file of at most 1 MB, nested at most 100 deep.
 
     Returns:
-        The top-level mapping.
+        The top-level mapping, and what tells the line of a field, if it is known.
 
     Raises:
         ConfigError: unreadable, malformed, an unknown suffix, or no mapping at the top level.
@@ -55,11 +65,13 @@ def read_document(path: str | os.PathLike[str]) -> dict[str, Any]:
             file=name,
         )
     if not isinstance(document, dict):
+        slip = without_blank([document])
         raise ConfigError(
-            f"{name}: the top level must be a mapping, not a {type(document).__name__}", file=name
+            f"{name}: the top level must be a mapping, not a {type(document).__name__}{f'; {slip}' if slip else ''}",
+            file=name,
         )
     _check_size(document, name)
-    return document
+    return document, partial(line_of, text, suffix)
 
 
 def _text(name: str) -> str:
@@ -132,8 +144,9 @@ def _json(text: str) -> Any:
             parse_float=_finite,
         )
     except json.JSONDecodeError as error:
+        mend = "; every backslash is written twice in JSON" if "escape" in error.msg else ""
         raise ConfigError(
-            f"malformed JSON in line {error.lineno}, column {error.colno}: {error.msg}"
+            f"malformed JSON in line {error.lineno}, column {error.colno}: {error.msg}{mend}"
         ) from None
 
 
@@ -155,7 +168,9 @@ def _toml(text: str) -> Any:
     try:
         return tomllib.loads(text, parse_float=_finite)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"malformed TOML: {clipped(str(error))}") from None
+        escaped = "Unescaped '\\'" in str(error)
+        mend = "; a backslash in double quotes begins an escape; use single quotes" if escaped else ""
+        raise ConfigError(f"malformed TOML: {clipped(str(error))}{mend}") from None
     except ValueError:
         raise ConfigError("malformed TOML: a number has too many digits") from None
 
@@ -186,7 +201,8 @@ def _yaml(text: str) -> Any:
             where = f"line {event.start_mark.line + 1}"
             if isinstance(event, yaml.events.AliasEvent):
                 raise ConfigError(
-                    f"{where}: YAML aliases (*{clipped(str(event.anchor))}) are not allowed; write the value out"
+                    f"{where}: YAML aliases (*{clipped(str(event.anchor))}) are not allowed; write the value out, or "
+                    f"put a pattern in quotes: {single_quoted('*' + str(event.anchor))}"
                 )
             if event.anchor:
                 raise ConfigError(
@@ -244,8 +260,6 @@ def _yaml(text: str) -> Any:
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(f"malformed YAML{where}: {clipped(str(error.problem or error.context))}") from None
+        raise ConfigError(malformed(error, text)) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"malformed YAML: {clipped(str(error).splitlines()[0])}") from None
