@@ -17,6 +17,7 @@ _VALUES = frozenset(
     {"bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object", "range", "set", "slice",
      "str", "tuple"}
 )  # fmt: skip
+_BUFFERS = frozenset({"BytesIO", "StringIO"})  # of _io, bytes and text in memory
 # In any module: what loads, imports or evaluates, however it is spelled around that.
 _CALLS = frozenset(
     {"CodeType", "FunctionType", "__import__", "_load_from_bytes", "call", "check_output", "compile", "eval", "exec",
@@ -33,5 +34,7 @@ def runs_code(name: str) -> bool:
     module, _, rest = name.partition(".")
     parts = rest.split(".")
     if module in ("builtins", "__builtin__") and parts[-1] in _VALUES:
+        return False
+    if module == "_io" and rest in _BUFFERS:
         return False
     return module in _MODULES or not _CALLS.isdisjoint(parts)

@@ -312,6 +312,13 @@ def _check_in_place(source: Source, target: str) -> None:
             f"{target}: a distributed checkpoint is read and not written; give DST, a file or another folder",
             file=target,
         )
+    frozen = _base(source).frozen
+    if frozen:
+        raise UsageError(
+            f"{target}: a {frozen} is read and not rewritten: what it holds beside the weights would be lost; give DST, "
+            "which gets a plain state_dict",
+            file=target,
+        )
     if os.path.isfile(target) and not os.path.splitext(target)[1]:
         raise UsageError(
             f"{target}: has no suffix to say in which format to rewrite it; rename it ({source.format}), or give DST",

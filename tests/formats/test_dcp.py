@@ -235,8 +235,10 @@ def test_a_pickled_value_that_would_run_code_is_inert_beside_the_weights_and_ref
         assert list(checkpoint) == ["w"]
         assert any("opaque value at 'more.x': __builtin__.eval" in note for note in checkpoint.source.notes)
     folder = save({"w": torch.ones(2), "x": Evil()}, tmp_path / "t")
-    with pytest.raises(FormatError, match=r"'x' contains the global __builtin__\.eval"):
-        ckptkit.open(folder)
+    with ckptkit.open(folder) as checkpoint:
+        assert checkpoint.signature["x"].kind == "object"
+        with pytest.raises(FormatError, match=r"'x' is an object of __builtin__\.eval"):
+            checkpoint["x"]
     assert not (tmp_path / "executed").exists()
 
 

@@ -147,10 +147,12 @@ def test_a_tar_file_is_refused_by_name(tmp_path: Path) -> None:
         open_torch_legacy(str(path), "auto")
 
 
-def test_a_module_pickled_whole_is_refused_by_its_class(tmp_path: Path) -> None:
-    path = save(torch.nn.Linear(2, 2), tmp_path / "f.pt")
-    with pytest.raises(FormatError, match=r"a whole model pickled as torch\.nn\.modules\.linear\.Linear"):
-        open_torch_legacy(path, "auto")
+@pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
+def test_a_module_pickled_whole_is_its_state_dict(tmp_path: Path) -> None:
+    model = torch.nn.Linear(2, 2)
+    source = open_torch_legacy(save(model, tmp_path / "f.pt"), "auto")
+    assert list(source.signature) == ["weight", "bias"] and source.tensor("bias").equal(model.bias)
+    assert any("a whole model, pickled as torch.nn.modules.linear.Linear" in note for note in source.notes)
 
 
 def test_storage_views_of_the_oldest_files_stay_inside_their_storage(tmp_path: Path) -> None:

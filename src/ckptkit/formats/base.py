@@ -133,6 +133,7 @@ class Source(ABC):
         state_metadata: the state_dict's ``_metadata`` attribute (module versions), if any.
         notes: what a person should be told (opaque values, the choice of a root), one line each.
         companions: what lies beside the weights in a model folder (``config.json``); folders end in ``/``.
+        frozen: what the file is, when it holds more than can be written, so that it is not rewritten in place.
         surroundings: dotted names of what a nested file holds beside the root (``epoch``, ``optimizer``).
         left_out: what of an opened checkpoint a plan over it could not keep, one line each.
     """
@@ -145,6 +146,7 @@ class Source(ABC):
     notes: tuple[str, ...] = ()
     companions: tuple[str, ...] = ()
     surroundings: tuple[str, ...] = ()
+    frozen: str = ""
     left_out: tuple[str, ...] = ()
 
     @property

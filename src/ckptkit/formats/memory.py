@@ -117,7 +117,9 @@ def memory_source(state: Mapping[str, Any], root: str) -> MemorySource:
     nested = any(isinstance(value, dict) for value in state.values())
     if root == "none" or (root == "auto" and (not nested or any(map(_is_tensor, state.values())))):
         return MemorySource(state)
-    from .roots import choose_root, dotted  # with the reader of pickles, which few processes need
+    # with the reader of pickles, which few processes need
+    from .root_candidates import dotted
+    from .roots import choose_root
 
     try:
         choice = choose_root(state, root, "the mapping", _is_tensor)

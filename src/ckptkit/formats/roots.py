@@ -8,7 +8,6 @@ above moving averages; an optimizer's state is never chosen.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,36 +15,25 @@ from ..errors import NoWeightsError, RootError, UnsupportedFormatError
 from ..signatures import Root
 from ..text import quote_list, safe
 from .base import NO_ROOT
-from .pickled import Opaque, TensorNode, parts
+from .described import Described
+from .flat_tree import flatten, is_nested
+from .pickled import Opaque, TensorNode
+from .root_candidates import (
+    GENERIC,
+    LONG_NAME,
+    OPTIMIZER,
+    Candidate,
+    IsTensor,
+    Path,
+    candidates,
+    count,
+    dotted,
+    has_parts,
+    is_described,
+    kind_of,
+)
 
-Path = tuple[Any, ...]
-MAX_NAMES = 1 << 24  # characters of the paths that are offered, together
-LONG_NAME = 1 << 12
-IsTensor = Callable[[Any], bool]
-_EMA = frozenset(["ema", "swa", "shadow", "averaged", "polyak"])
-_OPTIMIZER = frozenset(
-    ["optimizer", "optimizers", "optim", "optims", "opt", "opts", "scheduler", "schedulers", "scaler"]
-)
-# Words that say "the weights" without saying of what; they break ties.
-_GENERIC = frozenset(
-    [
-        "state_dict",
-        "model_state_dict",
-        "model_state",
-        "model",
-        "model_dict",
-        "model_weights",
-        "module",
-        "net",
-        "network",
-        "net_state_dict",
-        "weights",
-        "weight",
-        "params",
-        "parameters",
-        "state",
-    ]
-)
+NOTHING: dict[Any, Any] = {}  # the root of a file that is looked at as a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,29 +45,19 @@ class Choice:
         node: the dictionary.
         roots: every candidate, the chosen one marked.
         notes: what a person should be told about the choice.
+        flat: the tensors of a nested tree by their dotted paths, where it is opened so.
     """
 
     path: Path
     node: dict[Any, Any]
     roots: tuple[Root, ...]
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    path: Path
-    node: dict[Any, Any]
-    kind: str
-    tensors: int
+    flat: dict[Any, Any] | None = None
 
     @property
-    def generic(self) -> bool:
-        return bool(self.path) and self.path[-1] in _GENERIC
-
-
-def dotted(path: Path) -> str:
-    """A path as it is written in configs and messages."""
-    return ".".join(part.label if type(part) is Opaque else str(part) for part in path)
+    def entries(self) -> dict[Any, Any]:
+        """What the root holds."""
+        return self.node if self.flat is None else self.flat
 
 
 def choose_root(tree: Any, root: str, file: str, is_tensor: IsTensor | None = None) -> Choice:
@@ -96,10 +74,12 @@ def choose_root(tree: Any, root: str, file: str, is_tensor: IsTensor | None = No
         RootError: there is no such root, no weights, or more than one place for them.
     """
     if root == NO_ROOT:
-        return Choice((), {}, ())
-    if not isinstance(tree, dict):
-        raise UnsupportedFormatError(f"{file}: it holds {_describe(tree)}", file=file)
-    found = tuple(_candidates(tree, is_tensor or _is_described, file))
+        return Choice((), NOTHING, ())
+    is_tensor = is_tensor or is_described
+    found = tuple(candidates(tree, is_tensor, file)) if has_parts(tree) else ()
+    if not isinstance(tree, dict) and (not found or root in ("none", "auto")):
+        inside = f"; {_offer(tree, found)}; name one of them as root (--root PATH)" if found else ""
+        raise UnsupportedFormatError(f"{file}: it holds {_describe(tree)}{inside}", file=file)
     if root == "none":
         return _choice((), tree, found)
     if root != "auto":
@@ -111,21 +91,27 @@ def choose_root(tree: Any, root: str, file: str, is_tensor: IsTensor | None = No
             raise RootError(
                 f"{file}: the root {root!r} is {_describe(node)}; {_offer(tree, found)}", file=file
             )
-        _refuse_hollow(path, node, found, file, is_tensor or _is_described)
-        return _choice(path, node, found)
+        _refuse_hollow(path, node, found, file, is_tensor)
+        choice = _choice(path, node, found)
+        if is_nested(node, is_tensor):
+            note = f"{safe(root)} is a tree of dictionaries, opened flat: its keys are dotted paths"
+            return replace(choice, flat=flatten(node, is_tensor, file), notes=(note,))
+        return choice
     return _automatic(tree, found, file)
 
 
 def _refuse_hollow(
-    path: Path, node: dict[Any, Any], found: tuple[_Candidate, ...], file: str, is_tensor: IsTensor
+    path: Path, node: dict[Any, Any], found: tuple[Candidate, ...], file: str, is_tensor: IsTensor
 ) -> None:
     """A named root without a tensor of its own was meant for what lies in it.
 
     Raises:
         RootError: names the places inside that hold tensors.
     """
-    inside = [dotted(c.path) for c in found if c.path[: len(path)] == path and len(c.path) > len(path)]
-    if not inside or any(map(is_tensor, node.values())):
+    below = [c for c in found if c.path[: len(path)] == path and len(c.path) > len(path)]
+    inside = [dotted(c.path) for c in below]
+    several = sum(c.kind != "optimizer" for c in below) > 1  # a nested tree, which is opened flat
+    if not inside or several or any(map(is_tensor, node.values())):
         return
     one = len(inside) == 1
     raise RootError(
@@ -135,18 +121,23 @@ def _refuse_hollow(
     )
 
 
-def _automatic(tree: dict[Any, Any], found: tuple[_Candidate, ...], file: str) -> Choice:
-    best = [c for c in found if c.kind == "weights"] or [c for c in found if c.kind == "ema"]
+def _automatic(tree: Any, found: tuple[Candidate, ...], file: str) -> Choice:
+    best = _best(found)
     if not best:
         return _without_tensors(tree, found, file)
     chosen, why = _one_of(best)
-    if chosen is None:
+    if chosen is None or chosen.listed:  # what a list is of, its items alone do not say
         listed = quote_list([dotted(c.path) for c in best], 8)
+        above = _common([c.path for c in best])
+        whole = ""
+        if above and isinstance(_at(tree, above), dict):
+            whole = f", or {dotted(above)!r}, which is opened flat"
         raise RootError(
-            f"{file}: the weights could be in {listed}; name one of them as root "
+            f"{file}: the weights could be in {listed}; name one of them as root{whole} "
             "(--root PATH, root: PATH; none for the top level)",
             file=file,
         )
+    _refuse_hidden(tree, chosen, found, file)
     notes = []
     if chosen.path:
         others = [
@@ -163,7 +154,55 @@ def _automatic(tree: dict[Any, Any], found: tuple[_Candidate, ...], file: str) -
     return replace(_choice(chosen.path, chosen.node, found), notes=tuple(notes))
 
 
-def _one_of(best: list[_Candidate]) -> tuple[_Candidate | None, str]:
+def _best(found: tuple[Candidate, ...]) -> list[Candidate]:
+    """Those of the best rank: weights before moving averages, dictionaries before items of lists, tensors before arrays;
+    and an object yields to a dictionary called as weights are that holds as much, since it was saved to be used.
+    """
+    best = [c for c in found if c.kind == "weights"] or [c for c in found if c.kind == "ema"]
+    best = [c for c in best if not c.listed] or best
+    best = [c for c in best if not c.arrays] or best
+    plain = max((c.tensors for c in best if c.generic and type(c.node) is not Described), default=0)
+    return [c for c in best if type(c.node) is not Described or c.tensors > plain]
+
+
+def _common(paths: list[Path]) -> Path:
+    first, last = min(paths, key=len), paths
+    for depth in range(len(first), 0, -1):
+        if all(path[:depth] == first[:depth] for path in last):
+            return first[:depth]
+    return ()
+
+
+def _refuse_hidden(tree: Any, chosen: Candidate, found: tuple[Candidate, ...], file: str) -> None:
+    """Refuse to take what is left for the weights where as many tensors lie in an object, out of reach."""
+    if chosen.generic:
+        return
+    stack: list[tuple[Path, Any]] = [((), tree)]
+    seen: set[int] = set()
+    counted = {id(value) for candidate in found for value in candidate.node.values()}
+    while stack:
+        path, node = stack.pop()
+        if id(node) in seen or node is chosen.node:
+            continue
+        seen.add(id(node))
+        if type(node) is Opaque or (type(node) is Described and not node.module):
+            whole = node.origin if type(node) is Described else node
+            hidden = count(whole, is_described, counted) if kind_of(path, {}) == "weights" else 0
+            if hidden >= chosen.tensors:
+                place = dotted(chosen.path)
+                raise RootError(
+                    f"{file}: {place or 'the top level'!r} holds {chosen.tensors} tensors, and {dotted(path)!r}, an object "
+                    f"of {node.label} that is no model ckptkit understands, holds {hidden}; name the first as root if it "
+                    f"is meant (--root {place or 'none'}), or save a state_dict where that code lives",
+                    file=file,
+                )
+        if isinstance(node, dict):
+            stack.extend(((*path, key), value) for key, value in node.items())
+        elif type(node) in (list, tuple):
+            stack.extend(((*path, number), value) for number, value in enumerate(node))
+
+
+def _one_of(best: list[Candidate]) -> tuple[Candidate | None, str]:
     if len(best) == 1:
         kind = "weights" if best[0].kind == "weights" else "moving average"
         return best[0], f"the only {kind} ({best[0].tensors} tensors)"
@@ -177,7 +216,7 @@ def _one_of(best: list[_Candidate]) -> tuple[_Candidate | None, str]:
     return None, ""
 
 
-def _lesser(best: list[_Candidate]) -> set[Path]:
+def _lesser(best: list[Candidate]) -> set[Path]:
     """The paths of those that yield to one that contains them, or that they contain: the inner one wins by a generic
     name or by more tensors (statistics beside the weights), else the outer one.
     """
@@ -192,10 +231,10 @@ def _lesser(best: list[_Candidate]) -> set[Path]:
     return lesser
 
 
-def _without_tensors(tree: dict[Any, Any], found: tuple[_Candidate, ...], file: str) -> Choice:
+def _without_tensors(tree: dict[Any, Any], found: tuple[Candidate, ...], file: str) -> Choice:
     if not tree:
         return _choice((), tree, found)
-    empty = [key for key, value in tree.items() if key in _GENERIC and isinstance(value, dict) and not value]
+    empty = [key for key, value in tree.items() if key in GENERIC and isinstance(value, dict) and not value]
     if len(empty) == 1 and not found:
         return _choice((empty[0],), tree[empty[0]], found)
     for key, value in tree.items():
@@ -211,71 +250,19 @@ def _without_tensors(tree: dict[Any, Any], found: tuple[_Candidate, ...], file: 
     raise NoWeightsError(f"{file}: no dictionary of tensors was found; {_offer(tree, found)}", file=file)
 
 
-def _choice(path: Path, node: dict[Any, Any], found: tuple[_Candidate, ...]) -> Choice:
+def _choice(path: Path, node: dict[Any, Any], found: tuple[Candidate, ...]) -> Choice:
     roots = [Root(dotted(c.path), c.kind, c.tensors, c.path == path) for c in found]
     return Choice(path, node, tuple(roots))
 
 
-def _is_described(value: Any) -> bool:
-    return type(value) is TensorNode
-
-
-def _candidates(tree: dict[Any, Any], is_tensor: IsTensor, file: str) -> Iterator[_Candidate]:
-    named = 0
-    for candidate in _dictionaries(tree, is_tensor):
-        named += sum(len(part) if type(part) is str else 8 for part in candidate.path)
-        if named > MAX_NAMES:
-            raise RootError(
-                f"{file}: the names of its dictionaries of tensors take more than {MAX_NAMES} characters; save the "
-                "state_dict by itself where the file was made",
-                file=file,
-            )
-        yield candidate
-
-
-def _dictionaries(tree: dict[Any, Any], is_tensor: IsTensor) -> Iterator[_Candidate]:
-    known: dict[Any, frozenset[str]] = {}
-    stack: list[tuple[Path, dict[Any, Any]]] = [((), tree)]
-    seen: set[int] = set()
-    while stack:
-        path, node = stack.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        if "state" in node and isinstance(node.get("param_groups"), list):
-            yield _Candidate(path, node, "optimizer", _count(node, is_tensor))
-            continue
-        tensors = sum(1 for value in node.values() if is_tensor(value))
-        if tensors and 2 * tensors >= len(node):
-            yield _Candidate(path, node, _kind(path, known), tensors)
-        inner = [((*path, key), value) for key, value in node.items() if isinstance(value, dict)]
-        stack.extend(reversed(inner))
-
-
-def _kind(path: Path, known: dict[Any, frozenset[str]]) -> str:
-    words: set[str] = set()
-    for part in path:
-        if part not in known:
-            spelled = dotted((part,)).lower()[:LONG_NAME]
-            known[part] = frozenset(re.split(r"[^a-z0-9]+", spelled)) & (_OPTIMIZER | _EMA)
-        words |= known[part]
-    return "optimizer" if words & _OPTIMIZER else "ema" if words & _EMA else "weights"
-
-
-def _count(node: Any, is_tensor: IsTensor) -> int:
-    total, stack, seen = 0, [node], set()
-    while stack:
-        part = stack.pop()
-        if id(part) in seen:
-            continue
-        seen.add(id(part))
-        total += is_tensor(part)
-        stack.extend(parts(part))
-    return total
-
-
 def _resolve(node: Any, rest: str) -> Path | None:
-    """The keys of a dotted path, the longest literal key first; None when there is no way."""
+    """The keys of a dotted path, the longest literal key first; None when there is no way. Numbers enter lists."""
+    if type(node) is list or type(node) is tuple:
+        number, _, further_text = rest.partition(".")
+        if not (number.isascii() and number.isdigit() and len(number) < 10 and int(number) < len(node)):
+            return None
+        below = _resolve(node[int(number)], further_text) if further_text else ()
+        return None if below is None else (int(number), *below)
     if not isinstance(node, dict):
         return None
     spelled = {str(key): key for key in node if type(key) in (str, int)}
@@ -295,25 +282,37 @@ def _at(tree: Any, path: Path) -> Any:
     return tree
 
 
-def _offer(tree: dict[Any, Any], found: tuple[_Candidate, ...]) -> str:
+def _offer(tree: Any, found: tuple[Candidate, ...]) -> str:
     if found:
         names = [dotted(c.path) or "none (the top level)" for c in found]
         return f"dictionaries of tensors: {quote_list(names, 8)}"
+    if not tree:
+        return "the file holds an empty dictionary"
     keys = quote_list([ascii(dotted((key,)))[1:-1] for key in list(tree)[:9]], 8)
-    return f"the top level has the keys {keys}" if tree else "the file holds an empty dictionary"
+    return f"the top level has the keys {keys}"
 
 
 def _describe(node: Any) -> str:
     if type(node) is Opaque:
-        state = node.state if isinstance(node.state, dict) else {}
-        whole = "a whole model" if "_modules" in state or "_parameters" in state else "an object"
-        return (
-            f"{whole} pickled as {node.label}, whose code is not on the allow-list and is never looked up; "
-            "a state_dict is needed: save model.state_dict() where the model's code lives"
-        )
+        return _describe_object(node)
     if type(node) is TensorNode:
         return "a single tensor, not a dictionary of tensors"
     kind = {list: "a list", tuple: "a tuple", type(None): "None"}.get(
         type(node), f"a value of type {type(node).__name__}"
     )
     return f"{kind}, not a dictionary of tensors; save a state_dict"
+
+
+def _describe_object(node: Opaque) -> str:
+    state = node.state if isinstance(node.state, dict) else {}
+    words = frozenset(re.split(r"[^a-z0-9]+", node.label.lower()[:LONG_NAME]))
+    if words & OPTIMIZER or "param_groups" in state:
+        return (
+            f"an optimizer or scheduler pickled as {node.label}, which holds no weights; give the file that holds the "
+            "model"
+        )
+    whole = "a whole model" if "_modules" in state or "_parameters" in state else "an object"
+    return (
+        f"{whole} pickled as {node.label}, whose code is not on the allow-list and is never looked up; "
+        "a state_dict is needed: save model.state_dict() where the model's code lives"
+    )

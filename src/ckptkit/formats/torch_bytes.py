@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import FormatError
 from ..files.copy import checksum
 from ..files.mapped import MappedFile
-from .base import Buffer, Storage
+from .base import CHUNK, Buffer, Storage
 
 if TYPE_CHECKING:
     import torch
@@ -24,12 +24,16 @@ class Bytes(ABC):
     Args:
         file: the open file; closed by `close`.
         swapped: element width by storage id, for storages whose elements are big-endian.
+
+    Attributes:
+        inline: bytes that stand in a pickle, by storage id; they belong to no entry.
     """
 
     def __init__(self, file: MappedFile, swapped: dict[str, int]) -> None:
         self.path = file.path
         self.file = file
         self.swapped = swapped
+        self.inline: Mapping[str, bytes] = {}
         self._verified: set[str] = set()
         self._last: tuple[tuple[str, int, int], torch.Tensor] | None = None
         self._mapped_storages: dict[str, torch.Tensor] = {}
@@ -65,6 +69,10 @@ class Bytes(ABC):
         """
         self.check_unchanged()
         key = str(storage.id)
+        if key in self.inline:
+            held = memoryview(self.inline[key])[start:stop]
+            yield from (held[at : at + CHUNK] for at in range(0, len(held), CHUNK))
+            return
         if start > 0 or stop < storage.nbytes:
             self.check(storage)
         width = self.swapped.get(key, 1)
@@ -152,7 +160,7 @@ class Bytes(ABC):
             FormatError: it is damaged.
         """
         key, region = str(storage.id), storage.region
-        if key in self._verified:
+        if key in self._verified or key in self.inline:
             return
         if region is None:
             for _ in self.raw(key, 0, storage.nbytes):

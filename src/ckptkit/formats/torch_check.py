@@ -10,7 +10,7 @@ from ..text import quote_list
 from .base import Storage, WriteRequest
 from .pickled import StorageIds, StorageNode, TensorNode, load_pickle, paused_gc
 from .pickled.arguments import MAX_DIMS
-from .roots import dotted
+from .root_candidates import dotted
 from .torch_bytes import Bytes
 from .torch_layout import OutStorage, OutTensor
 from .torch_source import TorchSource
@@ -23,6 +23,7 @@ class _Nothing(Bytes):
 
     def __init__(self) -> None:
         self.swapped = {}
+        self.inline = {}
 
     def raw(self, key: str, start: int, stop: int) -> Iterator[bytes]:
         raise NotImplementedError

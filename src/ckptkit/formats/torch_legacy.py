@@ -16,7 +16,7 @@ from .base import CHUNK, Region, Source, Storage
 from .pickled import Opaque, StorageIds, load_prefix, no_persistent_ids, paused_gc
 from .recognise import is_tar
 from .torch_bytes import Bytes
-from .torch_source import TorchSource
+from .torch_objects import shown
 from .torch_views import itemsize, storage_nbytes
 
 MAGIC = 0x1950A86A20F9469CFC6C  # torch.serialization.MAGIC_NUMBER
@@ -99,7 +99,7 @@ class _Legacy:
         regions = self._regions(ids, self._pickle("the list of storages", most))
         storages = {key: Storage(key, region.nbytes, region) for key, region in regions.items()}
         data = LegacyBytes(self.file, regions)
-        return TorchSource(self.path, "torch legacy", tree, storages, data, root)
+        return shown("torch legacy", tree, storages, data, root)
 
     def _check_magic(self) -> None:
         try:

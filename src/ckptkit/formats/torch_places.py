@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from .described import Described
 from .pickled import Opaque, OrderedNode, TensorNode, parts
-from .roots import Path, dotted
+from .root_candidates import Path, dotted
 
 ATTRIBUTES = "(attributes)"  # how the attributes of an ordered dictionary stand in a dotted place
 LONG = 240  # characters of one name
@@ -37,35 +38,69 @@ def walk(value: Any) -> Iterator[Any]:
             stack.extend(parts(node))
 
 
-def placed(tree: Any, root: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
-    """Every part outside the root's entries with its dotted place; shared parts are met once."""
-    stack: list[tuple[Any, Any]] = [((), tree)]
+def placed(tree: Any, root: dict[Any, Any], *, deep: bool = False) -> Iterator[tuple[str, Any]]:
+    """Every tensor and object outside the root's entries with its dotted place; shared parts are met once.
+
+    Of what an object holds only the tensors are given, at the object's place.
+
+    Args:
+        tree: what a torch file's pickle describes.
+        root: the dictionary whose entries are left out.
+        deep: whether the objects that objects hold are given, too.
+    """
+    stack: list[tuple[Any, Any, bool]] = [((), tree, False)]
     seen: set[int] = set()
     while stack:
-        path, node = stack.pop()
+        path, node, inside = stack.pop()
         if id(node) in seen:
             continue
         seen.add(id(node))
-        if type(node) in (TensorNode, Opaque):
+        kind = type(node)
+        if kind is TensorNode or ((deep or not inside) and (kind is Opaque or kind is Described)):
             yield place(path) or "the top level", node
-        if type(node) is TensorNode:
+        if kind is TensorNode:
             continue
-        if isinstance(node, dict):
-            inner = [((*path, ATTRIBUTES, name), value) for name, value in attributes_of(node).items()]
-            if node is not root:
-                inner += [((*path, key), value) for key, value in node.items()]
-                inner += [((*path, key), key) for key in node if type(key) in (Opaque, tuple)]
-        elif isinstance(node, (list, tuple)):
-            inner = [((*path, i), value) for i, value in enumerate(node)]
-        else:
-            inner = [(path, part) for part in parts(node)]
-        stack.extend((p, v) for p, v in reversed(inner) if type(v) not in _ATOMS)
+        if kind is Opaque or kind is Described:
+            # What is not shown of an object is in the file all the same; it is met after what is shown.
+            held = (node.origin,) if kind is Described else parts(node)
+            stack.extend((path, part, True) for part in held if type(part) not in _ATOMS)
+            inside = True
+        stack.extend(
+            (p, v, inside) for p, v in reversed(_inner(path, node, root, inside)) if type(v) not in _ATOMS
+        )
+
+
+def _inner(path: Path, node: Any, root: dict[Any, Any], inside: bool) -> list[tuple[Path, Any]]:
+    """The parts of a container with their paths."""
+    if type(node) is Opaque:
+        return []
+    if isinstance(node, dict):
+        inner = [
+            (path if inside else (*path, ATTRIBUTES, name), value)
+            for name, value in attributes_of(node).items()
+        ]
+        if node is not root:
+            inner += [(path if inside else (*path, key), value) for key, value in node.items()]
+            inner += [((*path, key), key) for key in node if type(key) in (Opaque, TensorNode, tuple)]
+        return inner
+    if isinstance(node, (list, tuple)) and not inside:
+        return [((*path, i), value) for i, value in enumerate(node)]
+    return [(path, part) for part in parts(node)]
+
+
+def inside_object(tree: Any, path: tuple[Any, ...]) -> bool:
+    """Whether the way to a root leads through an object that is shown as a dictionary."""
+    for step in path:
+        if type(tree) is Described:
+            return True
+        tree = tree[step]
+    return False
 
 
 def beside(tree: Any, path: tuple[Any, ...]) -> Iterator[str]:
     """The dotted names of what lies beside the way to a root."""
     for depth, step in enumerate(path):
-        for key in tree:
+        for key in tree if isinstance(tree, dict) else range(len(tree)):
             if key is not step and key != step:
                 yield place((*path[:depth], key))
         tree = tree[step]

@@ -10,20 +10,22 @@ from ..dtypes import nbytes
 from ..errors import FormatError
 from ..signatures import OBJECT, Signature, TensorInfo, tied_groups
 from ..text import quote_list
+from . import torch_remarks as remarks
 from .base import Buffer, Flags, OptimizerState, Source, Storage, View
+from .described import Described
 from .expanded import Expansion
 from .optimizers import optimizer_states
-from .pickled import DeviceNode, Opaque, StorageNode, TensorNode
-from .roots import choose_root, dotted
+from .pickled import StorageNode, TensorNode
+from .root_candidates import dotted
+from .roots import NOTHING, choose_root
 from .torch_bytes import Bytes
-from .torch_places import attributes_of, beside, placed, walk
-from .torch_values import VALUE_TYPES, known_device, plain_value
+from .torch_entries import named_entries, strange, unheld
+from .torch_places import attributes_of, beside, inside_object, placed, walk
+from .torch_values import plain_value
 from .torch_views import extent, prove, readable
 
 if TYPE_CHECKING:
     import torch
-
-_UNHELD = "ckptkit holds strided tensors only; convert or drop it where it was made, and save again"
 
 
 class TorchSource(Source):
@@ -40,9 +42,12 @@ class TorchSource(Source):
     Attributes:
         tree: the whole tree, for writers that keep the surroundings.
         root_path: the keys that lead to the root.
+        root_node: the root as it stands in the tree.
+        entries: what the root holds, by key.
+        foreign: the keys of entries that can only be named, with what they are.
 
     Raises:
-        FormatError: a tensor is not inside its storage, or the root holds what has no place in a state_dict.
+        FormatError: a tensor is not inside its storage, or a key of the root is no text.
         RootError: no root, or more than one.
     """
 
@@ -60,87 +65,60 @@ class TorchSource(Source):
         choice = choose_root(tree, root, path)
         self.root_path = choice.path
         self.root_node: dict[Any, Any] = choice.node
+        self.entries, notes = named_entries(choice.entries, path, dotted(choice.path))
+        self.foreign: dict[str, str] = {}
         self._prove_root()
         opaque = self._prove_rest()
         self.signature = Signature(
-            {key: self._info(key, value) for key, value in self.root_node.items()},
+            {key: self._info(key, value) for key, value in self.entries.items()},
             tied=tied_groups(self._identities()),
             root=dotted(choice.path) or None,
             roots=choice.roots,
         )
         self.state_metadata = self._state_metadata()
-        self.surroundings = tuple(beside(tree, choice.path)) if isinstance(tree, dict) else ()
-        self.notes = (*choice.notes, *self._remarks(opaque))
+        if isinstance(self.root_node, Described) or inside_object(tree, choice.path):
+            self.frozen = "file of pickled objects"
+        elif data.inline and any(
+            type(value) is TensorNode and value.origin for value in self.entries.values()
+        ):
+            self.frozen = "file of numpy arrays"
+        self.surroundings = tuple(beside(tree, choice.path))
+        self.notes = (*choice.notes, *notes, *self._remarks(opaque))
 
     # -- opening
 
     def _prove_root(self) -> None:
-        for key, value in self.root_node.items():
-            if type(key) is not str:
-                shown = key.label if type(key) is Opaque else ascii(key)[:60]
-                raise FormatError(
-                    f"{self.path}: the root {readable(dotted(self.root_path))} has the key {shown}, "
-                    "which is no string; give the path of a dictionary with string keys as root",
-                    file=self.path,
-                )
-            if not key.isascii():
-                _check_text(key, self.path or "")
+        for key, value in self.entries.items():
             if type(value) is TensorNode:
                 self._prove(value, key)
-                if value.reason is not None and value.reason != "meta":
-                    raise FormatError(
-                        f"{self.path}: {readable(key)} is {value.reason}, of dtype {value.dtype}; {_UNHELD}",
-                        file=self.path,
-                        key=key,
-                    )
+                if value.reason is None:
+                    continue
             else:
-                for part in walk(value):
-                    self._refuse_inside(part, key)
-
-    def _refuse_inside(self, part: Any, key: str) -> None:
-        if type(part) is TensorNode:
-            self._prove(part, key)
-            if part.reason is not None:
-                raise FormatError(
-                    f"{self.path}: {readable(key)} contains a tensor that is {part.reason}; {_UNHELD}",
-                    file=self.path,
-                    key=key,
-                )
-        elif type(part) is Opaque:
-            raise FormatError(
-                f"{self.path}: {readable(key)} contains the global {part.label}, which is not on the "
-                "allow-list and is never looked up; name another root, or drop it where the file was made",
-                file=self.path,
-                key=key,
-            )
-        elif not _is_known(part):
-            raise FormatError(
-                f"{self.path}: {readable(key)} contains the device {part.name!r}, which torch does not have; name "
-                "another root, or drop it where the file was made",
-                file=self.path,
-                key=key,
-            )
-        elif not _is_value(part):
-            raise FormatError(
-                f"{self.path}: {readable(key)} contains a "
-                f"{type(part).__name__.removesuffix('Node').lower()}, which has no place in a state_dict",
-                file=self.path,
-                key=key,
-            )
+                for _, part in placed(value, {}):
+                    if type(part) is TensorNode and id(part) not in self._views:
+                        self._prove(part, key)
+            what = strange(value)
+            if what is not None:
+                self.foreign[key] = what
 
     def _prove_rest(self) -> dict[str, str]:
-        """Prove every other tensor too; returns the opaque values by dotted place."""
+        """Prove every other tensor too; returns by dotted place what is no plain data."""
         opaque: dict[str, str] = {}
         for place, part in placed(self.tree, self.root_node):
             if type(part) is TensorNode:
                 if id(part) not in self._views:
                     self._prove(part, place)
-            elif type(part) is Opaque:
+                if part.origin:
+                    opaque.setdefault(place, part.origin)
+            elif type(part) is Described:
+                if part is not self.root_node and self.root_node is not NOTHING:
+                    opaque.setdefault(place, f"an object of {part.label}")
+            else:
                 opaque.setdefault(place, part.label)
         return opaque
 
     def _prove(self, node: TensorNode, where: str) -> View | None:
-        if node.attributes and _decorations(node):
+        if node.attributes and remarks.decorations(node):
             self._decorated.append((where, node))
         view = self._views[id(node)] = prove(node, self.storages, self.path or "", where)
         if view is not None and self.data.swapped and node.storage and node.dtype != node.storage.dtype:
@@ -153,10 +131,11 @@ class TorchSource(Source):
         return view
 
     def _info(self, key: str, value: Any) -> TensorInfo:
-        return TensorInfo(value.size, value.dtype) if type(value) is TensorNode else OBJECT
+        plain = type(value) is TensorNode and key not in self.foreign
+        return TensorInfo(value.size, value.dtype) if plain else OBJECT
 
     def _identities(self) -> Iterator[tuple[str, Hashable]]:
-        for key, value in self.root_node.items():
+        for key, value in self.entries.items():
             if type(value) is TensorNode:
                 view = self._views[id(value)]
                 if view is not None and 0 not in view.shape:
@@ -169,33 +148,23 @@ class TorchSource(Source):
         if not isinstance(metadata, dict) or any(type(k) is not str for k in metadata):
             return None
         for part in walk(metadata):
-            if type(part) is TensorNode or not _is_value(part) or not _is_known(part):
+            if type(part) is TensorNode or strange(part) is not None:
                 return None
         return dict(plain_value(metadata, self.node_tensor))
 
     def _remarks(self, opaque: dict[str, str]) -> Iterator[str]:
+        if isinstance(self.root_node, Described):
+            yield from self.root_node.notes
         if any(root.kind == "optimizer" for root in self.signature.roots):
             places = [root.path for root in self.signature.roots if root.kind == "optimizer"]
             yield f"optimizer state is present: {quote_list(places)}"
-        for place, label in list(opaque.items())[:20]:
-            yield f"opaque value at {readable(place)}: {label} is not on the allow-list and was not looked up"
-        if len(opaque) > 20:
-            yield f"and {len(opaque) - 20} more opaque values"
-        meta = [k for k, v in self.root_node.items() if type(v) is TensorNode and v.reason == "meta"]
-        if meta:
-            yield f"{len(meta)} meta tensors have a shape but no data, the first is {readable(meta[0])}"
-        if self._decorated:
-            first, node = self._decorated[0]
-            names = ", ".join(sorted(ascii(name)[1:-1][:60] for name in _decorations(node)))
-            yield (
-                f"{len(self._decorated)} tensors carry Python attributes, which are not kept; the first is "
-                f"{readable(first)} with {names}"
-            )
+        yield from remarks.of_surroundings(opaque)
+        yield from remarks.of_entries(self.entries, self.foreign)
+        yield from remarks.of_decorations(self._decorated)
         extra = set(attributes_of(self.root_node))
         if self.state_metadata is not None:
             extra.discard("_metadata")
-        if extra:
-            yield f"attributes of the root that are not kept: {quote_list(sorted(extra))}"
+        yield from remarks.of_attributes(extra)
 
     # -- reading
 
@@ -205,7 +174,9 @@ class TorchSource(Source):
         Raises:
             KeyError: no such key. FormatError: it is no tensor.
         """
-        value = self.root_node[key]
+        value = self.entries[key]
+        if key in self.foreign:
+            raise unheld(self.path or "", key, self.foreign[key])
         if type(value) is not TensorNode:
             raise FormatError(f"{self.path}: {readable(key)} is no tensor", file=self.path, key=key)
         return value
@@ -273,7 +244,7 @@ class TorchSource(Source):
 
     def count_tensors(self) -> int:
         """How many tensors the whole file describes, inside the root and outside; tied keys count each."""
-        keys = [id(value) for value in self.root_node.values() if type(value) is TensorNode]
+        keys = [id(value) for value in self.entries.values() if type(value) is TensorNode]
         return len(self._views) + len(keys) - len(set(keys))
 
     def at(self, root: str) -> TorchSource:
@@ -314,7 +285,9 @@ class TorchSource(Source):
         return tensor
 
     def value(self, key: str) -> Any:
-        value = self.root_node[key]
+        value = self.entries[key]
+        if key in self.foreign:
+            raise unheld(self.path or "", key, self.foreign[key])
         if type(value) is TensorNode:
             raise KeyError(key)
         expansion = Expansion(self.path)
@@ -335,26 +308,3 @@ class TorchSource(Source):
 
     def close(self) -> None:
         self.data.close()
-
-
-def _decorations(node: TensorNode) -> set[str]:
-    return set(node.attributes) - {"_is_buffer", "persistent"}  # what nn.Buffer is made of
-
-
-def _check_text(key: str, path: str) -> None:
-    try:
-        key.encode("utf-8")
-    except UnicodeEncodeError:
-        raise FormatError(
-            f"{path}: the key {ascii(key)[:120]} holds a lone surrogate and is no valid text",
-            file=path,
-            key=ascii(key),
-        ) from None
-
-
-def _is_value(part: Any) -> bool:
-    return isinstance(part, VALUE_TYPES)
-
-
-def _is_known(part: Any) -> bool:
-    return type(part) is not DeviceNode or known_device(part)

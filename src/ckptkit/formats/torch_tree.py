@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import WriteError
 from ..text import safe
 from .base import Buffer, Item, WriteRequest
+from .described import Described
 from .pickled import (
     DeviceNode,
     DtypeNode,
@@ -22,7 +23,7 @@ from .pickled.errors import Refused
 from .pickled.keys import check_key
 from .tensor_bytes import tensor_bytes
 from .torch_layout import OutTensor, contiguous_stride
-from .torch_places import ATTRIBUTES, attributes_of, place
+from .torch_places import ATTRIBUTES, attributes_of, inside_object, place
 from .torch_source import TorchSource
 from .torch_views import too_large
 
@@ -63,6 +64,10 @@ class TreeBuilder:
         self._shared: dict[int, Any] = {}
         around = request.around
         self.around = around if isinstance(around, TorchSource) else None
+        if self.around is not None and inside_object(self.around.tree, self.around.root_path):
+            # What is around the weights is an object, which is not written.
+            self.left_out += map(safe, self.around.surroundings)
+            self.around = None
 
     @property
     def plain(self) -> bool:
@@ -136,7 +141,7 @@ class TreeBuilder:
             kept = tuple(self._keep(value, (*path, i)) for i, value in enumerate(node))
         elif kind is set and not any(map(_unwritable, node)):
             kept = node
-        elif kind is Opaque:
+        elif kind is Opaque or kind is Described:
             raise _Dropped(path, node.label)
         else:
             raise _Dropped(path, kind.__name__)
@@ -169,8 +174,8 @@ class TreeBuilder:
         source = self.around
         assert source is not None
         view = source.node_view(node)
-        if view is None:
-            raise _Dropped(path, node.label)
+        if view is None or node.origin:
+            raise _Dropped(path, node.origin or node.label)
         tensor = OutTensor(
             place(path), view.shape, view.stride, view.dtype, source, view, None, None,
             node.requires_grad, node.parameter, node.conj, node.neg,

@@ -89,9 +89,8 @@ def prove(node: TensorNode, storages: Mapping[str, Storage], file: str, where: s
         )
     width = ITEMSIZE.get(node.dtype)
     if width is None:
-        raise FormatError(
-            f"{file}: {readable(where)}: dtype {node.dtype} is not supported", file=file, key=where
-        )
+        node.reason = node.reason or "a tensor whose elements ckptkit does not know"
+        return None
     if node.requires_grad and not node.dtype.startswith(("float", "bfloat", "complex")):
         raise FormatError(
             f"{file}: {readable(where)}: it requires a gradient and has the dtype {node.dtype}, which takes none; the "

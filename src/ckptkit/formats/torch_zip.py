@@ -13,7 +13,8 @@ from ..files.regular import stamp
 from .base import Region, Source, Storage
 from .pickled import StorageIds, StorageNode, check_beginning, load_pickle, paused_gc
 from .torch_bytes import Bytes
-from .torch_source import TorchSource
+from .torch_objects import shown
+from .torch_programs import EXPORT, SCRIPT, export_tree, program_kind, script_tree
 from .torch_views import ITEMSIZE
 from .unfolding import Parts
 from .zip_local import STORED
@@ -24,10 +25,7 @@ MAX_PICKLE = 512 << 20
 MAX_INFLATED_PICKLE, FREE, MAX_PICKLE_RATIO = 32 << 20, 1 << 20, 32
 SMALL = 1 << 12  # bytes of an entry that only describes the file
 MAX_VERSION = 10  # torch::serialize kMaxSupportedFileFormatVersion
-_SCRIPT = (
-    "it is a TorchScript archive, which holds code; have its author save the state_dict() with torch.save"
-)
-_EXPORT = "it is a torch.export (.pt2) archive; have its author save the state_dict() with torch.save"
+_PROGRAM = "it is an archive of a program, where a file of plain tensors belongs"
 
 
 class ZipBytes(Bytes):
@@ -75,8 +73,16 @@ def open_torch_zip(path: str, root: str) -> Source:
 
 def _open(file: MappedFile, root: str) -> Source:
     archive = Archive(file.path, file.fd, owner=file)
-    tree, storages, swapped = describe(archive, StorageIds())
-    return TorchSource(file.path, "torch zip", tree, storages, ZipBytes(file, swapped, archive), root)
+    program = program_kind(archive)
+    if program == EXPORT:
+        _byteorder_of_weights(archive)
+        tree, storages = export_tree(archive)
+        return shown(EXPORT, tree, storages, ZipBytes(file, {}, archive), root, frozen="torch.export archive")
+    tree, storages, swapped = _describe(archive, StorageIds())
+    data = ZipBytes(file, swapped, archive)
+    if program == SCRIPT:
+        return shown(SCRIPT, script_tree(archive, tree), storages, data, root, frozen="TorchScript archive")
+    return shown("torch zip", tree, storages, data, root)
 
 
 def describe(archive: Archive, ids: StorageIds) -> tuple[Any, dict[str, Storage], dict[str, int]]:
@@ -90,10 +96,16 @@ def describe(archive: Archive, ids: StorageIds) -> tuple[Any, dict[str, Storage]
         The tree of ``data.pkl``, the storages by key, and the element width of those that are big-endian.
 
     Raises:
-        FormatError: it is damaged, or no torch file.
+        FormatError: it is damaged, no torch file, or holds a program.
     """
+    if program_kind(archive) is not None:
+        raise UnsupportedFormatError(f"{archive.path}: {_PROGRAM}", file=archive.path)
+    return _describe(archive, ids)
+
+
+def _describe(archive: Archive, ids: StorageIds) -> tuple[Any, dict[str, Storage], dict[str, int]]:
     path = archive.path
-    _check_kind(archive)
+    _check_version(archive)
     big = _byteorder(archive) == "big"
     for name, small in archive.entries.items():
         # torch reads these too (alignment, serialization id); damage to one is damage to the file.
@@ -134,14 +146,8 @@ def _check_beginning(archive: Archive, entry: Entry, start: int) -> None:
         raise
 
 
-def _check_kind(archive: Archive) -> None:
+def _check_version(archive: Archive) -> None:
     names = archive.entries
-    if "constants.pkl" in names or any(name.startswith("code/") for name in names):
-        raise UnsupportedFormatError(f"{archive.path}: {_SCRIPT}", file=archive.path)
-    if "archive_format" in names or any(
-        name.startswith(("models/", "serialized_exported")) for name in names
-    ):
-        raise UnsupportedFormatError(f"{archive.path}: {_EXPORT}", file=archive.path)
     if "data.pkl" not in names:
         some = ", ".join(ascii(name)[1:-1][:60] for name in list(names)[:3]) or "nothing"
         raise UnsupportedFormatError(
@@ -152,6 +158,14 @@ def _check_kind(archive: Archive) -> None:
     if not version.isdigit() or not 1 <= int(version) <= MAX_VERSION:
         raise FormatError(
             f"{archive.path}: torch zip version {ascii(version)[2:-1]}; 1 to {MAX_VERSION} are known",
+            file=archive.path,
+        )
+
+
+def _byteorder_of_weights(archive: Archive) -> None:
+    if _byteorder(archive) == "big":
+        raise FormatError(
+            f"{archive.path}: a torch.export archive from a big-endian machine; save its state_dict with torch.save there",
             file=archive.path,
         )
 

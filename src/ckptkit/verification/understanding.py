@@ -18,7 +18,7 @@ def not_understood(source: TorchSource, path: str) -> Iterator[Damage]:
         source: an opened torch file; every value in it is asked, beside the weights too.
         path: the file, for the report.
     """
-    for place, part in placed(source.tree, {}):
+    for place, part in placed(source.tree, {}, deep=True):
         if type(part) is Opaque and part.args is not None and runs_code(f"{part.module}.{part.name}"):
             yield Damage(
                 path,

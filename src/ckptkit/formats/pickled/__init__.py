@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .load import StorageIds, check_beginning, load_pickle, load_prefix, no_persistent_ids, parts, paused_gc
+from .load import StorageIds, check_beginning, load_pickle, load_prefix, no_persistent_ids, paused_gc
+from .measuring import measure, parts
 from .tree import (
     DeviceNode,
     DtypeNode,
@@ -33,6 +34,7 @@ __all__ = [
     "check_beginning",
     "load_pickle",
     "load_prefix",
+    "measure",
     "no_persistent_ids",
     "parts",
     "paused_gc",

@@ -11,13 +11,14 @@ from __future__ import annotations
 from typing import Any
 
 from .errors import Refused
-from .tree import DeviceNode, DtypeNode, Opaque, StorageType, TypeNode
+from .tree import DeviceNode, DtypeNode, Opaque, StorageType, TensorNode, TypeNode
 
 MAX_INT_KEY = 1 << 60
 MAX_TUPLE_KEY = 8
 MAX_TUPLE_INT = 1 << 31  # two such integers have fewer values than there are hashes
-# Nodes are keys too: old Lightning files keep callbacks under their classes. An opaque hashes by identity.
-_NODES = (Opaque, DtypeNode, DeviceNode, StorageType, TypeNode)
+# Nodes are keys too: old Lightning files keep callbacks under their classes. An opaque hashes by identity,
+# and so does a tensor: optimizers that are pickled whole keep their state under parameters.
+_NODES = (Opaque, TensorNode, DtypeNode, DeviceNode, StorageType, TypeNode)
 _ATOMS = frozenset((str, float, bool, bytes, type(None), *_NODES))
 _TUPLE_ATOMS = frozenset((str, bytes, bool, type(None), *_NODES))
 

@@ -10,9 +10,9 @@ from typing import Any
 from ...errors import FormatError
 from .errors import Refused, Truncated
 from .machine import Machine
-from .tree import Opaque, OrderedNode, StorageNode, StorageType, TensorNode
+from .measuring import measure
+from .tree import Opaque, StorageNode, StorageType
 
-MAX_DEPTH = 100
 # What is no pickle is seen by its beginning, before gigabytes of it are read; the others lose a hundredth.
 LARGE, BEGINNING = 64 << 20, 1 << 20
 Read = Callable[[int], bytes]
@@ -104,7 +104,7 @@ def load_pickle(
         start: where the pickle begins in the file, where that is known.
 
     Returns:
-        The tree (see `tree`): acyclic, at most `MAX_DEPTH` deep, and small enough to be walked naively.
+        The tree (see `tree`): acyclic, at most `measuring.MAX_DEPTH` deep, and small enough to be walked naively.
 
     Raises:
         FormatError: it is damaged, breaks a law of the restricted reader, or bytes follow its STOP.
@@ -172,98 +172,6 @@ def load_prefix(
                     raise Refused(f"it goes on beyond {limit} bytes, which are the most") from None
                 window = min(max(window * 8, short.need), limit)
         del data, machine  # two at a time would be twice the memory
-
-
-def measure(value: Any, budget: int) -> None:
-    """Refuse a tree that has a cycle, is too deep, or has too many paths to walk.
-
-    Shared parts are counted as often as they can be reached ("billion laughs"), but visited once.
-
-    Args:
-        value: the tree.
-        budget: bytes of the pickle; an honest one has few more nodes than bytes.
-    """
-    most = max(1_000_000, 8 * budget)
-    done: dict[int, tuple[int, int]] = {}  # id -> (nodes when walked, depth)
-    leaves: dict[
-        int, tuple[int, int]
-    ] = {}  # the same for those without children, of which there can be millions
-    stack: list[Any] = [value]
-    open_: set[int] = set()
-    while stack:
-        node = stack.pop()
-        if node.__class__ is not _Walked:
-            mark = id(node)
-            if mark in done:
-                continue
-            if mark in open_:
-                raise Refused("a container that contains itself")
-            children = [
-                child for child in parts(node) if child.__class__ not in _LEAVES and not _plain(child)
-            ]
-            if not children:
-                width = _width(node)
-                done[mark] = leaves.setdefault(width, (1 + width, 1))
-                continue
-            open_.add(mark)
-            if len(open_) > MAX_DEPTH:
-                raise Refused(f"containers nested more than {MAX_DEPTH} deep")
-            stack.append(_Walked(node, children))
-            stack.extend(child for child in children if id(child) not in done)
-        else:
-            mark = id(node.node)
-            open_.discard(mark)
-            total, depth = 1 + _width(node.node), 0
-            for child in node.children:
-                nodes, below = done[id(child)]
-                total += nodes
-                depth = max(depth, below)
-            if total > most:
-                raise Refused(f"shared containers unfold to more than {most} values")
-            if depth >= MAX_DEPTH:  # a deep part that was met first on a shorter path
-                raise Refused(f"containers nested more than {MAX_DEPTH} deep")
-            done[mark] = (total, depth + 1)
-
-
-class _Walked:
-    """A container whose children stand above it on the stack."""
-
-    __slots__ = ("children", "node")
-
-    def __init__(self, node: Any, children: list[Any]) -> None:
-        self.node = node
-        self.children = children
-
-
-# Tensors whose parts matter are rare; plain ones are leaves, like numbers and strings.
-_LEAVES = frozenset((str, int, float, bool, type(None), bytes, bytearray, complex, StorageNode, StorageType))
-
-
-def _plain(node: Any) -> bool:
-    return node.__class__ is TensorNode and not node.parts
-
-
-def _width(node: Any) -> int:
-    return len(node) if isinstance(node, (dict, list, tuple, set, frozenset)) else 0
-
-
-def parts(node: Any) -> Iterator[Any]:
-    """The direct parts of a container or node, keys of dictionaries included."""
-    kind = node.__class__
-    if kind is dict or kind is OrderedNode:
-        yield from node.keys()
-        yield from node.values()
-        if kind is OrderedNode:
-            yield from node.attributes.values()
-    elif kind in (list, set, frozenset) or isinstance(node, tuple):
-        yield from node
-    elif kind is TensorNode:
-        yield from node.parts
-    elif kind is Opaque:
-        yield from node.args or ()
-        yield from node.items or ()
-        if node.state is not None:
-            yield node.state
 
 
 @contextmanager

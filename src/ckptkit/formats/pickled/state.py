@@ -141,7 +141,7 @@ class State:
                     self.drop(target[key])
                 target[key] = next(pairs)
         elif kind is Opaque:
-            target.add(flat)
+            target.add(flat, pairs=True)
         else:
             raise Refused(f"an item is set on a {kind.__name__}")
 

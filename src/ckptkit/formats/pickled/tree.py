@@ -91,10 +91,11 @@ class Opaque:
     """A global outside the allow-list, or what was built from one: inert, named, never looked up.
 
     Args:
-        module, name: the global as the pickle spells it.
+        module, name: the global as the pickle spells it; without a module, `name` says in brackets why it is not read.
         args: what it was called with; None for the bare global.
         state: what BUILD gave it.
         items: what APPENDS, SETITEMS or ADDITEMS gave it, flat, in order.
+        pairs: whether all of these are keys with their values.
     """
 
     module: str
@@ -102,17 +103,20 @@ class Opaque:
     args: tuple[Any, ...] | None = None
     state: Any = None
     items: list[Any] | None = None
+    pairs: bool = False
 
-    def add(self, values: list[Any]) -> None:
+    def add(self, values: list[Any], pairs: bool = False) -> None:
         """Note what it was given."""
         if self.items is None:
             self.items = []
+            self.pairs = pairs
+        self.pairs &= pairs
         self.items.extend(values)
 
     @property
     def label(self) -> str:
         """The dotted name, escaped, for messages."""
-        text = f"{self.module}.{self.name}"
+        text = f"{self.module}.{self.name}" if self.module else self.name
         return text if text.isascii() and text.isprintable() and len(text) < 200 else ascii(text)[:200]
 
 
@@ -149,6 +153,7 @@ class TensorNode:
         attributes: names of Python attributes that were saved with it.
         reason: why it has no plain strided data (``meta``, ``sparse_coo``, ``quantised``, ...), or None.
         parts: the tensors and storages that an unsupported tensor is made of.
+        origin: what it is when it is no tensor of torch, e.g. ``a numpy array``.
     """
 
     storage: StorageNode | None
@@ -163,6 +168,7 @@ class TensorNode:
     attributes: tuple[str, ...] = ()
     reason: str | None = None
     parts: tuple[Any, ...] = ()
+    origin: str = ""
 
     @property
     def label(self) -> str:
