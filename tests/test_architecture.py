@@ -70,8 +70,9 @@ LAZY = {
     "multiprocessing",
 }
 # Opening a file imports the reader of its format and no other, as the cli imports one command: a start without
-# the other readers and the writers is faster than a third of what `inspect` may take.
-DISPATCH = {"formats.opening": "formats", "formats.memory": "formats"}
+# the other readers and the writers is faster than a third of what `inspect` may take. A fix is a config for whoever asks
+# for one: the configs take several times as long to import as an error takes to be explained.
+DISPATCH = {"formats.opening": "formats", "formats.memory": "formats", "composing": "config"}
 TORCH_AT_THE_TOP = {"distributed"}  # its classes extend classes of torch
 OUTSIDE_WORLD = {"cli", "__main__"}
 # While a model is half filled, signals wait; the handlers stand again before `load` is over.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .config.load import LoadConfig
 from .findings import Finding, Fix
+
+if TYPE_CHECKING:
+    from .config.load import LoadConfig
 
 _LEAVING_OUT = ("drop", "keep")
 _SURPLUS = (
@@ -69,7 +71,9 @@ def document(findings: Sequence[Finding], before: LoadConfig | None = None) -> d
     fields = {"version": 1, "description": description, **fix.config()}
     if before is not None:
         given = {
-            name: getattr(before, name) for name in LoadConfig.model_fields if name in before.model_fields_set
+            name: getattr(before, name)
+            for name in type(before).model_fields
+            if name in before.model_fields_set
         }
         for name, value in given.items():
             if name not in fields:
@@ -82,4 +86,8 @@ def document(findings: Sequence[Finding], before: LoadConfig | None = None) -> d
 def as_fix(findings: Sequence[Finding], before: LoadConfig | None = None) -> LoadConfig | None:
     """As `document`, as a config."""
     fields = document(findings, before)
-    return None if fields is None else LoadConfig(**fields)
+    if fields is None:
+        return None
+    from .config.load import LoadConfig  # configs take longer to import than an error to be explained
+
+    return LoadConfig(**fields)

@@ -59,8 +59,13 @@ def test_inspect_shows_only_the_keys_asked_for_and_refuses_patterns_without_a_ma
     assert "--key '*.qq.weight' matches no key; the nearest keys are" in ran.err
 
 
-@pytest.mark.parametrize("command", [["inspect", "model.safetensors"], ["inspect", "run.pt"]])
-def test_inspect_imports_neither_torch_nor_pydantic(shell: Shell, command: list[str]) -> None:
+TORCHS_WORDS = 'Missing key(s) in state_dict: "a.weight". Unexpected key(s) in state_dict: "module.a.weight".'
+
+
+@pytest.mark.parametrize(
+    "command", [["inspect", "model.safetensors"], ["inspect", "run.pt"], ["explain", TORCHS_WORDS]]
+)
+def test_inspect_and_explain_import_neither_torch_nor_pydantic(shell: Shell, command: list[str]) -> None:
     code = (
         "import sys; from ckptkit.__main__ import main; code = main(sys.argv[1:]); "
         "names = ('torch', 'pydantic', 'numpy', 'safetensors', 'rich'); "

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..composing import as_fix, composed
-from ..config.load import LoadConfig
 from ..findings import Finding, Fix
 from ..vetoes import Move, Sides, harmless, parts_of
 from ..yaml_text import write_yaml
@@ -22,6 +21,9 @@ from .renaming import renamed
 from .shapes import shape_findings
 from .special import special_findings
 from .wording import short
+
+if TYPE_CHECKING:
+    from ..config.load import LoadConfig
 
 _MOST_WORDS = 600  # characters
 

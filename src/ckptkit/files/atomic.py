@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import stat
 import sys
 from contextlib import suppress
@@ -203,7 +202,7 @@ class AtomicFile:
 
 def temporary_name(folder: str) -> str:
     """A fresh recognisable name in a folder; it never derives from keys or the target."""
-    return os.path.join(folder, f"{PREFIX}{secrets.token_hex(8)}{SUFFIX}")
+    return os.path.join(folder, f"{PREFIX}{os.urandom(8).hex()}{SUFFIX}")
 
 
 def is_temporary(name: str) -> bool:

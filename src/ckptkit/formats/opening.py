@@ -96,7 +96,7 @@ def open_whole(path: str, root: str = "auto", variant: str | None = None) -> Sou
 
 def part_of(source: Source) -> Part | None:
     """The part that a file is of a checkpoint, by its name, its neighbours and its content; None for a whole one."""
-    from .layouts import part_by_name
+    from .layouts.parts import part_by_name
 
     if source.format.startswith("torch"):
         from .layouts.torch_parts import by_content
@@ -108,7 +108,7 @@ def part_of(source: Source) -> Part | None:
 
 
 def _open_folder(path: str, root: str, variant: str | None) -> Source:
-    from .layouts import beside, companions, find
+    from .layouts.finding import beside, companions, find
 
     place = find(path, variant)
     if len(place.names) == 1:

@@ -17,7 +17,7 @@ from ..signatures import Signature
 from ..text import quote_list
 from .base import Buffer, Flags, Source, Storage, View
 from .index import read_index
-from .layouts import companions
+from .layouts.finding import companions
 from .metadata_names import merged
 from .shard_pool import Opener, ShardPool
 

@@ -12,7 +12,7 @@ from ..files.atomic_dir import AtomicDir
 from ..files.carrying import is_stale
 from .base import Item, WriteOptions, WriteRequest, Written, WrittenFile
 from .index import read_index
-from .layouts import find
+from .layouts.finding import find
 from .safetensors_write import check_items, check_written, file_metadata, merge_ties, write_shard
 from .shard_names import is_index
 

@@ -10,7 +10,8 @@ from ..errors import UsageError
 from ..files.regular import open_fd
 from ..formats.base import Progress, no_progress
 from ..formats.dcp.metadata import NAME as METADATA
-from ..formats.layouts import Incomplete, Place, beside, find
+from ..formats.layouts.finding import Place, beside, find
+from ..formats.layouts.layout import Incomplete
 from ..formats.shard_names import is_index
 from .distributed import look_at_parts
 from .finite import not_finite
