@@ -164,7 +164,7 @@ class _Run:
                 run_stock(module, prefix, list(values), self.state, self.metadata, assign)
 
     def _retype(self, prefix: str, module: torch.nn.Module) -> None:
-        keys = [prefix + name for name in (*module._parameters, *module._buffers)]
+        keys = [prefix + name for name in (*module._parameters.keys(), *module._buffers.keys())]
         retype(keys, self.target, self.prepared.match, self.source, self.config)
 
     def _others(self, prefix: str, module: torch.nn.Module) -> dict[str, Any]:

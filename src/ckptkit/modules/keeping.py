@@ -220,13 +220,28 @@ def _place(value: torch.Tensor) -> tuple[Any, ...]:
     import torch
 
     what = (value.dtype, value.device, tuple(value.shape), value.layout)
+    if value.layout is torch.sparse_coo:
+        # Copying into one gives it other indices and values.
+        return (*what, *(part.data_ptr() for part in parts(value)), value.is_coalesced())
     if value.layout is not torch.strided:
         return what
     try:
         data = value.untyped_storage()._cdata
     except (NotImplementedError, RuntimeError):
         return what
-    return (*what, tuple(value.stride()), value.storage_offset(), data)
+    return (*what, tuple(value.stride()), value.storage_offset(), data, *_scales(value))
+
+
+def _scales(value: torch.Tensor) -> tuple[Any, ...]:
+    """What the bytes of a quantised tensor mean, which copying replaces, too."""
+    import torch
+
+    if not value.is_quantized:
+        return ()
+    if value.qscheme() in (torch.per_tensor_affine, torch.per_tensor_symmetric):
+        return (value.q_scale(), value.q_zero_point())
+    scales, zeros = value.q_per_channel_scales(), value.q_per_channel_zero_points()
+    return (tuple(scales.tolist()), tuple(zeros.tolist()), value.q_per_channel_axis())
 
 
 def copied(part: torch.Tensor) -> Callable[[], None]:

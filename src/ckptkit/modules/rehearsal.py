@@ -91,7 +91,21 @@ def rehearse(module: torch.nn.Module, source: Source, metadata: dict[str, Any] |
     del before
     result.names = {origin[id(value)]: key for key, value in state.items() if id(value) in origin}
     result.made = {key: _shape(value) for key, value in state.items() if id(value) not in origin}
+    result.forgiven |= _taken(module, source, result)
     return result
+
+
+def _taken(module: torch.nn.Module, source: Source, result: Rehearsal) -> set[str]:
+    """Keys that modules of their own ways have taken out of the state: what they save beside parameters and buffers."""
+    ways = {prefix: each for prefix, each in recursion(module) if overrides(each)}
+    gone = [key for key in source.signature if key not in result.names and key not in result.missing]
+    taken = set()
+    for key in gone:
+        head, dot, name = key.rpartition(".")
+        owner = ways.get(head + dot)
+        if owner is not None and name not in owner._parameters and name not in owner._buffers:
+            taken.add(key)
+    return taken
 
 
 def _stand_in(source: Source, key: str) -> Any:
