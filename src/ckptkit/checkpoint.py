@@ -223,9 +223,10 @@ def _refuse_part(signature: Signature, path: str | None) -> None:
     if part is None:
         return
     folder = os.path.dirname(path or "") or "."
+    whole = "fetch the other parts" if os.path.isdir(path or "") else f"open the whole (the folder {folder})"
     raise PartError(
-        f"{path}: is {part} and does not hold all of its weights; open the whole (the folder {folder}), or take this "
-        "part by itself with --part (part=True in Python)",
+        f"{path}: is {part} and does not hold all of its weights; {whole}, or take this part by itself with --part "
+        "(part=True in Python)",
         file=path,
     )
 

@@ -201,7 +201,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "hub root": (
         lambda f: st(f / "models--a--b" / "snapshots" / "x" / "model.safetensors"),
-        r"is a hub cache of 1 models; name one of them: '.*models--a--b'$",
+        r"is a hub cache of one model; name one of them: '.*models--a--b'$",
     ),
     "zero 3": (
         zero_3,
@@ -239,7 +239,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "steps": (
         lambda f: (saved_dcp(f / "step-1"), saved_dcp(f / "step-2")),
-        "holds no checkpoint itself, but 'step-1', 'step-2' in it do; the newest is 'step-2'; open .*step-2$",
+        "holds no checkpoint itself, but 'step-1', 'step-2' in it do; the newest is 'step-2'; open '.*step-2'$",
     ),
     "optimizer alone": (
         lambda f: pt(f / "optimizer.pt"),
@@ -324,7 +324,7 @@ PARTS = {
         {"kind": "sharded checkpoint", "index": 1, "count": 2},
     ),
     "consolidated": (consolidated, {"kind": "tensor-parallel checkpoint", "index": 0, "count": 2}),
-    "slices": (sliced, {"kind": "checkpoint sliced by torch", "index": 1, "count": None}),
+    "slices": (sliced, {"kind": "checkpoint sliced by torch", "index": 0, "count": None}),
     "rank": (rank_file, {"kind": "checkpoint with a file for each rank", "index": 1, "count": 2}),
     "zero 3": (zero_3_file, {"kind": "DeepSpeed ZeRO-3 checkpoint", "index": 1, "count": 2}),
     "megatron": (megatron_file, {"kind": "Megatron checkpoint", "index": 0, "count": 2}),

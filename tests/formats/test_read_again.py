@@ -16,7 +16,7 @@ from ckptkit.cli.config_out import write_config
 from ckptkit.config import RemapConfig
 from ckptkit.errors import CkptkitError, PlanError, WriteError
 from ckptkit.execute import write_source
-from ckptkit.formats import sharded
+from ckptkit.formats import index
 from ckptkit.formats.pickled import state as pickled_state
 from ckptkit.plan_file import load_plan, save_plan
 
@@ -96,7 +96,7 @@ def test_a_file_whose_weights_would_be_looked_for_elsewhere_says_its_root(
 
 def test_an_index_that_would_be_refused_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """G26"""
-    monkeypatch.setattr(sharded, "MAX_INDEX", 100)
+    monkeypatch.setattr(index, "MAX_INDEX", 100)
     with pytest.raises(CkptkitError, match="JSON of 156 bytes; 100 are the most"):
         ckptkit.save({"a": ONE, "b": TWO}, tmp_path / "out", max_shard_size=4)
     assert os.listdir(tmp_path) == []

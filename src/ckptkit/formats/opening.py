@@ -11,7 +11,7 @@ from ..files.elsewhere import not_writable
 from ..files.regular import open_regular, read_exactly
 from ..signatures import Part
 from .base import NO_ROOT, Source, WriteRequest, Written
-from .recognise import HEAD, described, is_foreign, recognise
+from .recognise import HEAD, described, is_foreign, of_suffix, recognise
 from .shard_names import is_index
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
@@ -47,8 +47,8 @@ def open_source(path: str, root: str = "auto", variant: str | None = None) -> So
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         head = read_exactly(file.fileno(), 0, min(HEAD, size), path)
-    kind = recognise(head, size)
     suffix = os.path.splitext(path)[1].lower()
+    kind = of_suffix(recognise(head, size), suffix)
     promised = {".safetensors": "safetensors", ".json": "JSON"}.get(suffix)
     if suffix == ".distcp":
         raise FormatError(

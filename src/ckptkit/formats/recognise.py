@@ -23,7 +23,15 @@ _ADVICE = {
     "a Zstandard archive": "unpack it first",
     "a 7z archive": "unpack it first",
     "a RAR archive": "unpack it first",
-    "a tar archive": "unpack it first; a torch file of before 2017 must be loaded with a torch of its time and saved again",
+    "a tar archive": "unpack it first",
+    "a NeMo archive": "unpack it (tar -xf FILE -C FOLDER) and open the folder",
+    "a tar file, torch's format before 0.1.10": "a torch of before 2017 wrote it; load it there and save it again",
+    "a GGML file": "ckptkit reads torch and safetensors; take the model that it was made from",
+    "a TensorFlow Lite file": "ckptkit reads torch and safetensors; take the model that it was made from",
+    "a Flax checkpoint (msgpack)": "load it there and save its weights as safetensors",
+    "a TensorFlow graph": "load it there and save its weights as safetensors",
+    "a Keras file": "load it there and save its weights as safetensors",
+    "a zip archive that torch did not write": "unpack it if a checkpoint lies in it",
     "a text file": "it is no checkpoint",
     "a pickle that torch did not write": "ckptkit never unpickles; where it was made, torch.save its state_dict()",
     "of no format that ckptkit knows": "ckptkit reads safetensors and torch files, and folders of them",
@@ -31,8 +39,28 @@ _ADVICE = {
 
 
 _FOREIGN = frozenset(
-    ["a NumPy file", "a tar archive", "a pickle that torch did not write", "a text file", "an ONNX file"]
+    [
+        "a NumPy file",
+        "a tar archive",
+        "a NeMo archive",
+        "a tar file, torch's format before 0.1.10",
+        "a pickle that torch did not write",
+        "a text file",
+        "an ONNX file",
+        "a TensorFlow Lite file",
+        "a Keras file",
+        "a zip archive that torch did not write",
+        "a Flax checkpoint (msgpack)",
+        "a TensorFlow graph",
+    ]
 )
+# What a file's suffix says of bytes that have no mark of their own.
+_BY_SUFFIX = {
+    ("of no format that ckptkit knows", ".msgpack"): "a Flax checkpoint (msgpack)",
+    ("of no format that ckptkit knows", ".pb"): "a TensorFlow graph",
+    ("a tar archive", ".nemo"): "a NeMo archive",
+    ("a zip archive that torch did not write", ".keras"): "a Keras file",
+}
 
 
 def recognise(head: bytes, size: int) -> str:
@@ -53,14 +81,16 @@ def recognise(head: bytes, size: int) -> str:
     if _is_numpy_archive(head):
         return "a NumPy file"
     if looks_like_zip(head):
-        return "a zip archive"
+        return "a zip archive that torch did not write" if _is_others_zip(head) else "a zip archive"
+    if is_tar(head):
+        return _tar(head)
     if looks_like_legacy(head):
         return "a torch legacy file"
     for magic, kind in _MAGICS:
         if head.startswith(magic):
             return kind
-    if is_tar(head):
-        return "a tar archive"
+    if head[4:8] == b"TFL3":
+        return "a TensorFlow Lite file"
     if not head.strip(b"\0"):
         return "a file of zeros"
     return _text_or_pickle(head)
@@ -94,6 +124,39 @@ def is_tar(head: bytes) -> bool:
     return head[257:262] == b"ustar"
 
 
+def _tar(head: bytes) -> str:
+    """Which tar archive: by the names of the first files in it."""
+    names, at = set(), 0
+    while is_tar(head[at : at + 512]):
+        names.add(head[at : at + 100].split(b"\0")[0].removeprefix(b"./"))
+        size = head[at + 124 : at + 135].split(b"\0")[0].strip()
+        if not re.fullmatch(rb"[0-7]{1,11}", size):
+            break
+        at += 512 + -(-int(size, 8) // 512) * 512
+    if names & {b"sys_info", b"storages"}:
+        return "a tar file, torch's format before 0.1.10"
+    if any(name.startswith((b"model_config.yaml", b"model_weights")) for name in names):
+        return "a NeMo archive"
+    return "a tar archive"
+
+
+def _is_others_zip(head: bytes) -> bool:
+    """Whether the first entry lies at the top: torch puts all of them into one folder."""
+    name = head[30 : 30 + int.from_bytes(head[26:28], "little")]
+    plain = b"." in name and b"/" not in name and all(32 < byte < 127 for byte in name)
+    return head[:4] == b"PK\3\4" and plain and not name.endswith((b"data.pkl", b"version", b"byteorder"))
+
+
+def of_suffix(kind: str, suffix: str) -> str:
+    """A kind made more exact by the suffix of the file's name, where the bytes have no mark of their own.
+
+    Args:
+        kind: as `recognise` says it.
+        suffix: in lower case, with its dot.
+    """
+    return _BY_SUFFIX.get((kind, suffix), kind)
+
+
 def _is_numpy_archive(head: bytes) -> bool:
     """Whether the first entry of a zip archive is an array, as in every ``.npz``."""
     return head.startswith(b"PK\x03\x04") and head[30 : 30 + int.from_bytes(head[26:28], "little")].endswith(
@@ -112,6 +175,9 @@ _MAGICS = (
     (b"\x28\xb5\x2f\xfd", "a Zstandard archive"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
     (b"Rar!", "a RAR archive"),
+    (b"lmgg", "a GGML file"),
+    (b"tjgg", "a GGML file"),
+    (b"fmgg", "a GGML file"),
 )
 
 
@@ -135,8 +201,19 @@ def _text_or_pickle(head: bytes) -> str:
     if b"onnx" in head[:256].lower() or (head[:1] == b"\x08" and b"pytorch" in head[:64]):
         return "an ONNX file"
     if all(byte >= 32 or byte in b"\t\r\n\f\x1b" for byte in head[:512]):
-        return "a pickle that torch did not write" if head[:1] in (b"(", b"c", b"]", b"}") else "a text file"
+        if head[:1] in (b"(", b"c", b"]", b"}"):
+            return "a pickle that torch did not write"
+        return "a text file" if _is_text(head) else "of no format that ckptkit knows"
     return "of no format that ckptkit knows"
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether bytes without control characters are letters: UTF-8, or a script of one byte a letter, mostly ASCII."""
+    try:
+        head[: max(len(head) - 3, 0)].decode()
+    except UnicodeDecodeError as error:
+        return error.start >= len(head) - 6 or 2 * sum(byte < 127 for byte in head) > len(head)
+    return True
 
 
 def described(kind: str, head: bytes) -> str:

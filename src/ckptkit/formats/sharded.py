@@ -19,6 +19,7 @@ from .base import Buffer, Flags, Source, Storage, View
 from .index import read_index
 from .layouts.finding import companions
 from .metadata_names import merged
+from .safetensors_header import TIES, ties
 from .shard_pool import Opener, ShardPool
 
 if TYPE_CHECKING:
@@ -64,9 +65,13 @@ class ShardedSource(Source):
         self.companions = companions(folder, self.files)
         strings, unlike = merged(shard.signature.metadata for shard in shards.values())
         strings |= {name: text for name, text in metadata.items() if isinstance(text, str)}
+        # huggingface_hub records ties in the index, not in the shards.
+        self._alias = ties(strings, self._home)
+        self._home |= {dropped: self._home[kept] for dropped, kept in self._alias.items()}
+        strings = {name: text for name, text in strings.items() if name not in self._alias and name != TIES}
         self.signature = Signature(
-            {key: shards[name].signature[key] for key, name in self._home.items()},
-            tuple(group for shard in shards.values() for group in shard.signature.tied),
+            {key: shards[name].signature[self._alias.get(key, key)] for key, name in self._home.items()},
+            _tied(self._alias, [shard.signature for shard in shards.values()]),
             strings,
         )
         notes = [f"{name}: {note}" for name, shard in shards.items() for note in shard.notes]
@@ -92,18 +97,18 @@ class ShardedSource(Source):
 
     def view(self, key: str) -> View:
         name = self._home[key]
-        view = self.pool.view(name, key)
+        view = self.pool.view(name, self._alias.get(key, key))
         storage = Storage((name, view.storage.id), view.storage.nbytes, view.storage.region)
         return View(storage, view.offset, view.shape, view.stride, view.dtype)
 
     def storage_size(self, key: str) -> int | None:
-        return self.pool.storage_size(self._home[key], key)
+        return self.pool.storage_size(self._home[key], self._alias.get(key, key))
 
     def lazy(self, key: str) -> bool:
-        return self.pool.lazy(self._home[key], key)
+        return self.pool.lazy(self._home[key], self._alias.get(key, key))
 
     def flags(self, key: str) -> Flags:
-        return self.pool.flags(self._home[key], key)
+        return self.pool.flags(self._home[key], self._alias.get(key, key))
 
     def read(self, storage: Storage, start: int, stop: int) -> Iterator[Buffer]:
         assert isinstance(storage.id, tuple)
@@ -120,23 +125,24 @@ class ShardedSource(Source):
     def tensor(self, key: str) -> torch.Tensor:
         with self.pool.use(self._home[key]) as shard:
             # A mapping holds a descriptor of its own for as long as somebody has the tensor.
-            return shard.loaded(key) if self.pool.crowded else shard.tensor(key)
+            own = self._alias.get(key, key)
+            return shard.loaded(own) if self.pool.crowded else shard.tensor(own)
 
     def loaded(self, key: str) -> torch.Tensor:
         with self.pool.use(self._home[key]) as shard:
-            return shard.loaded(key)
+            return shard.loaded(self._alias.get(key, key))
 
     def verify(self, keys: Iterable[str]) -> None:
         of: dict[str, list[str]] = {}
         for key in keys:
-            of.setdefault(self._home[key], []).append(key)
+            of.setdefault(self._home[key], []).append(self._alias.get(key, key))
         for name, own in of.items():
             with self.pool.use(name) as shard:
                 shard.verify(own)
 
     def value(self, key: str) -> Any:
         with self.pool.use(self._home[key]) as shard:
-            return shard.value(key)
+            return shard.value(self._alias.get(key, key))
 
     def check_unchanged(self) -> None:
         self.pool.check_unchanged()
@@ -241,6 +247,19 @@ def disagreements(
                     file=index,
                     key=key,
                 )
+
+
+def _tied(alias: Mapping[str, str], shards: Iterable[Signature]) -> tuple[tuple[str, ...], ...]:
+    """The groups of tied keys: those of each shard, and those that the index names."""
+    groups = [list(group) for shard in shards for group in shard.tied]
+    of = {key: group for group in groups for key in group}
+    for dropped, kept in alias.items():
+        if kept not in of:
+            of[kept] = [kept]
+            groups.append(of[kept])
+        of[kept].append(dropped)
+        of[dropped] = of[kept]
+    return tuple(tuple(group) for group in groups)
 
 
 def _state_metadata(shards: Iterable[dict[str, Any] | None]) -> tuple[dict[str, Any] | None, list[str]]:

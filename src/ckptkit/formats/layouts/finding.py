@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from ...errors import FormatError
+from ...errors import FormatError, UnsupportedFormatError
 from ...files.atomic import is_temporary
 from ...files.carrying import is_weight_file
 from ...text import quote_list
 from ..shard_names import WEIGHTS, is_index
 from .folder import Folder
-from .layout import Found, refusal
+from .layout import Found, Incomplete, paths, refusal
 from .table import TABLE
 from .weights import is_companion, weight_names
 
-_DEEPEST = 8  # folders that lead to one another
+_DEEPEST = 8  # folders that lead to one another, or lie in one another
+_MOST_FOLDERS = 500  # that are looked at for one that holds a checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +66,6 @@ def find(path: str, variant: str | None = None) -> Place:
     raise FormatError(f"{path}: the folder leads through more than {_DEEPEST} others", file=path)
 
 
-def holds_checkpoint(folder: Folder) -> bool:
-    """Whether there is a checkpoint in a folder, also one of several."""
-    try:
-        return _look(folder) is not None
-    except FormatError:
-        return True
-
-
 def _look(folder: Folder) -> Found | None:
     for layout in TABLE:
         found = layout.look(folder)
@@ -86,17 +80,22 @@ def _nothing(folder: Folder) -> NoReturn:
     Raises:
         FormatError: always.
     """
-    inner = [
-        name for name in folder.folders if not name.startswith(".") and holds_checkpoint(folder.enter(name))
-    ]
-    if inner:
-        newest = max(inner, key=lambda name: _modified(folder.join(name)))
+    if not folder.names:
+        raise refusal(folder, "holds no checkpoint: it is empty", "give the folder that holds the checkpoint")
+    inside = _inside(folder)
+    holding = [name for name, error in inside if not isinstance(error, Incomplete | UnsupportedFormatError)]
+    if holding:
+        newest = _newest(folder, holding)
         raise refusal(
             folder,
-            f"holds no checkpoint itself, but {quote_list(inner)} in it "
-            + ("does" if len(inner) == 1 else f"do; the newest is {newest!r}"),
-            f"open {folder.join(newest)}",
+            f"holds no checkpoint itself, but {quote_list(holding)} in it "
+            + ("does" if len(holding) == 1 else f"do; the newest is {newest!r}"),
+            f"open {paths(folder, [newest])}",
         )
+    for kind in (Incomplete, UnsupportedFormatError):
+        error = next((error for _, error in inside if isinstance(error, kind)), None)
+        if error is not None:
+            raise error
     beside = [name for name in folder.files if is_companion(name)]
     if beside:
         raise refusal(
@@ -108,6 +107,41 @@ def _nothing(folder: Folder) -> NoReturn:
         f"{folder.path}: the folder holds no checkpoint (looked for *.index.json, {', '.join('*' + s for s in WEIGHTS)})",
         file=folder.path,
     )
+
+
+def _inside(folder: Folder) -> list[tuple[str, FormatError | None]]:
+    """The folders in one, however deep, that are recognised: those of the first depth that has some, with their errors."""
+    level, looked = [""], 0
+    for _ in range(_DEEPEST):
+        found: list[tuple[str, FormatError | None]] = []
+        deeper: list[str] = []
+        for above in level:
+            names = folder.enter(above).folders if above else folder.folders
+            for name in (os.path.join(above, name) for name in names if not name.startswith(".")):
+                looked += 1
+                if looked > _MOST_FOLDERS:
+                    return found
+                error: FormatError | None = None
+                try:
+                    inner = folder.enter(name)
+                    holds = _look(inner) is not None
+                except FormatError as refused:
+                    error, holds = refused, True
+                if holds:
+                    found.append((name, error))
+                else:
+                    deeper.append(name)
+        if found or not deeper:
+            return found
+        level = deeper
+    return []
+
+
+def _newest(folder: Folder, names: Sequence[str]) -> str:
+    """By the numbers in names that differ in nothing else, else by the time of the last change."""
+    if len({re.sub(r"\d+", "#", name) for name in names}) == 1:
+        return max(names, key=lambda name: [int(number) for number in re.findall(r"\d{1,18}", name)])
+    return max(names, key=lambda name: _modified(folder.join(name)))
 
 
 def _modified(path: str) -> float:

@@ -77,11 +77,19 @@ class Folder:
 
     def json(self, name: str) -> dict[str, Any]:
         """A small JSON object; empty when it is not there or is none."""
-        try:
-            document = json.loads(self.text(name) or "null")
-        except (ValueError, RecursionError):
-            return {}
+        document = self._parsed(name)
         return document if isinstance(document, dict) else {}
+
+    def json_list(self, name: str) -> list[Any]:
+        """A small JSON list; empty when it is not there or is none."""
+        document = self._parsed(name)
+        return document if isinstance(document, list) else []
+
+    def _parsed(self, name: str) -> Any:
+        try:
+            return json.loads(self.text(name) or "null")
+        except (ValueError, RecursionError):
+            return None
 
     def kind(self, name: str) -> str:
         """What a file is by its first bytes, as `recognise` says it; "unreadable" when they cannot be read."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from ...text import counted
 from .folder import Folder
 from .layout import Found, Layout, paths, refusal
-from .weights import weights_in
+from .weights import choose, weights_in
 
 _ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
 
@@ -37,7 +38,7 @@ def hub_cache(folder: Folder) -> Found | None:
         return None
     raise refusal(
         folder,
-        f"is a hub cache of {len(repositories)} models",
+        f"is a hub cache of {counted(len(repositories), 'model')}",
         f"name one of them: {paths(folder, repositories)}",
     )
 
@@ -54,10 +55,30 @@ def pipeline(folder: Folder) -> Found | None:
         raise refusal(
             folder, f"is a diffusers pipeline{of}, and none of its folders holds weights", "fetch them"
         )
+    models += [weights.label for weights in weights_in(folder)]
     raise refusal(
         folder,
-        f"is a diffusers pipeline{of} of {len(models)} models",
+        f"is a diffusers pipeline{of} of {counted(len(models), 'model')}",
         f"name one of them: {paths(folder, models, 8)}",
+    )
+
+
+def sentences(folder: Folder) -> Found | None:
+    """sentence-transformers: modules in a row, some of them with weights, the first often in the folder itself."""
+    modules = folder.json_list("modules.json")
+    names = [each.get("path") for each in modules if isinstance(each, dict)]
+    inner = [name for name in names if type(name) is str and name in folder.folders]
+    inner = [name for name in inner if weights_in(folder.enter(name))]
+    if not inner:
+        return None
+    own = choose(folder) if "" in names else None
+    parts = [*(own.names[:1] if own else ()), *inner]
+    if len(parts) == 1:
+        return Found((parts[0],))
+    raise refusal(
+        folder,
+        f"is a sentence-transformers model of {len(parts)} parts with weights",
+        f"name one of them: {paths(folder, parts, 8)}",
     )
 
 
@@ -81,6 +102,14 @@ def adapter(folder: Folder) -> Found | None:
 
 
 LAYOUTS = (
+    Layout(
+        "a sentence-transformers model",
+        "`modules.json` that lists a folder with weights",
+        "the only module with weights",
+        "tokenizers, configurations",
+        "several modules with weights (`2_Dense`): name one",
+        sentences,
+    ),
     Layout(
         "a model in the hub's cache",
         "`blobs/` and `snapshots/`",

@@ -6,6 +6,7 @@ import re
 
 from .folder import Folder
 from .layout import Found, Incomplete, Layout, paths, refusal
+from .weights import weights_in
 
 _MODEL_STATES = r"(?:(?P<zero>zero_pp_rank_\d+)_)?mp_rank_(?P<rank>\d+)_model_states\.pt"
 
@@ -47,6 +48,8 @@ def tagged(folder: Folder) -> Found | None:
     tag = folder.text("latest")
     if tag is None or tag not in folder.folders or not _is_deepspeed(folder.enter(tag)):
         return None
+    if weights_in(folder):
+        return None  # a trainer put the weights together and saved them beside the step
     return Found((tag,), f"{tag} was taken, which the file 'latest' names")
 
 
@@ -100,10 +103,11 @@ def megatron_run(folder: Folder) -> Found | None:
         else ""
     )
     if name not in folder.folders:
+        others = [match[0] for match in folder.folders_matching(r"iter_\d{7}|release")]
         raise refusal(
             folder,
             f"is a Megatron run whose newest iteration, {newest[:40]!r}, is not there",
-            "fetch it, or name the folder of another iteration",
+            f"fetch it, or name another: {paths(folder, others)}" if others else "fetch it",
         )
     return Found((name,), f"{name} was taken, which latest_checkpointed_iteration.txt names")
 
@@ -132,7 +136,7 @@ def nemo(folder: Folder) -> Found | None:
     archives = [match[0] for match in folder.matching(r".+\.nemo")]
     if len(archives) == 1 and len(folder.files) == 1:
         raise refusal(
-            folder, f"holds a NeMo archive, {archives[0]!r}", f"unpack it: tar -xf {folder.join(archives[0])}"
+            folder, f"holds a NeMo archive, {archives[0]!r}", f"unpack it: tar -xf {paths(folder, archives)}"
         )
     return None
 
@@ -156,7 +160,7 @@ LAYOUTS = (
     ),
     Layout(
         "a run of DeepSpeed",
-        "`latest` beside the folder that it names",
+        "`latest` beside the folder that it names, and no weights beside it",
         "that folder",
         "",
         "",

@@ -17,7 +17,7 @@ from .folder import Folder
 from .numbers import number
 
 _NUMBERED = re.compile(r".+-(\d{5,})-of-(\d{5,})(?:\.[\w-]+)?\.\w+")
-_RANK = re.compile(r"(?i)(.*rank[_-]?)(\d+)(\D.*)?")
+_RANK = re.compile(r"(?i)(.*(?:rank|model_part|-shard)[_-]?)(\d+)(\D.*)?")
 
 
 def part_by_name(source: Source) -> Part | None:
@@ -26,9 +26,9 @@ def part_by_name(source: Source) -> Part | None:
     Args:
         source: an opened file.
     """
-    if source.path is None or source.layout or len(source.files) != 1 or os.path.isdir(source.path):
+    if source.path is None or source.layout or len(source.files) != 1:
         return None
-    return next(_reasons(source, source.path), None)
+    return next(_reasons(source, source.files[0]), None)  # a folder leads to one file, too
 
 
 def _reasons(source: Source, path: str) -> Iterator[Part]:
@@ -45,6 +45,7 @@ def _reasons(source: Source, path: str) -> Iterator[Part]:
         return
     yield from _ranks(beside, name)
     yield from _consolidated(source, beside, name)
+    yield from _placeholders(source, beside)
     yield from _indexed(beside, name)
 
 
@@ -61,11 +62,8 @@ def _slices(told: Mapping[str, Mapping[str, Any]], folder: str, name: str) -> It
     offsets = [entry.get("saved_offsets") for entry in told.values()]
     moved = any(isinstance(each, list) and any(each) for each in offsets)
     if moved or (count or 0) > 1:
-        yield Part(
-            "checkpoint sliced by torch",
-            int(shard[1]) if shard else None,
-            count if (count or 0) > 1 else None,
-        )
+        index = max(int(shard[1]) - 1, 0) if shard else None  # torch counts them from 1
+        yield Part("checkpoint sliced by torch", index, count if (count or 0) > 1 else None)
 
 
 def _ranks(folder: Folder, name: str) -> Iterator[Part]:
@@ -85,6 +83,10 @@ def _ranks(folder: Folder, name: str) -> Iterator[Part]:
         ranks = [each[0] for each in above.folders_matching(r"mp_rank_\d+(?:_\d+)?")]
         if len(ranks) > 1:
             yield Part("Megatron checkpoint", ranks.index(own[0]), len(ranks))
+    layer = re.fullmatch(r"layer_(\d+)-model_\d+-model_states\.pt", name)
+    if layer is not None:
+        layers = sorted({int(each[1]) for each in folder.matching(r"layer_(\d+)-model_\d+-model_states\.pt")})
+        yield Part("DeepSpeed pipeline checkpoint", layers.index(int(layer[1])), len(layers))
     shard = re.fullmatch(r"((?:hf|meta)_model_)(\d{4})(_\d+\.pt)", name)
     if shard is not None:
         numbers = {int(each[1]) for each in folder.matching(shard[1] + r"(\d{4})" + re.escape(shard[3]))}
@@ -111,6 +113,19 @@ def _consolidated(source: Source, folder: Folder, name: str) -> Iterator[Part]:
         rows, columns = query.shape
         if rows == width and 0 < columns < width and width % columns == 0:
             yield Part("tensor-parallel checkpoint", index, width // columns)
+
+
+def _placeholders(source: Source, folder: Folder) -> Iterator[Part]:
+    """Empty tensors alone, beside the parts of ZeRO-3 that have the weights: what a trainer saves that gathers nothing."""
+    tag = folder.text("latest")
+    if tag is None or tag not in folder.folders or any(i.numel for i in source.signature.tensors.values()):
+        return
+    try:
+        ranks = folder.enter(tag).matching(r"zero_pp_rank_\d+_mp_rank_\d+_model_states\.pt")
+    except CkptkitError:
+        return
+    if ranks and len(source.signature):
+        yield Part("DeepSpeed ZeRO-3 checkpoint", None, len(ranks))
 
 
 def _indexed(folder: Folder, name: str) -> Iterator[Part]:

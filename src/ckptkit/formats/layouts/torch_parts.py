@@ -15,7 +15,8 @@ from .numbers import number
 
 def by_content(source: Source) -> Iterator[Part]:
     """DeepSpeed and Megatron say in each file how many there are."""
-    name = os.path.basename(source.path or "")
+    path = source.files[0] if source.files else source.path or ""
+    name = os.path.basename(path)
     tree = getattr(source, "tree", None)
     if not isinstance(tree, dict):
         return
@@ -36,7 +37,7 @@ def by_content(source: Source) -> Iterator[Part]:
             number(arguments.state.get(f"{axis}_model_parallel_size")) or 1 for axis in ("tensor", "pipeline")
         ]
         if sizes[0] * sizes[1] > 1:
-            where = re.search(r"mp_rank_(\d+)(?:_(\d+))?", source.path or "")
+            where = re.search(r"mp_rank_(\d+)(?:_(\d+))?", path)
             index = None if where is None else int(where[1]) * sizes[1] + int(where[2] or 0)
             yield Part("Megatron checkpoint", index, sizes[0] * sizes[1])
 

@@ -4,32 +4,53 @@ from __future__ import annotations
 
 import os
 
+from ...errors import UnsupportedFormatError
 from .folder import Folder
-from .layout import Found, Layout, refusal
+from .layout import Found, Layout, paths, refusal
 from .weights import choose, weights_in
 
+_LOAD = "ckptkit reads torch and safetensors; load it there and save its weights as safetensors"
+# Files that tell a folder of another framework, what it holds, and the next step.
+_FOREIGN = (
+    (r".+\.data-\d{5}-of-\d{5}|.*saved_model\.pb", "a TensorFlow checkpoint", _LOAD),
+    (r"_METADATA|manifest\.ocdbt|_CHECKPOINT_METADATA", "an Orbax checkpoint of JAX", _LOAD),
+    (r".+\.(?:h5|keras)", "a Keras model", _LOAD),
+    (r".+\.msgpack", "a Flax checkpoint", _LOAD),
+    (
+        r".+\.gguf",
+        "a GGUF file",
+        "ckptkit reads torch and safetensors; convert it with the tools of llama.cpp",
+    ),
+    (
+        r".+\.onnx",
+        "an ONNX graph",
+        "ckptkit reads torch and safetensors; take the model that it was exported from",
+    ),
+    (
+        r".+\.xml",
+        "an OpenVINO model",
+        "ckptkit reads torch and safetensors; take the model that it was made from",
+    ),
+    (
+        r".+\.tflite",
+        "a TensorFlow Lite model",
+        "ckptkit reads torch and safetensors; take the model it was made from",
+    ),
+)
 
-def tensorflow(folder: Folder) -> Found | None:
-    """TensorFlow, Flax and Orbax: no weights of torch."""
+
+def foreign(folder: Folder) -> Found | None:
+    """TensorFlow, Flax, Orbax and others: no weights of torch."""
     if weights_in(folder):
         return None
-    if folder.matching(r".+\.data-\d{5}-of-\d{5}") or folder.matching(r".*saved_model\.pb"):
-        what = "holds a TensorFlow checkpoint"
-    elif folder.names & {"_METADATA", "manifest.ocdbt", "_CHECKPOINT_METADATA"}:
-        what = "holds an Orbax checkpoint of JAX"
-    elif folder.matching(r".+\.(?:h5|keras)"):
-        what = "holds a Keras model"
-    elif folder.matching(r".+\.msgpack"):
-        what = "holds a Flax checkpoint"
-    elif folder.matching(r".+\.gguf"):
-        what = "holds a GGUF file"
-    elif folder.matching(r".+\.onnx"):
-        what = "holds an ONNX graph"
-    else:
-        return None
-    raise refusal(
-        folder, what, "ckptkit reads torch and safetensors; load it there and save its weights as safetensors"
-    )
+    if "com.apple.CoreML" in (folder.enter("Data").folders if "Data" in folder.folders else ()):
+        step = "ckptkit reads torch and safetensors; take the model that it was made from"
+        raise refusal(folder, "is a Core ML model", step, UnsupportedFormatError)
+    for pattern, what, step in _FOREIGN:
+        names = [match[0] for match in folder.matching(pattern)]
+        if names and not (what == "an OpenVINO model" and f"{names[0][:-4]}.bin" not in folder.files):
+            raise refusal(folder, f"holds {what}, {names[0]!r}", step, UnsupportedFormatError)
+    return None
 
 
 def pointed(folder: Folder) -> Found | None:
@@ -38,9 +59,15 @@ def pointed(folder: Folder) -> Found | None:
     if name is None:
         return None
     base = os.path.basename(name.replace("\\", "/"))
-    if base not in folder.files:
-        return None
     others = len(weights_in(folder)) - 1
+    if base not in folder.files:
+        if others < 1:
+            return None
+        raise refusal(
+            folder,
+            f"is a run whose file last_checkpoint names {base[:80]!r}, which is not there",
+            f"name another: {paths(folder, [w.label for w in weights_in(folder)])}",
+        )
     return Found((base,), f"{base} was taken, which last_checkpoint names" if others else None)
 
 
@@ -72,11 +99,12 @@ LAYOUTS = (
     ),
     Layout(
         "another framework's folder",
-        "`*.data-00000-of-*`, `saved_model.pb`, `manifest.ocdbt`, `*.h5`, `*.msgpack`, `*.gguf`, `*.onnx`, and no torch "
-        "weights",
+        "`*.data-00000-of-*`, `saved_model.pb`, `manifest.ocdbt`, `*.h5`, `*.keras`, `*.msgpack`, `*.gguf`, `*.onnx`, "
+        "`*.tflite`, an `*.xml` beside its `*.bin`, `Data/com.apple.CoreML`, and no torch weights",
         "",
         "",
-        "TensorFlow, Orbax, Keras, Flax, GGUF, ONNX: load it there and save its weights as safetensors",
-        tensorflow,
+        "TensorFlow, Orbax, Keras, Flax: load it there and save its weights as safetensors; GGUF, ONNX, OpenVINO, Core ML: "
+        "take what it was made from",
+        foreign,
     ),
 )

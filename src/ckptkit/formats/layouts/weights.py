@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from ...text import quote_list
 from ..index import read_index
 from ..shard_names import INDEX, WEIGHTS
 from .folder import Folder
-from .layout import Found, Incomplete, refusal
+from .layout import Found, Incomplete, paths, refusal
 
 # The fixed names of the Hugging Face tools' formats; only these have variants (``model.fp16.safetensors``).
 _STEMS = "model|pytorch_model|diffusion_pytorch_model|adapter_model|tf_model|flax_model"
@@ -25,15 +24,18 @@ _NAME = re.compile(
 _NUMBERED = re.compile(r"(?P<stem>.+)-(?P<index>\d{5,})-of-(?P<count>\d{5,})\.(?P<suffix>\w+)")
 # What trainers save beside the weights. Moving averages are not here: they are weights.
 _COMPANION = re.compile(
-    r"(?i)(?:.*[._-])?(?:optimizers?|optim|lr_?schedulers?|schedulers?|scaler|rng_states?|random_states|training_args"
-    r"|trainer_states?|train_state|dl_state_dict|recipe_state|custom_checkpoint)(?:[._-]?\w*)*\.\w+"
+    r"(?i)(?!model_optim_rng\.pt)(?:.*[._-])?(?:optimizers?|optim|lr_?schedulers?|schedulers?|scaler|rng_states?"
+    r"|random_states|training_args|trainer_states?|train_state|dl_state_dict|recipe_state|custom_checkpoint)(?![a-z])"
+    r"[\w.-]*\.\w+"
     r"|sampler(?:_\d+)?\.bin|(?:meta|common)\.pt"
 )
 _OPENED = ("safetensors", "a zip archive", "a torch legacy file")
 _UNUSUAL = re.compile(
     r"(?i).*\.(?:json|ya?ml|toml|txt|md|py|ipynb|sh|cfg|ini|csv|tsv|html?|log|lock|png|jpe?g|gif|svg|pdf|docx|xlsx"
-    r"|parquet|arrow|spm|vocab|tmp|distcp)"
+    r"|parquet|arrow|spm|vocab|tmp|distcp|h5|keras|msgpack|gguf|onnx|onnx_data|tflite|mlmodel|pb|ot|zip|xml|nemo)"
 )
+# torch's HuggingFaceStorageWriter: a file of slices for each rank.
+_SLICES = re.compile(r"shard-(\d{5,})-.+\.safetensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,11 @@ def is_companion(name: str) -> bool:
 
 def weight_names(folder: Folder) -> list[str]:
     """The files that are named like weights or an index, whichever checkpoint they belong to."""
-    return [name for name in folder.files if INDEX.fullmatch(name) or _is_weight_name(name)]
+    return [
+        name
+        for name in folder.files
+        if INDEX.fullmatch(name) or (_is_weight_name(name) and not _is_openvino(folder, name))
+    ]
 
 
 def weights_in(folder: Folder) -> list[Weights]:
@@ -122,7 +128,7 @@ def choose(folder: Folder) -> Found | None:
         return None
     every, note = _of_variant(folder, every)
     every, stale = _without_stale(folder, every)
-    picked = _by_rank(folder, every)
+    picked = _by_rank(folder, _without_slices(folder, every))
     if picked.missing:
         raise refusal(
             folder,
@@ -139,6 +145,10 @@ def choose(folder: Folder) -> Found | None:
 def _is_weight_name(name: str) -> bool:
     lowered = name.lower()
     return lowered.endswith((*WEIGHTS, ".pth.tar")) and not is_temporary(name) and not is_companion(name)
+
+
+def _is_openvino(folder: Folder, name: str) -> bool:
+    return name.lower().endswith(".bin") and f"{name[:-4]}.xml" in folder.names
 
 
 def _by_content(folder: Folder) -> list[Weights]:
@@ -201,6 +211,27 @@ def _missing_shards(folder: Folder, index: str) -> int:
     return len(set(weight_map.values()).difference(folder.files))
 
 
+def _without_slices(folder: Folder, every: list[Weights]) -> list[Weights]:
+    """Leave out the slices of several ranks where the whole lies beside them.
+
+    Raises:
+        FormatError: there is nothing else.
+    """
+    sliced = [w for w in every if _SLICES.fullmatch(w.label)]
+    ranks = {match[1] for w in sliced if (match := _SLICES.fullmatch(w.label))}
+    if len(ranks) < 2:
+        return every
+    whole = [w for w in every if w not in sliced]
+    if not whole:
+        raise refusal(
+            folder,
+            f"holds the slices of one checkpoint that {len(ranks)} ranks wrote with torch's HuggingFaceStorageWriter",
+            "consolidate them with torch, by consolidate_safetensors_files of "
+            "torch.distributed.checkpoint._consolidate_hf_safetensors",
+        )
+    return whole
+
+
 def _by_rank(folder: Folder, every: list[Weights]) -> Weights:
     tiers: Iterable[list[Weights]] = (
         [w for w in every if w.kind != "file" and w.suffix == "safetensors" and w.stem == "model"],
@@ -217,7 +248,7 @@ def _by_rank(folder: Folder, every: list[Weights]) -> Weights:
     )
     picked = next(tier for tier in tiers if tier)
     picked = [w for w in picked if w.kind != "shards" or not w.missing] or picked
-    if len(picked) > 1 and len({(w.stem, w.kind) for w in picked}) == 1:
+    if len(picked) > 1 and len({(w.stem.replace("pytorch_model", "model"), w.kind) for w in picked}) == 1:
         # The same weights in two formats, as tools write them for old readers.
         safe = [w for w in picked if w.suffix == "safetensors"]
         picked = safe if len(safe) == 1 else picked
@@ -234,7 +265,7 @@ def _by_rank(folder: Folder, every: list[Weights]) -> Weights:
     raise refusal(
         folder,
         f"holds {len(files)} checkpoints ({quote_list(files)}) and no index",
-        f"name one of them, as in {os.path.join(folder.path, files[-1])}",
+        f"name one of them, as in {paths(folder, files[-1:])}",
     )
 
 
@@ -250,7 +281,7 @@ def _alone(folder: Folder, picked: Weights, every: list[Weights]) -> Weights:
         raise refusal(
             folder,
             f"holds {len(names)} models of one run ({quote_list(names)})",
-            f"name one of them, as in {os.path.join(folder.path, names[0])}",
+            f"name one of them: {paths(folder, names)}",
         )
     return picked
 
@@ -260,5 +291,7 @@ def _ranks(names: list[str]) -> bool:
     frames = {re.sub(r"\d+", "#", name) for name in names}
     frame = frames.pop()
     return (
-        not frames and re.search(r"(?i)rank[_-]?#|consolidated\.#|(?:hf|meta)_model_#_#", frame) is not None
+        not frames
+        and re.search(r"(?i)(?:rank|-shard|model_part)[_-]?#|consolidated\.#|(?:hf|meta)_model_#_#", frame)
+        is not None
     )
