@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 _SIGN = re.compile(r"\*|\?|\[|\$(?:[0-9]+|&|\{\w+\})|\\(?:[0-9]+|g<)|\{\w+(?::\w+)?\}")
 _FIRST = re.compile(r"[*?\[$\\{]")  # of a sign; looking for one of six characters is quick
@@ -24,6 +25,12 @@ def strange(new: str, old: str = "-") -> str | None:
             if found[0] not in old:
                 return found[0]
     return "" if new and _has_gap(new) and not _has_gap(old) else None
+
+
+def may_be_strange(names: Iterable[str]) -> bool:
+    """Whether any of many names may be strange, which is soon known of all together."""
+    text = "\n".join(["", *names, ""])
+    return bool(_FIRST.search(text)) or any(gap in text for gap in ("..", "\n.", ".\n"))
 
 
 def _has_gap(name: str) -> bool:

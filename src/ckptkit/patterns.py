@@ -11,7 +11,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import lru_cache
 
 from .errors import ConfigError
 from .regexes import MAX_LENGTH, Budget, KeyRegex, compile_regex, required_literal, shown
@@ -42,14 +42,17 @@ class KeyPattern:
             return key == self.exact
         return self.literal in key and bool(self.fullmatch(key))
 
-    def select(self, keys: Iterable[str]) -> list[str]:
-        """The keys that match, in their order."""
+    def select(self, keys: Sequence[str], budget: Budget | None = None) -> list[str]:
+        """The keys that match, in their order; without a budget a regular expression has one of its own."""
         if self.exact is not None:
             return [k for k in keys if k == self.exact]
         literal, further, fullmatch = self.literal, self.further, self.fullmatch
-        if self.regex is not None:
-            fullmatch = partial(self.regex.fullmatch, budget=Budget())
-        return [k for k in keys if literal in k and further in k and fullmatch(k)]
+        if self.regex is None:
+            return [k for k in keys if literal in k and further in k and fullmatch(k)]
+        budget = budget or Budget()
+        match = self.regex.fullmatch
+        with budget.over(len(keys)):
+            return [k for k in keys if literal in k and match(k, budget)]
 
 
 @lru_cache(maxsize=4096)
@@ -182,6 +185,7 @@ def select(patterns: Sequence[str], keys: Iterable[str]) -> Selection:
     chosen: set[str] = set()
     unmatched: list[str] = []
     named: set[str] = set()
+    budget = Budget()
     for text in patterns:
         pattern = compile_pattern(text)
         if pattern.exact is not None:
@@ -190,7 +194,7 @@ def select(patterns: Sequence[str], keys: Iterable[str]) -> Selection:
             hits = [pattern.exact] if pattern.exact in present else []
             named.update(hits)
         else:
-            hits = pattern.select(every)
+            hits = pattern.select(every, budget)
         if not hits:
             unmatched.append(text)
         chosen.update(hits)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from time import thread_time
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 MAX_LENGTH = 10_000
 MAX_SIZE = 20_000  # parts, those in counted repeats as often as they must match: about a kilobyte each
 MAX_WIDE = 40  # ranges whose characters `re` walks through: some milliseconds each
-SECONDS = 1.0  # of processor time for one pattern and all keys, beyond what every match has
+SECONDS = 1.0  # of processor time for one rule and all keys, beyond what every match has
+PER_KEY = 0.000_001  # seconds for looking at a key without matching it: twenty times what that takes
 PER_MATCH = 0.000_05  # seconds that every match has: twenty times what an honest one takes
 MAX_CHOICES = 2  # with which a short expression tries at most the cube of a short key's length
 SHORT = 200  # characters
@@ -28,17 +30,29 @@ Found = TypeVar("Found")
 
 
 class Budget:
-    """What matching one pattern with all keys may take.
+    """What matching all patterns of a rule with all keys may take.
 
-    Each match adds a little to it, so that an honest expression may be matched with any number of keys.
+    Each match adds a little to it, so that honest expressions may be matched with any number of keys.
     """
 
-    __slots__ = ("_matches", "_start", "left")
+    __slots__ = ("_first", "_matches", "_start", "_whole", "left")
 
     def __init__(self) -> None:
-        self._matches = 0
+        self._first = self._matches = 0
+        self._whole = self.left = SECONDS
         self._start = thread_time()
-        self.left = SECONDS
+
+    @contextmanager
+    def over(self, keys: int) -> Iterator[None]:
+        """Charge what is done inside, for one pattern of several; what is done between them is free.
+
+        Args:
+            keys: how many are looked at.
+        """
+        self._first, self._whole = self._matches, min(self.left, SECONDS) + keys * PER_KEY
+        self._start = thread_time()
+        yield
+        self._charge()
 
     def run(self, match: Callable[[float], Found], pattern: str, key: str) -> Found:
         """Match within what is left.
@@ -74,14 +88,14 @@ class Budget:
                 raise _too_slow(pattern, key, self._matches)
 
     def _charge(self) -> None:
-        self.left = SECONDS + self._matches * PER_MATCH - (thread_time() - self._start)
+        self.left = self._whole + (self._matches - self._first) * PER_MATCH - (thread_time() - self._start)
 
 
 def _too_slow(pattern: str, key: str, matches: int) -> PlanError:
     where = (
         f"on the key {shown(key)}"
         if matches == 1
-        else f"on {matches} keys, of which the last is {shown(key)}"
+        else f"in {matches} matches, the last with the key {shown(key)}"
     )
     return PlanError(
         f"the regular expression {shown(pattern)} was still at work after {SECONDS:g} s of processor time {where} "

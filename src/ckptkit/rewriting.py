@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from math import isqrt
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,7 @@ def rewrite(keys: Iterable[str], pairs: Sequence[tuple[str, str]]) -> tuple[dict
     by_name: list[str] | None = None
     renames: dict[str, str] = {}
     hits = []
+    budget = Budget()
     for pattern, replacement in pairs:
         start = literal_start(pattern)
         some = ordered
@@ -51,35 +52,37 @@ def rewrite(keys: Iterable[str], pairs: Sequence[tuple[str, str]]) -> tuple[dict
             first = bisect_left(by_name, start)
             some = by_name[first : bisect_right(by_name, start, lo=first, key=lambda key: key[:width])]
             some.sort(key=place.__getitem__)
-        literal, regex, budget = required_literal(pattern), compile_regex(pattern), Budget()
+        literal, regex = required_literal(pattern), compile_regex(pattern)
         template = read_template(pattern, replacement)
         before = len(renames)
         harmless = _harmless(replacement)
-        for key in some:
-            if literal in key and key not in renames:
-                if len(key) > harmless:
-                    _check_growth(regex.findall(key, budget), template, key)
-                new, count = regex.subn(template, key, budget)
-                if count:
-                    if len(new) > MAX_KEY:
-                        raise too_long(key, len(new))
-                    renames[key] = new
+        with budget.over(len(some)):
+            for key in some:
+                if literal in key and key not in renames:
+                    if len(key) > harmless:
+                        _check_growth(regex.findall(key, budget), template, key)
+                    new, count = regex.subn(template, key, budget)
+                    if count:
+                        if len(new) > MAX_KEY:
+                            raise too_long(key, len(new))
+                        renames[key] = new
         hits.append(len(renames) - before)
     return renames, hits
 
 
-def whole_matches(pattern: str, keys: Iterable[str]) -> Iterator[tuple[str, Match[str]]]:
-    """The keys that a pattern matches as a whole, with their matches.
+def whole_matches(
+    pattern: str, keys: Sequence[str], budget: Budget | None = None
+) -> list[tuple[str, Match[str]]]:
+    """The keys that a pattern matches as a whole, with their matches; without a budget it has one of its own.
 
     Raises:
         ConfigError: the pattern is refused.
         PlanError: it takes too long.
     """
-    literal, regex, budget = required_literal(pattern), compile_regex(pattern), Budget()
-    for key in keys:
-        match = regex.fullmatch(key, budget) if literal in key else None
-        if match is not None:
-            yield key, match
+    literal, regex, budget = required_literal(pattern), compile_regex(pattern), budget or Budget()
+    with budget.over(len(keys)):
+        found = [(key, regex.fullmatch(key, budget)) for key in keys if literal in key]
+    return [(key, match) for key, match in found if match is not None]
 
 
 def expand(pattern: str, replacement: str, key: str, match: Match[str]) -> str:

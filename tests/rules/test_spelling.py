@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import ckptkit
 from ckptkit.__main__ import main
 from ckptkit.errors import PlanError
-from ckptkit.naming import strange
+from ckptkit.naming import may_be_strange, strange
 from ckptkit.rules import NAMING
 
 from .test_laws import moved, plan
@@ -142,6 +142,13 @@ def test_every_rule_that_makes_names_says_what_was_meant(rule: dict[str, Any], w
     message = refusal(keys, rule)
     assert words in message
     assert message.startswith(f"rules.0 ({rule['op']}): 'layers.0.q' would become ")
+
+
+@given(names=st.lists(st.text("a.*$1{}\\?[\n", max_size=5), max_size=4))
+def test_what_is_known_of_many_names_holds_of_each(names: list[str]) -> None:
+    if any(strange(name) is not None for name in names):
+        assert may_be_strange(names)
+    assert not may_be_strange(["a.b", "layers.0.weight"])
 
 
 def test_every_rule_that_makes_names_has_the_permission() -> None:

@@ -21,7 +21,7 @@ from ..errors import ConfigError, PlanError
 from ..expr import Expr, Read
 from ..expr.base import MAX_DEPTH, MAX_NODES, countable
 from ..expr.growth import LIMIT, check_growth
-from ..naming import strange
+from ..naming import may_be_strange, strange
 from ..patterns import compile_pattern, nearest, select
 from ..regexes import compile_regex
 from ..rewriting import MAX_TEMPLATE
@@ -165,9 +165,10 @@ class State:
         if self._places is None:
             self._places = {key: place for place, key in enumerate(self._keys)}
         places = self._places
-        for key, new in renames.items():
-            if new != key:
-                self.check_name(new, key)
+        if may_be_strange(renames.values()):
+            for key, new in renames.items():
+                if new != key:
+                    self.check_name(new, key)
         stay = [new for new in renames.values() if new in places and new not in renames]
         if stay or len(set(renames.values())) < len(renames):
             raise self._collision(renames)

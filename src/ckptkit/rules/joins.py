@@ -13,7 +13,7 @@ from ..expr import Expr
 from ..expr import Reshape as ReshapeExpr
 from ..expr import Stack as StackExpr
 from ..expr.base import dimension
-from ..regexes import compile_regex, read_template, with_groups
+from ..regexes import Budget, compile_regex, read_template, with_groups
 from ..rewriting import expand, whole_matches
 from ..text import quote_list, quoted
 from .base import Entry, NamingRule, Regex, State
@@ -46,8 +46,9 @@ class Concat(NamingRule):
 
     def apply(self, state: State) -> int:
         found: dict[str, list[str | None]] = {}
+        budget = Budget()
         for number, pattern in enumerate(self.patterns):
-            for key, match in whole_matches(pattern, state.keys):
+            for key, match in whole_matches(pattern, state.keys, budget):
                 into = expand(pattern, self.into, key, match)
                 state.check_name(into, key)
                 parts = found.setdefault(into, [None] * len(self.patterns))
