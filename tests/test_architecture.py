@@ -43,6 +43,7 @@ LINES = (
     "text patterns vetoes diagnosis",
     "text patterns resize vetoes yaml_text composing explanation cli",
     "code_names explanation cli",
+    "plans matching explanation diagnosis",
     "code_names verification",
     "fit distributed modules render cli __main__",
     "checkpoint stats render",

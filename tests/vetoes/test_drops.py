@@ -58,4 +58,4 @@ def test_a_renamed_checkpoint_with_a_loss_beside_it_says_what_leaving_that_out_c
     assert finding.fix is not None
     total = sum(tensor.numel() for tensor in state.values())
     assert f"{12 / total:.2%} of the checkpoint's parameters are lost" in finding.fix.advice
-    assert ckptkit.load(model, state, finding.fix.config()).ok
+    assert ckptkit.load(model, state, report.fix).ok

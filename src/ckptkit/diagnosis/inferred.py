@@ -7,18 +7,18 @@ from collections.abc import Iterator
 from ..findings import Finding, Fix
 from ..inference.inferring import infer
 from ..inference.result import Inference
-from ..load_report import LoadReport
-from ..signatures import Signature
 from ..text import folded
+from .evidence import Evidence
 
 MOST_KEYS = 50_000  # a failing load should not wait for minutes
 _PARTS = {"concat", "split", "stack", "unstack"}
 _LAYOUT = {"transpose", "reshape"}
 
 
-def inferred_findings(report: LoadReport, source: Signature, target: Signature) -> Iterator[Finding]:
+def inferred_findings(evidence: Evidence) -> Iterator[Finding]:
     """A finding with the inferred rules, if every target key gets a source and none of them is a guess."""
-    if not report.missing or not (report.unexpected or report.mismatched):
+    source, target = evidence.source, evidence.target
+    if not evidence.missing or not (evidence.unexpected or evidence.mismatched):
         return
     if len(source) + len(target) > MOST_KEYS:
         return
@@ -32,7 +32,7 @@ def inferred_findings(report: LoadReport, source: Signature, target: Signature) 
         if _cause(found) == "rename"
         else "the same tensors, stored in another way",
         f"rules were found that fill all {len(target)} keys from {len(found.outputs)} outputs",
-        tuple(report.missing),
+        tuple(evidence.unexpected),
         "certain" if sure and not found.unused else "likely",
         Fix(_advice(found, sure), tuple(found.config.to_dict().get("rules", ()))),
     )

@@ -8,25 +8,25 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..findings import Finding, Fix
-from ..load_report import LoadReport
 from ..signatures import Signature
 from ..text import folded
+from .evidence import Evidence
 
 _BLOCK = re.compile(r"^(?P<stem>(?:.*?\.)?)(?P<index>\d+)\.")
 
 
-def name_findings(report: LoadReport, source: Signature, target: Signature) -> Iterator[Finding]:
+def name_findings(evidence: Evidence) -> Iterator[Finding]:
     """Findings from missing and unexpected keys."""
-    prefix = _prefix(report, source, target)
+    prefix = _prefix(evidence, evidence.source, evidence.target)
     if prefix is not None:
         yield prefix
         return
-    depth = _depth(report, source, target)
+    depth = _depth(evidence, evidence.source, evidence.target)
     if depth is not None:
         yield depth
 
 
-def _prefix(report: LoadReport, source: Signature, target: Signature) -> Finding | None:
+def _prefix(report: Evidence, source: Signature, target: Signature) -> Finding | None:
     missing, unexpected = set(report.missing), report.unexpected
     if not missing or not unexpected:
         return None
@@ -60,7 +60,7 @@ def _common_prefix(longer: list[str], shorter: set[str]) -> tuple[str, list[str]
 
 
 def _finding(
-    cause: str, prefix: str, keys: list[str], report: LoadReport, source: Signature, target: Signature
+    cause: str, prefix: str, keys: list[str], report: Evidence, source: Signature, target: Signature
 ) -> Finding:
     strip = cause == "prefix_strip"
     if strip:
@@ -83,13 +83,13 @@ def _finding(
         title,
         f"{len(pairs)} of {len(report.unexpected)} unexpected keys are missing ones with it"
         + (", and their shapes agree" if shapes_agree else ", but some shapes differ"),
-        tuple(keys),
+        tuple(old for old, _ in pairs),
         "certain" if everything and shapes_agree else "likely",
         Fix(f"{'strip' if strip else 'add'} the prefix {prefix!r}", (rule,)),
     )
 
 
-def _depth(report: LoadReport, source: Signature, target: Signature) -> Finding | None:
+def _depth(report: Evidence, source: Signature, target: Signature) -> Finding | None:
     """Blocks 12..23 that only one side has: another depth."""
     ours, theirs = _blocks(source), _blocks(target)
     for stem, count in theirs.items():

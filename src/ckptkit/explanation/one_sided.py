@@ -85,7 +85,7 @@ def _parts_of_a_run(parsed: Parsed) -> bool:
     keys = parsed.unexpected
     return (
         len(keys) >= 2
-        and not any("." in key or is_parameter(key) or is_buffer(key) for key in keys)
+        and not any("." in key or "/" in key or is_parameter(key) or is_buffer(key) for key in keys)
         and len(parsed.missing) >= 2
         and all("." in key for key in parsed.missing)
         and not parsed.mismatched

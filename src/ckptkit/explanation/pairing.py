@@ -90,7 +90,7 @@ def _finding(
 ) -> Finding:
     pairs = [pair for change in group for pair in change.pairs]
     old, new = pairs[0]
-    rules = tuple(change.rule for change in group)
+    rules = tuple(rule for change in group for rule in _counted(change.rule))
     words = {
         "prefix_strip": "the checkpoint's keys carry more than the model's: {}",
         "prefix_add": "the model's keys carry more than the checkpoint's: {}",
@@ -114,6 +114,27 @@ def _finding(
         confidence,
         Fix("apply the rules to the checkpoint, then load again", rules),
     )
+
+
+_COUNT = re.compile(r"(.*\\\.)(\d{1,4})(\\\.)")
+_MOST_BLOCKS = 200
+
+
+def _counted(rule: Rule) -> list[Rule]:
+    """A block number that moves: the blocks between the two are in both lists of the sides, and move by one, too.
+
+    Where the checkpoint counts from 1 and the model from 0, only the first and the last block are in the text.
+    """
+    old = _COUNT.fullmatch(str(rule.get("pattern", "")))
+    new = re.fullmatch(r"(.*\.)(\d{1,4})(\.)", str(rule.get("replacement", "")))
+    if old is None or new is None or not 1 < abs(int(old[2]) - int(new[2])) <= _MOST_BLOCKS:
+        return [rule]
+    first, last = int(new[2]), int(old[2])
+    step = 1 if last > first else -1
+    return [
+        _rename(f"{old[1]}{number + step}{old[3]}", f"{new[1]}{number}{new[3]}")
+        for number in range(first, last, step)
+    ]
 
 
 def _shown(change: Change) -> str:
@@ -216,7 +237,10 @@ _WEIGHT_NORM = (
 
 
 def _conventions(missing: list[str], unexpected: list[str]) -> Candidates:
-    """Names that changed once for everybody."""
+    """Names that changed once for everybody, and other separators."""
+    for mark in ("/", "::"):
+        if any(mark in key for key in unexpected):
+            yield "rename", _rename(mark, ".")
     for old, new in (*_WEIGHT_NORM, *((new, old) for old, new in _WEIGHT_NORM)):
         yield "parametrization", _rename(rf"\.{re.escape(old)}$", f".{new}")
     for old, new in (("gamma", "weight"), ("beta", "bias")):

@@ -30,6 +30,7 @@ class Parsed:
         cut: what is left of a key that breaks off.
         headed: whether a header of a list of unexpected keys stands in the text, whatever follows it.
         truncated: whether a list or a key breaks off.
+        ends: the modules at the model's end, where the model itself is known.
     """
 
     text: str
@@ -41,6 +42,7 @@ class Parsed:
     cut: list[str] = field(default_factory=list)
     headed: bool = False
     truncated: bool = False
+    ends: frozenset[str] = frozenset()
 
     @property
     def empty(self) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from ..findings import Finding, Fix
@@ -51,6 +52,7 @@ class Sides:
     sizes: Mapping[str, int] | None = None
     narrow: Collection[str] = ()
 
+    @cached_property
     def parts(self) -> tuple[Parts, Parts]:
         """The parts of tensors on either side."""
         return (
@@ -68,7 +70,7 @@ def harmless(findings: Sequence[Finding], sides: Sides, moves: Moves) -> Iterato
         moves: what the rules of a fix do: each source key that they touch with its new name, None when it is dropped,
             and "" when it becomes something else than a tensor of one name.
     """
-    view = _View(sides, *sides.parts())
+    view = _View(sides, *sides.parts)
     kept: list[Finding] = []
     for finding in findings:
         done = () if finding.fix is None else moves(finding.fix)
