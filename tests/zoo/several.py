@@ -11,6 +11,21 @@ from .making import OTHER, STATE, as_json, pt, shifted, st, text
 from .truth import Opens, Refused, Truth, case
 
 
+@case("a list of state_dicts")
+def _(f: Path) -> Truth:
+    return Opens(pt(f / "a.pt", [STATE, OTHER]), OTHER, flags=("--root", "1"))
+
+
+@case("a list of state_dicts, none chosen")
+def _(f: Path) -> Truth:
+    return Refused(pt(f / "a.pt", [STATE, OTHER]), ("a list", "--root"), "not understood")
+
+
+@case("models in a list by a root")
+def _(f: Path) -> Truth:
+    return Opens(pt(f / "a.pt", {"models": [STATE, OTHER], "step": 3}), STATE, flags=("--root", "models.0"))
+
+
 @case("two networks in one folder")
 def _(f: Path) -> Truth:
     pt(f / "netG.pth")
@@ -122,7 +137,7 @@ def _(f: Path) -> Truth:
 @case("keys that are numbers")
 def _(f: Path) -> Truth:
     path = pt(f / "a.pt", {0: torch.ones(2), 1: torch.ones(3)})
-    return Refused(path, ("no string",), "whole")
+    return Opens(path, {"0": torch.ones(2), "1": torch.ones(3)})
 
 
 @case("weights named like an optimizer's")

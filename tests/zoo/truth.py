@@ -89,6 +89,7 @@ _FAMILIES = (
     "trainers",
     "hubs",
     "several",
+    "objects",
     "foreign",
     "broken",
 )
