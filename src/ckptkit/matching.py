@@ -27,6 +27,7 @@ class Match:
             one tied parameter; their bytes must be equal.
         reinit: target keys that keep the model's values on purpose.
         made: target keys that the model's own load hooks fill (an old BatchNorm's counter).
+        used: how many source keys go anywhere, into a key of the target or a hook of the model.
     """
 
     fills: dict[str, Expr] = field(default_factory=dict)
@@ -38,6 +39,12 @@ class Match:
     conflicts: list[tuple[str, str, str, str]] = field(default_factory=list)
     reinit: list[str] = field(default_factory=list)
     made: list[str] = field(default_factory=list)
+    used: int = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of the source is used; what hooks make of nothing is none of it."""
+        return not self.fills and self.used <= 0
 
 
 def match(
@@ -77,6 +84,7 @@ def match(
         else:
             result.mismatched.append(Mismatch(key, found.shape, wanted.shape))
     result.unexpected = [old for old, new in names.items() if new not in target]
+    result.used = len(source) - len(result.unexpected) - len(result.mismatched) - len(result.reinit)
     _settle_ties(source, target, result)
     return result
 
@@ -176,7 +184,7 @@ def report(
             )
     filled = coverage(match, target)
     wanted = [k for k, info in target.tensors.items() if info.kind == "tensor"]
-    if wanted and not match.fills and not match.made:
+    if wanted and match.idle:
         errors.append("nothing of the checkpoint would be loaded")
     if filled.parameters < config.min_loaded:
         errors.append(
@@ -200,7 +208,7 @@ def report(
 
 def coverage(match: Match, target: Signature) -> Coverage:
     """Shares of the target's tensors and of its elements that are filled; 1.0 of an empty target."""
-    filled = {*match.fills, *match.made, *(key for key, _ in match.tied)}
+    filled = set() if match.idle else {*match.fills, *match.made, *(key for key, _ in match.tied)}
     again = {key for group in target.tied for key in group[1:]}
     tensors = [k for k, info in target.tensors.items() if info.kind == "tensor"]
     single = [k for k in tensors if k not in again]

@@ -209,6 +209,12 @@ def test_permissions_allow_and_what_is_unused_stands_in_the_report() -> None:
 def test_a_load_that_fills_nothing_or_too_little_is_an_error() -> None:
     with pytest.raises(ckptkit.IncompatibleKeysError, match="nothing of the checkpoint would be loaded"):
         ckptkit.load(nn.Linear(2, 2), {"x": torch.ones(1)}, {"strict": False})
+    wrapped = {"module.1.weight": torch.ones(2), "module.1.bias": torch.ones(2)}
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))  # its counter is made of nothing
+    for state in (wrapped, {"0.weight": torch.ones(3, 3)}):
+        report = ckptkit.check(model, state, strict=False, on_mismatch="skip")
+        assert report.errors == ("nothing of the checkpoint would be loaded",)
+        assert report.coverage == (0.0, 0.0)
     with pytest.raises(ckptkit.IncompatibleKeysError, match="33.3% of the parameters would be filled"):
         ckptkit.load(nn.Linear(2, 2), {"bias": torch.ones(2)}, {"strict": False, "min_loaded": 0.5})
 
