@@ -37,8 +37,7 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "model.onnx": (lambda p: p.write_bytes(b"\x08\x07\x12\x07pytorch" + bytes(100)), "file_not_checkpoint"),
     "cut.pt": (_cut, "file_corrupt"),
     "header.safetensors": (lambda p: p.write_bytes((1 << 40).to_bytes(8, "little") + b"{}"), "file_corrupt"),
-    "module.pt": (lambda p: torch.save(nn.Linear(2, 2), p), "pickle_code"),
-    "script.pt": (lambda p: torch.jit.script(nn.Linear(2, 2)).save(p), "wrong_object"),
+    "object.pt": (lambda p: torch.save(Path("x"), p), "pickle_code"),
     "optimizer.pt": (_optimizer, "wrong_object"),
 }
 

@@ -11,7 +11,7 @@ from ..files.elsewhere import not_writable
 from ..files.regular import open_regular, read_exactly
 from ..signatures import Part
 from .base import NO_ROOT, Source, WriteRequest, Written
-from .recognise import HEAD, described, is_foreign, of_suffix, recognise
+from .recognise import HEAD, described, is_foreign, looks_like_zip, of_suffix, recognise
 from .shard_names import is_index
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
@@ -76,6 +76,11 @@ def open_source(path: str, root: str = "auto", variant: str | None = None) -> So
         from .torch_legacy import open_torch_legacy
 
         source = open_torch_legacy(path, root)
+    elif kind == "a NumPy file":
+        from .numpy_files import open_numpy
+
+        _only_auto(path, root, "a file of numpy")
+        source = open_numpy(path, root, archive=looks_like_zip(head))
     else:
         error = UnsupportedFormatError if is_foreign(kind, suffix) else FormatError
         raise error(f"{path}: is {described(kind, head)}", file=path)

@@ -16,7 +16,6 @@ _ADVICE = {
     "a GGUF file": "ckptkit reads torch and safetensors; convert it with the tools of llama.cpp",
     "an ONNX file": "ckptkit reads torch and safetensors; an ONNX graph is no state_dict",
     "an HDF5 file": "it is probably a Keras checkpoint; load it there and save its weights as safetensors",
-    "a NumPy file": "load it with numpy (allow_pickle=False) and save its arrays as safetensors",
     "a gzip archive": "unpack it first",
     "an xz archive": "unpack it first",
     "a bzip2 archive": "unpack it first",
@@ -40,7 +39,6 @@ _ADVICE = {
 
 _FOREIGN = frozenset(
     [
-        "a NumPy file",
         "a tar archive",
         "a NeMo archive",
         "a tar file, torch's format before 0.1.10",

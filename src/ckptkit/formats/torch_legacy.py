@@ -9,10 +9,10 @@ from dataclasses import replace
 from struct import unpack
 from typing import Any, NoReturn
 
-from ..errors import FormatError
+from ..errors import FormatError, UnsupportedFormatError
 from ..files.mapped import MappedFile
 from ..files.positions import pread
-from .base import CHUNK, Region, Source, Storage
+from .base import CHUNK, NO_ROOT, Region, Source, Storage
 from .pickled import Opaque, StorageIds, load_prefix, no_persistent_ids, paused_gc
 from .recognise import is_tar
 from .torch_bytes import Bytes
@@ -84,6 +84,8 @@ class _Legacy:
     def open(self, root: str) -> Source:
         if is_tar(self._pread(512, 0)):
             self.fail(f"it is {_TAR}")
+        if not self._is_torch(self._pread(256, 0)):
+            return self._plain(root)
         self._check_magic()
         protocol = self._pickle("the protocol number", SMALL)
         if protocol != PROTOCOL or type(protocol) is not int:
@@ -101,23 +103,39 @@ class _Legacy:
         data = LegacyBytes(self.file, regions)
         return shown("torch legacy", tree, storages, data, root)
 
-    def _check_magic(self) -> None:
+    @staticmethod
+    def _is_torch(head: bytes) -> bool:
+        """Whether the first pickle is torch's number, in any protocol."""
+        return str(MAGIC).encode() in head or MAGIC.to_bytes(10, "little") in head[:32]
+
+    def _plain(self, root: str) -> Source:
+        """A pickle that torch did not write: dictionaries of arrays, as detectron2's model zoo has them."""
         try:
-            magic = self._pickle("the first pickle", SMALL)
+            tree = self._pickle("the pickle", MAX_PICKLE)
         except FormatError as error:
-            if self.position == 0:
-                raise FormatError(
-                    f"{self.path}: a pickle file, but no torch file "
-                    f"({error.message.removeprefix(self.path + ': ')}); it was not executed",
-                    file=self.path,
-                ) from None
-            raise
-        if type(magic) is not int or magic != MAGIC:
-            what = f"an object of {magic.label}" if type(magic) is Opaque else f"a {type(magic).__name__}"
-            self.fail(
-                f"a pickle of {what}, but no torch file (it lacks torch's magic number); "
-                "it was not executed; save the tensors with torch.save where the file was made"
+            raise FormatError(
+                f"{self.path}: a pickle file, but no torch file ({error.message.removeprefix(self.path + ': ')}); it was "
+                "not executed",
+                file=self.path,
+                offset=error.offset,
+            ) from None
+        if self.position != self.size:
+            self.fail(f"{self.size - self.position} bytes follow the end of the pickle", self.position)
+        what = f"an object of {tree.label}" if type(tree) is Opaque else f"a {type(tree).__name__}"
+        data = LegacyBytes(self.file, {})
+        source = shown("pickle", tree, {}, data, NO_ROOT)
+        if not data.inline:
+            raise UnsupportedFormatError(
+                f"{self.path}: a pickle of {what}, but no torch file (it lacks torch's magic number), and without arrays of "
+                "numpy; it was not executed; save the tensors with torch.save where the file was made",
+                file=self.path,
             )
+        return source if root == NO_ROOT else source.at(root)
+
+    def _check_magic(self) -> None:
+        magic = self._pickle("the first pickle", SMALL)
+        if type(magic) is not int or magic != MAGIC:
+            self.fail("the magic number of the torch legacy file is damaged")
 
     def _pickle(self, what: str, limit: int, persistent: StorageIds | None = None) -> Any:
         start = self.position

@@ -33,7 +33,12 @@ def of_entries(entries: Mapping[str, Any], foreign: Mapping[str, str]) -> Iterat
         yield f"and {len(foreign) - SHOWN} more such entries"
     arrays = [key for key, value in entries.items() if type(value) is TensorNode and value.origin]
     if arrays:
-        yield f"{len(arrays)} keys are arrays or scalars of numpy, which become tensors; the first is {readable(arrays[0])}"
+        which = (
+            readable(arrays[0])
+            if len(arrays) == 1
+            else f"{len(arrays)} keys, {readable(arrays[0])} the first"
+        )
+        yield f"arrays or scalars of numpy, which become tensors: {which}"
     meta = [key for key, value in entries.items() if type(value) is TensorNode and value.reason == "meta"]
     if meta:
         yield f"{len(meta)} meta tensors have a shape but no data, the first is {readable(meta[0])}"

@@ -108,7 +108,7 @@ class TorchSource(Source):
             if type(part) is TensorNode:
                 if id(part) not in self._views:
                     self._prove(part, place)
-                if part.origin:
+                if part.origin and self.root_node is not NOTHING:
                     opaque.setdefault(place, part.origin)
             elif type(part) is Described:
                 if part is not self.root_node and self.root_node is not NOTHING:

@@ -72,18 +72,20 @@ class Archive:
         fd: open for reading; it stays the caller's.
         base, size: the part of the file that is the archive; all of it without. Offsets of entries count from `base`.
         owner: who closes `fd`; it lives as long as this.
+        flat: whether names stand without a top folder.
 
     Raises:
         FormatError: the file breaks one of the laws above; the text says which.
     """
 
     def __init__(
-        self, path: str, fd: int, base: int = 0, size: int | None = None, owner: object = None
-    ) -> None:
+        self, path: str, fd: int, base: int = 0, size: int | None = None, owner: object = None, *, flat: bool = False
+    ) -> None:  # fmt: skip
         self.path = path
         self.owner = owner
         self.fd = fd
         self.base = base
+        self.flat = flat
         status = os.fstat(fd)
         self._opened = stamp(status)
         self.size = status.st_size if size is None else size
@@ -238,18 +240,18 @@ class Archive:
                 self.fail(f"two entries are named {ascii(name)[:80]} (up to case)")
             seen.add(folded)
             tops.add(parts[0])
-            if len(tops) > 1:
+            if len(tops) > 1 and not self.flat:
                 self.fail(
                     f"it has more than one top folder: {', '.join(sorted(ascii(t)[:60] for t in tops))}"
                 )
             names.append(name)
-        return (tops.pop() if tops else ""), names
+        return (tops.pop() if tops and not self.flat else ""), names
 
     def _entries(self, raw: list[Declared], names: list[str], directory: int) -> dict[str, Entry]:
         entries: dict[str, Entry] = {}
         order = sorted(range(len(raw)), key=lambda i: raw[i].header)
         position, before, wide, label = 0, None, False, ""
-        cut = len(self.top) + 1
+        cut = 0 if self.flat else len(self.top) + 1
         for index in order:
             entry = raw[index]
             gap = self._gap(position, entry.header, before, label)

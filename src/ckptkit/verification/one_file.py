@@ -12,6 +12,7 @@ from ..files.positions import pread
 from ..files.regular import open_fd, stamp
 from ..formats import open_source
 from ..formats.base import NO_ROOT, Progress, Source, Storage
+from ..formats.numpy_files import NumpyBytes
 from ..formats.opening import part_of
 from ..formats.recognise import looks_like_zip
 from ..formats.torch_source import TorchSource
@@ -176,8 +177,8 @@ def _entries(path: str, fd: int, looked: Looked, whole: _Whole | None, progress:
 
 def _archive(path: str, fd: int, whole: _Whole | None) -> Archive:
     source = whole.source if whole is not None else None
-    if isinstance(source, TorchSource) and isinstance(source.data, ZipBytes):
-        return source.data.archive
+    if isinstance(source, TorchSource) and isinstance(source.data, ZipBytes | NumpyBytes):
+        return source.data.archive or Archive(path, fd)
     return Archive(path, fd)
 
 
