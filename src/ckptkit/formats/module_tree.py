@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from ..text import quoted
 if TYPE_CHECKING:
     import torch
 
-LEVELS = 300  # of modules in modules: torch walks a tree by calls in calls, of which Python allows a thousand
+BESIDE = 100  # calls that are left for what torch and hooks call at the lowest module
 
 
 class HookError(IncompatibleKeysError):
@@ -25,6 +26,7 @@ def check_tree(module: torch.nn.Module) -> None:
     Raises:
         UsageError: a module holds itself, or they are nested too deeply; names the place.
     """
+    allowed = levels()
     heights: dict[int, int] = {}
     path = [("", module, iter(module._modules.items()))]
     tallest = [0]
@@ -37,15 +39,15 @@ def check_tree(module: torch.nn.Module) -> None:
             if id(child) in places:
                 raise _cycle([each for each, _, _ in path[1:]], name, child, places[id(child)])
             if id(child) not in heights:
-                if len(path) > LEVELS:
-                    raise _too_deep(module)
+                if len(path) > allowed:
+                    raise _too_deep(module, allowed)
                 places[id(child)] = len(path)
                 path.append((name, child, iter(child._modules.items())))
                 tallest.append(0)
                 break
             tallest[-1] = max(tallest[-1], 1 + heights[id(child)])
-            if len(path) + heights[id(child)] > LEVELS:
-                raise _too_deep(module)
+            if len(path) + heights[id(child)] > allowed:
+                raise _too_deep(module, allowed)
         else:
             path.pop()
             heights[id(here)] = height = tallest.pop()
@@ -66,11 +68,19 @@ def _place(path: str) -> str:
     return f"the module {quoted(path)}" if path else "the model itself"
 
 
-def _too_deep(module: torch.nn.Module) -> UsageError:
+def _too_deep(module: torch.nn.Module, allowed: int) -> UsageError:
     return UsageError(
-        f"{type(module).__name__} has modules in modules on more than {LEVELS} levels, which torch cannot walk; put them "
-        "side by side, in a ModuleList"
+        f"{type(module).__name__} has modules in modules on more than {allowed} levels, which torch cannot walk; put them "
+        "side by side, in a ModuleList, or allow more calls in calls with sys.setrecursionlimit"
     )
+
+
+def levels() -> int:
+    """How many levels of modules torch can walk from here: by calls in calls, of which Python allows so many."""
+    used, frame = 0, sys._getframe()
+    while (above := frame.f_back) is not None:
+        used, frame = used + 1, above
+    return max(0, sys.getrecursionlimit() - used - BESIDE)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from ..patterns import nearest, select
 from ..text import folded, quote_list
 from .frozen_norms import has_statistics, hold, is_held, release
 from .frozen_undo import RECORD, all_or_nothing
+from .interrupts import Held
 from .targets import Target, describe, unwrap
 
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ def freeze(
     ``batch_norm: eval`` a norm layer whose parameters and buffers are all frozen stays in evaluation mode through
     ``model.train()``; copies and pickles of the model keep it so. A second freeze adds to the first.
 
+    A signal whose handler is a Python function (Ctrl-C) waits until the model is frozen as a whole; what it raises
+    comes out of this function. The same holds of `unfreeze`.
+
     Args:
         model: may be wrapped in DataParallel, DistributedDataParallel or torch.compile.
         config: a `FreezeConfig`, its fields, patterns to freeze, or the path of a config file.
@@ -60,13 +64,12 @@ def freeze(
     Raises:
         PlanError: a pattern matches no key; names the nearest keys. The model is unchanged.
         ConfigError: with one `Problem` for everything that is wrong with the config.
-        UsageError: the model is no module, or not initialised yet; or a parameter refused. Whatever stops it, an
-            interruption included, the model is as it was.
+        UsageError: the model is no module, or not initialised yet; or a parameter refused; the model is as it was.
     """
     settings = as_config(FreezeConfig, config, fields, required=True)
     target = _described(model)
     decision = _decide(target, settings)
-    with all_or_nothing(target.module.modules(), decision.tensors.values()):
+    with Held(), all_or_nothing(target.module.modules(), decision.tensors.values()):
         _carry_out(target.module, decision)
     return _report(target, decision)
 
@@ -96,7 +99,7 @@ def unfreeze(model: torch.nn.Module) -> None:
                 f"a frozen parameter has become {parameter.dtype}, which takes no gradients; give it a floating-point "
                 "dtype before unfreeze (nothing was unfrozen)"
             )
-    with all_or_nothing(modules, thawed):
+    with Held(), all_or_nothing(modules, thawed):
         for parameter in thawed:
             parameter.requires_grad_(True)
         for module in modules:

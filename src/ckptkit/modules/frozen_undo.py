@@ -18,7 +18,7 @@ _ENTRIES = (RECORD, "train")
 
 @contextmanager
 def all_or_nothing(modules: Iterable[torch.nn.Module], tensors: Iterable[torch.Tensor]) -> Iterator[None]:
-    """Put back what was changed of modules and tensors when anything stops the work, an interruption included.
+    """Put back what was changed of modules and tensors when anything stops the work; signals wait meanwhile (`Held`).
 
     Args:
         modules: their record, ``train`` and mode may change.
