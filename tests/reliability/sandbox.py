@@ -65,11 +65,12 @@ def keys(path: str) -> Any:
 
 
 def verify(path: str) -> Any:
-    """The whole file: whether it is whole, and whether it says that it holds no state_dict."""
+    """The whole file: its outcome, and whether it says that it holds no state_dict."""
     import ckptkit
 
     report = ckptkit.verify(path)
-    return {"ok": report.ok, "refused": any("the file is whole, but" in note for note in report.notes)}
+    refused = any("the file is whole, but" in note for note in report.notes)
+    return {"ok": report.ok, "outcome": report.outcome, "refused": refused}
 
 
 def config(path: str) -> Any:

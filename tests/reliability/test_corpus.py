@@ -85,7 +85,12 @@ def test_verify_calls_whole_what_must_work(outcomes: list[Any]) -> None:
         if done["action"] == "verify" and case["expect"] == "must-work"
     ]
     assert len(whole) > 40
-    assert not [(file, done) for file, done in whole if not done["value"]["ok"]]
+    # Sparse and quantised tensors are refused by name: nobody looks into them, and nothing calls them damaged.
+    unread = {"sparse.pt", "quantized.pt"}
+    found = [(file, done["value"]["outcome"]) for file, done in whole if not done["value"]["ok"]]
+    assert {(os.path.basename(file), outcome) for file, outcome in found} == {
+        (name, "not understood") for name in unread
+    }
 
 
 def test_a_refusal_costs_little_memory(outcomes: list[Any]) -> None:
