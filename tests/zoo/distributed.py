@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from .making import OTHER, STATE, as_json, pt, saved_dcp, text, trainer_files, tree
-from .truth import Opens, Refused, Truth, case
+from .truth import IsPart, Opens, Refused, Truth, case
 
 OPTIMIZER = {"state": {"exp_avg": torch.ones(2)}, "param_groups": [{"lr": 0.1}]}
 
@@ -89,6 +89,12 @@ def _(f: Path) -> Truth:
         pt(f / f"pytorch_model_fsdp_rank{rank}.bin", {"flat": torch.ones(3)})
         pt(f / f"optimizer_rank{rank}.bin", OPTIMIZER)
     return Refused(f, ("2 parts of one checkpoint, one for each rank", "put them together"))
+
+
+@case("accelerate with FSDP, one rank's file alone")
+def _(f: Path) -> Truth:
+    path = pt(f / "pytorch_model_fsdp_rank1.bin", {"_fsdp_wrapped_module._flat_param": torch.ones(3)})
+    return IsPart(path, "FSDP checkpoint with flat parameters", 1, None)
 
 
 @case("Trainer with FSDP")

@@ -138,6 +138,28 @@ def _(f: Path) -> Truth:
     return Refused(f, ("holds an adapter", "and a whole model", f"'{f / 'model.safetensors'}'"))
 
 
+@case("peft, an adapter without its weights")
+def _(f: Path) -> Truth:
+    as_json(f / "adapter_config.json", {"peft_type": "LORA"})
+    text(f / "README.md", "x")
+    return Refused(
+        f, ("an adapter (adapter_config.json) without its weights", "fetch adapter_model"), "damaged"
+    )
+
+
+@case("adapters of two ranks, which are widths")
+def _(f: Path) -> Truth:
+    st(f / "lora_rank4.safetensors", OTHER)
+    return Opens(st(f / "lora_rank8.safetensors"), STATE)
+
+
+@case("adapters of two ranks, which are widths, in one folder")
+def _(f: Path) -> Truth:
+    st(f / "lora_rank4.safetensors", OTHER)
+    st(f / "lora_rank8.safetensors")
+    return Refused(f, ("2 checkpoints", f"'{f / 'lora_rank8.safetensors'}'"))
+
+
 @case("accelerate's save_state")
 def _(f: Path) -> Truth:
     accelerate = __import__("accelerate")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...text import counted
 from .folder import Folder
-from .layout import Found, Layout, paths, refusal
+from .layout import Found, Incomplete, Layout, paths, refusal
 from .weights import choose, weights_in
 
 _ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
@@ -84,9 +84,18 @@ def sentences(folder: Folder) -> Found | None:
 
 def adapter(folder: Folder) -> Found | None:
     """peft: the adapter is the checkpoint; a trainer's files beside it are not."""
-    present = [name for name in _ADAPTERS if name in folder.files]
-    if "adapter_config.json" not in folder.files or not present:
+    if "adapter_config.json" not in folder.files:
         return None
+    present = [name for name in _ADAPTERS if name in folder.files]
+    if not present:
+        if weights_in(folder):
+            return None
+        raise refusal(
+            folder,
+            "is an adapter (adapter_config.json) without its weights",
+            f"fetch {_ADAPTERS[0]}",
+            Incomplete,
+        )
     base = [
         w.label
         for w in weights_in(folder)
@@ -139,7 +148,7 @@ LAYOUTS = (
         "`adapter_config.json` beside `adapter_model.safetensors` or `.bin`",
         "the adapter",
         "optimizer, scheduler, random state and arguments of a trainer",
-        "an adapter beside a whole model: name one",
+        "an adapter beside a whole model: name one; `adapter_config.json` alone: fetch the weights",
         adapter,
     ),
 )

@@ -48,7 +48,7 @@ def tagged(folder: Folder) -> Found | None:
     tag = folder.text("latest")
     if tag is None or tag not in folder.folders or not _is_deepspeed(folder.enter(tag)):
         return None
-    if weights_in(folder):
+    if weights_in(folder) or "adapter_config.json" in folder.files:
         return None  # a trainer put the weights together and saved them beside the step
     return Found((tag,), f"{tag} was taken, which the file 'latest' names")
 

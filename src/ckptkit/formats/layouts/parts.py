@@ -44,6 +44,7 @@ def _reasons(source: Source, path: str) -> Iterator[Part]:
     except CkptkitError:
         return
     yield from _ranks(beside, name)
+    yield from _flat(source, name)
     yield from _consolidated(source, beside, name)
     yield from _placeholders(source, beside)
     yield from _indexed(beside, name)
@@ -72,7 +73,7 @@ def _ranks(folder: Folder, name: str) -> Iterator[Part]:
     if match is not None:
         frame = re.escape(match[1]) + r"(\d+)" + re.escape(match[3] or "")
         numbers = {int(each[1]) for each in folder.matching(frame)}
-        if len(numbers) > 1:
+        if len(numbers) > 1 and 0 in numbers:  # of an adapter, rank is a width
             yield Part("checkpoint with a file for each rank", int(match[2]), len(numbers))
     own = re.fullmatch(r"mp_rank_(\d+)(?:_(\d+))?", os.path.basename(os.path.abspath(folder.path or ".")))
     if own is not None:
@@ -92,6 +93,13 @@ def _ranks(folder: Folder, name: str) -> Iterator[Part]:
         numbers = {int(each[1]) for each in folder.matching(shard[1] + r"(\d{4})" + re.escape(shard[3]))}
         if len(numbers) > 1 or int(shard[2]) > 1:
             yield Part("torchtune checkpoint", int(shard[2]) - 1, max(numbers))
+
+
+def _flat(source: Source, name: str) -> Iterator[Part]:
+    """A rank's share of all parameters of a module in one row, as FSDP and fairscale save them unless told to gather."""
+    if any(re.fullmatch(r"_?flat_param(?:_\d+)?", key.rpartition(".")[2]) for key in source.signature):
+        match = _RANK.fullmatch(name)
+        yield Part("FSDP checkpoint with flat parameters", int(match[2]) if match else None, None)
 
 
 def _consolidated(source: Source, folder: Folder, name: str) -> Iterator[Part]:

@@ -61,7 +61,7 @@ def pointed(folder: Folder) -> Found | None:
     base = os.path.basename(name.replace("\\", "/"))
     others = len(weights_in(folder)) - 1
     if base not in folder.files:
-        if others < 1:
+        if others < 0:
             return None
         raise refusal(
             folder,
@@ -82,7 +82,7 @@ LAYOUTS = (
         "`last_checkpoint`, which names a file beside it",
         "that file",
         "the other checkpoints",
-        "",
+        "a file that is not there",
         pointed,
     ),
     Layout(
@@ -93,8 +93,8 @@ LAYOUTS = (
         "All numbered shards without an index count as one. Without `--variant` the plain weights, or the only variant",
         "`optimizer*`, `scheduler*`, `scaler*`, `rng_state*`, `random_states*`, `training_args*`, `sampler*`, "
         "`recipe_state*`, `config.json`, tokenizers",
-        "several checkpoints, several models of one run, one rank of several, shards that are missing: named, with the "
-        "next step",
+        "several checkpoints, several models of one run, one rank of several, slices of several ranks that torch wrote, "
+        "shards that are missing: named, with the next step",
         model_folder,
     ),
     Layout(

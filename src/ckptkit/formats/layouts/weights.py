@@ -289,9 +289,12 @@ def _alone(folder: Folder, picked: Weights, every: list[Weights]) -> Weights:
 def _ranks(names: list[str]) -> bool:
     """Whether the names are one frame with other numbers, and the frame says that the number is a rank."""
     frames = {re.sub(r"\d+", "#", name) for name in names}
+    if len(frames) != 1:
+        return False
     frame = frames.pop()
-    return (
-        not frames
-        and re.search(r"(?i)(?:rank|-shard|model_part)[_-]?#|consolidated\.#|(?:hf|meta)_model_#_#", frame)
-        is not None
+    if re.search(r"consolidated\.#|(?:hf|meta)_model_#_#", frame):
+        return True
+    # Ranks are counted from 0; of an adapter, rank is a width.
+    return any(re.search(r"(?i)(?:rank|-shard|model_part)[_-]?0+(?!\d)", name) for name in names) and (
+        re.search(r"(?i)(?:rank|-shard|model_part)[_-]?#", frame) is not None
     )
