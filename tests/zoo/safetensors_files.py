@@ -141,6 +141,34 @@ def _(f: Path) -> Truth:
     return IsPart(f / "part_1.safetensors", "sharded checkpoint", 0, 2)
 
 
+@case("shards with other numbers, one missing")
+def _(f: Path) -> Truth:
+    sharded(f, frame="model_{n:02d}-of-{count:02d}.safetensors", index=None)
+    (f / "model_02-of-02.safetensors").unlink()
+    return Refused(f, ("without those of the numbers 2",), "damaged")
+
+
+@case("one shard with other numbers")
+def _(f: Path) -> Truth:
+    sharded(f, frame="model.{n:03d}-of-{count:03d}.safetensors", index=None)
+    return IsPart(f / "model.002-of-002.safetensors",
+                  "sharded checkpoint", 1, 2)  # fmt: skip
+
+
+@case("vLLM, one of the files of a rank")
+def _(f: Path) -> Truth:
+    for number in (0, 1):
+        st(f / f"model-rank-0-part-{number}.safetensors", OTHER if number else STATE)
+    return IsPart(f / "model-rank-0-part-1.safetensors", "checkpoint in numbered parts", 1, 2)
+
+
+@case("vLLM, a folder of two ranks")
+def _(f: Path) -> Truth:
+    for rank in (0, 1):
+        st(f / f"model-rank-{rank}-part-0.safetensors")
+    return Refused(f, ("2 parts of one checkpoint",))
+
+
 @case("a stale index beside the complete file")
 def _(f: Path) -> Truth:
     st(f / "model.safetensors")

@@ -16,8 +16,9 @@ from ..shard_names import is_index
 from .folder import Folder
 from .numbers import number
 
-_NUMBERED = re.compile(r".+-(\d{5,})-of-(\d{5,})(?:\.[\w-]+)?\.\w+")
+_NUMBERED = re.compile(r".+[-_.](\d{2,})-of-(\d{2,})(?:\.[\w-]+)?\.\w+")
 _RANK = re.compile(r"(?i)(.*(?:rank|model_part|-shard)[_-]?)(\d+)(\D.*)?")
+_PART = re.compile(r"(?i)(.*[-_.]part[-_]?)(\d+)(\.\w+)")
 
 
 def part_by_name(source: Source) -> Part | None:
@@ -43,11 +44,11 @@ def _reasons(source: Source, path: str) -> Iterator[Part]:
         beside = Folder(folder)
     except CkptkitError:
         return
+    yield from _indexed(beside, name)
     yield from _ranks(beside, name)
     yield from _flat(source, name)
     yield from _consolidated(source, beside, name)
     yield from _placeholders(source, beside)
-    yield from _indexed(beside, name)
 
 
 def _slices(told: Mapping[str, Mapping[str, Any]], folder: str, name: str) -> Iterator[Part]:
@@ -75,6 +76,12 @@ def _ranks(folder: Folder, name: str) -> Iterator[Part]:
         numbers = {int(each[1]) for each in folder.matching(frame)}
         if len(numbers) > 1 and 0 in numbers:  # of an adapter, rank is a width
             yield Part("checkpoint with a file for each rank", int(match[2]), len(numbers))
+    match = _PART.fullmatch(name)
+    if match is not None:
+        frame = re.escape(match[1]) + r"(\d+)" + re.escape(match[3])
+        numbers = {int(each[1]) for each in folder.matching(frame)}
+        if len(numbers) > 1:
+            yield Part("checkpoint in numbered parts", sorted(numbers).index(int(match[2])), len(numbers))
     own = re.fullmatch(r"mp_rank_(\d+)(?:_(\d+))?", os.path.basename(os.path.abspath(folder.path or ".")))
     if own is not None:
         try:

@@ -21,7 +21,7 @@ _NAME = re.compile(
     rf"(?P<stem>{_STEMS})(?:\.(?P<variant>[\w-]+?))?(?:-(?P<index>\d{{5,}})-of-(?P<count>\d{{5,}}))?"
     r"(?:\.(?P<late>[\w-]+))?\.(?P<suffix>safetensors|bin|pt|pth)"
 )
-_NUMBERED = re.compile(r"(?P<stem>.+)-(?P<index>\d{5,})-of-(?P<count>\d{5,})\.(?P<suffix>\w+)")
+_NUMBERED = re.compile(r"(?P<stem>.+)[-_.](?P<index>\d{2,})-of-(?P<count>\d{2,})\.(?P<suffix>\w+)")
 # What trainers save beside the weights. Moving averages are not here: they are weights.
 _COMPANION = re.compile(
     r"(?i)(?!model_optim_rng\.pt)(?:.*[._-])?(?:optimizers?|optim|lr_?schedulers?|schedulers?|scaler|rng_states?"
@@ -259,7 +259,9 @@ def _by_rank(folder: Folder, every: list[Weights]) -> Weights:
     if ranks:
         raise refusal(
             folder,
-            f"holds {len(files)} parts of one checkpoint, one for each rank ({quote_list(files)})",
+            f"holds {len(files)} parts of one checkpoint, one for each rank ({quote_list(files)})"
+            if "part" not in files[0]
+            else f"holds {len(files)} parts of one checkpoint ({quote_list(files)})",
             "put them together with the tool that wrote them; inspect shows one part alone",
         )
     raise refusal(
@@ -292,7 +294,7 @@ def _ranks(names: list[str]) -> bool:
     if len(frames) != 1:
         return False
     frame = frames.pop()
-    if re.search(r"consolidated\.#|(?:hf|meta)_model_#_#", frame):
+    if re.search(r"consolidated\.#|(?:hf|meta)_model_#_#|[-_.]part[-_]?#\.\w+$", frame):
         return True
     # Ranks are counted from 0; of an adapter, rank is a width.
     return any(re.search(r"(?i)(?:rank|-shard|model_part)[_-]?0+(?!\d)", name) for name in names) and (
