@@ -116,7 +116,7 @@ def test_rules_upon_rules_beyond_what_a_plan_can_hold_are_refused(tmp_path: Path
 def test_rules_that_no_config_can_hold_are_not_written(tmp_path: Path) -> None:
     """G26"""
     pairs = [[f"^{'k' * 200}{i}$", "x"] for i in range(5000)]
-    config = RemapConfig(rules=[{"op": "rename", "pairs": pairs}])
+    config = {"version": 1, "rules": [{"op": "rename", "pairs": pairs}]}
     with pytest.raises(WriteError, match=r"the rules take \d+ bytes, and a config may have 1000000"):
         write_config(str(tmp_path / "rules.yaml"), config, overwrite=False)
     assert os.listdir(tmp_path) == []
