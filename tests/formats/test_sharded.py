@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ckptkit
+from ckptkit.__main__ import main
 from ckptkit.errors import FormatError
 from ckptkit.formats.base import Item
 from ckptkit.formats.sharded_write import split_into_shards
@@ -249,3 +250,29 @@ def test_no_file_of_a_replaced_folder_goes_without_a_word(
     told = {name for note in written.notes for name in note.partition(": ")[2].split(", ")}
     assert told >= names
     assert {p.name for p in out.iterdir()} <= {"model.safetensors", *names}
+
+
+def test_ties_that_an_index_names_are_keys_and_go_through_a_rename_in_place(tmp_path: Path) -> None:
+    """huggingface_hub records them in the index's metadata, and in no shard."""
+    place = tmp_path / "hub"
+    embed, norm = torch.ones(4, 2), torch.zeros(2)
+    place.mkdir()
+    safetensors.torch.save_file(
+        {"embed.weight": embed}, place / "model-00001-of-00002.safetensors", metadata={"format": "pt"}
+    )
+    safetensors.torch.save_file(
+        {"norm.weight": norm}, place / "model-00002-of-00002.safetensors", metadata={"format": "pt"}
+    )
+    index = {
+        "metadata": {"total_size": 40, "head.weight": "embed.weight", "author": "norm.weight"},
+        "weight_map": {f"{name}.weight": f"model-0000{n}-of-00002.safetensors" for n, name in ((1, "embed"), (2, "norm"))},
+    }  # fmt: skip
+    (place / "model.safetensors.index.json").write_text(json.dumps(index))
+    for prefix in ("", "m."):
+        with ckptkit.open(place) as opened:
+            assert opened.signature.tied == ((f"{prefix}embed.weight", f"{prefix}head.weight"),)
+            assert set(opened) == {f"{prefix}{name}.weight" for name in ("embed", "head", "norm")}
+            assert torch.equal(opened[f"{prefix}head.weight"], embed)
+            assert torch.equal(opened.get_slice(f"{prefix}head.weight")[1:], embed[1:])
+        assert ckptkit.verify(place).ok
+        assert main(["remap", str(place), "--in-place", "--add-prefix", "m."]) == 0
