@@ -118,7 +118,7 @@ class TorchSource(Source):
         return opaque
 
     def _prove(self, node: TensorNode, where: str) -> View | None:
-        if node.attributes and remarks.decorations(node):
+        if node.attributes and node.reason is None and remarks.decorations(node):
             self._decorated.append((where, node))
         view = self._views[id(node)] = prove(node, self.storages, self.path or "", where)
         if view is not None and self.data.swapped and node.storage and node.dtype != node.storage.dtype:

@@ -233,4 +233,9 @@ def rebuild_wrapper(args: Args) -> TensorNode:
     if type(args[1]) is not DtypeNode:
         raise Refused(f"{name}: {brief(args[1])} is no dtype")
     size = ints(name, "size", args[2])
-    return TensorNode(None, 0, size, (), args[1].name, reason="a wrapper subclass without data of its own")
+    kind = (
+        f"an instance of the tensor subclass {args[0].label}"
+        if type(args[0]) is Opaque
+        else "a wrapper subclass"
+    )
+    return TensorNode(None, 0, size, (), args[1].name, reason=f"{kind} without data of its own")
