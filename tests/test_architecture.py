@@ -69,6 +69,8 @@ LAZY = {
     "resource",
     "ctypes",
     "multiprocessing",
+    "concurrent",
+    "shutil",
 }
 # Opening a file imports the reader of its format and no other, as the cli imports one command: a start without
 # the other readers and the writers is faster than a third of what `inspect` may take. A fix is a config for whoever asks

@@ -6,7 +6,6 @@ import errno
 import os
 import zlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from ..errors import FormatError
 from .positions import pread, pwrite
@@ -68,6 +67,8 @@ def _copy_beside_crc(
     fd: int, name: str, offset: int, count: int, target: int, target_offset: int, progress: Progress
 ) -> int:
     """Copy while a second thread computes the checksum of the same bytes; both release the interpreter."""
+    from concurrent.futures import ThreadPoolExecutor  # an eighth of the time that `inspect` takes
+
     with ThreadPoolExecutor(1) as pool:
         found = pool.submit(checksum, fd, name, offset, count)
         done = _kernel_copy(fd, offset, count, target, target_offset, progress)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 import sys
 import time
@@ -99,6 +98,8 @@ def remove_if_free(path: str) -> None:
         if not _is_own(status) or not still_named(fd, path):
             return
         if stat.S_ISDIR(status.st_mode):
+            import shutil  # brings every compression of the standard library
+
             shutil.rmtree(path, ignore_errors=True)
         else:
             os.unlink(path)
