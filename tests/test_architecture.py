@@ -418,3 +418,27 @@ def test_importing_the_package_imports_neither_torch_nor_pydantic() -> None:
     code = "import sys, ckptkit; print(sorted({'torch', 'pydantic', 'numpy', 'rich'} & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+def test_opening_one_file_imports_neither_the_recogniser_of_folders_nor_pools_and_compressions(
+    tmp_path: Path,
+) -> None:
+    """What it does not need is most of what there is, and every command starts with it."""
+    path = tmp_path / "a.safetensors"
+    header = b'{"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"x")
+    unwanted = (
+        "layouts.table",
+        "layouts.finding",
+        "ckptkit.rules",
+        "ckptkit.plans",
+        "concurrent",
+        "lzma",
+        "torch",
+    )
+    code = (
+        "import sys, ckptkit; assert list(ckptkit.signature(sys.argv[1])) == ['w'];"
+        f"print([name for name in sys.modules if any(part in name for part in {unwanted!r})])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
