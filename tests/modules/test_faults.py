@@ -271,6 +271,7 @@ def test_a_second_interrupt_and_other_signals_wait_and_each_handler_is_called(
 
     def hear(number: int, frame: Any) -> None:
         heard.append(number)
+        assert frame.f_lineno  # as handlers do that show where the program is
         raise KeyboardInterrupt
 
     model, numbers = base(), (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM)
