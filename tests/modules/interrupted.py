@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,6 +33,17 @@ def holds(model: nn.Module) -> set[float]:
     return found
 
 
+class Ear:
+    """Hears one interrupt of a load; others are let pass, however close they come."""
+
+    open = False
+
+    def __call__(self, number: int, frame: Any) -> None:
+        if self.open:
+            self.open = False
+            raise KeyboardInterrupt
+
+
 def main() -> None:
     folder, times = Path(sys.argv[1]), int(sys.argv[2])
     torch.set_num_threads(2)
@@ -44,7 +56,8 @@ def main() -> None:
         ckptkit.load(model, folder / f"{name}-1.safetensors")
     outcomes = {"old": 0, "new": 0, "torn": 0}
     turn = 0
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ear = Ear()
+    signal.signal(signal.SIGINT, ear)
     print("ready", flush=True)
     while sum(outcomes.values()) < times:
         turn += 1
@@ -53,11 +66,10 @@ def main() -> None:
         model = models[name]
         before, interrupted = holds(model), False
         try:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            ear.open = True
             ckptkit.load(model, folder / f"{name}-{new:.0f}.safetensors")
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            ear.open = False
         except KeyboardInterrupt:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
             interrupted = True
         after = holds(model)
         if interrupted:

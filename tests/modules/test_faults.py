@@ -25,7 +25,9 @@ from ckptkit.modules.copying import Step
 from .faults import Stop, interrupt
 from .photograph import Photograph, data
 
-TIMES = 25  # interrupts of one process
+FULL = "CKPTKIT_FULL" in os.environ
+LINES = 40 if FULL else 10  # of each case
+TIMES = 100 if FULL else 15  # interrupts of one process
 TESTS = Path(__file__).parent.parent
 
 
@@ -152,10 +154,15 @@ def lines(case: Case, state: dict[str, Any], undoing: bool) -> int:
     return stop.count
 
 
-def attempt(case: Case, state: dict[str, Any], run: Callable[[nn.Module], Any]) -> None:
+def complete(case: Case, state: dict[str, Any]) -> dict[str, Any]:
+    """The bytes of a model that was filled without a fault."""
+    model = case.build()
+    ckptkit.load(model, state, case.config)
+    return {key: data(value) for key, value in model.state_dict().items()}
+
+
+def attempt(case: Case, filled: dict[str, Any], run: Callable[[nn.Module], Any]) -> None:
     """Load under a fault, and hold the outcome against the promise."""
-    complete = case.build()
-    ckptkit.load(complete, state, case.config)
     model = case.build()
     before, handler = Photograph(model), signal.getsignal(signal.SIGINT)
     error: BaseException | None = None
@@ -167,7 +174,6 @@ def attempt(case: Case, state: dict[str, Any], run: Callable[[nn.Module], Any]) 
     changed = Photograph(model).different(before)
     if error is None or (changed and not isinstance(error, ckptkit.CkptkitError)):
         # What comes after the last copy finds the model filled.
-        filled = {key: data(value) for key, value in complete.state_dict().items()}
         assert {key: data(value) for key, value in model.state_dict().items()} == filled
     elif changed:
         assert "is not as it was before" in str(error), (changed, error)
@@ -196,14 +202,14 @@ def chosen(count: int, number: int, seed: str) -> Iterator[int]:
 def test_a_fault_at_any_line_leaves_the_model_whole(name: str, fault: Callable[[], None], size: str) -> None:
     case = CASES[name]
     state = source(case.build())
-    undoing = fault is interrupt
-    for line in chosen(lines(case, state, undoing), 14, name):
+    undoing, filled = fault is interrupt, complete(case, state)
+    for line in chosen(lines(case, state, undoing), LINES, name):
 
         def run(model: nn.Module, line: int = line) -> None:
             with Stop(line, fault, undoing):
                 ckptkit.load(model, state, case.config)
 
-        attempt(case, state, run)
+        attempt(case, filled, run)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -214,6 +220,7 @@ def test_a_fault_at_any_tensor_leaves_the_model_whole(
     """Before and after every write into a tensor that copying does, by whatever way."""
     case = CASES[name]
     state = source(case.build())
+    filled = complete(case, state)
     write, left = torch.Tensor.copy_, [0]
     over: list[bool] = []
 
@@ -237,7 +244,7 @@ def test_a_fault_at_any_tensor_leaves_the_model_whole(
             finally:
                 left[0] = 0
 
-        attempt(case, state, run)
+        attempt(case, filled, run)
         if any(over):
             break
     assert any(over)
