@@ -239,7 +239,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "steps": (
         lambda f: (saved_dcp(f / "step-1"), saved_dcp(f / "step-2")),
-        "holds no checkpoint itself, but 'step-1', 'step-2' in it do; the newest is 'step-2'; open '.*step-2'$",
+        "holds no checkpoint itself, but 'step-1', 'step-2' in it do; the last is 'step-2'; open '.*step-2'$",
     ),
     "optimizer alone": (
         lambda f: pt(f / "optimizer.pt"),

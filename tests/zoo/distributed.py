@@ -118,7 +118,7 @@ def _(f: Path) -> Truth:
     for step in (900, 1000):
         saved_dcp(f / f"step-{step}", STATE)
     return Refused(
-        f, ("'step-1000', 'step-900' in it do; the newest is 'step-1000'", f"open '{f / 'step-1000'}'")
+        f, ("'step-1000', 'step-900' in it do; the last is 'step-1000'", f"open '{f / 'step-1000'}'")
     )
 
 

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import lzma
+import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +58,9 @@ _FILES: dict[str, tuple[str, bytes, tuple[str, ...], str]] = {
     "TensorFlow's saved_model.pb": ("saved_model.pb", b"\x08\x01\x12\xd3\x0a\x0a\x0e\x0a\x07", ("TensorFlow",),
         "not understood"),
     "TensorFlow Lite": ("model.tflite", b"\x1c\0\0\0TFL3" + b"\0" * 40, ("TensorFlow Lite",), "not understood"),
+    "PaddlePaddle": ("model.pdparams", pickle.dumps({"a": 1}, 2), ("pickle",), "not understood"),
+    "a pickle of plain values": ("config.pkl", pickle.dumps({"lr": 0.1}), ("pickle", "it was not executed"),
+        "not understood"),
     "text": ("model.pt", b"hello, this is no checkpoint\n", ("a text file",), "not understood"),
     "JSON of another tool": ("stats.json", json.dumps({"a": [1, 2]}).encode(), ("ckptkit.signature",),
         "not understood"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import pickle
 import types
 from collections import UserDict, defaultdict
 from pathlib import Path
@@ -164,3 +165,18 @@ def _(f: Path) -> Truth:
 def _(f: Path) -> Truth:
     state = {**OTHER, "adjacency": torch.eye(3).to_sparse()}
     return Refused(pt(f / "a.pt", state), ("adjacency",), "not understood")
+
+
+@case("a model zoo's pickle of arrays")
+def _(f: Path) -> Truth:
+    arrays = {"conv1_w": np.ones((2, 3), np.float32), "bn_b": np.zeros(2, np.float32)}
+    path = f / "R-50.pkl"
+    path.write_bytes(pickle.dumps({"model": arrays, "__author__": "x", "matching_heuristics": True}, 2))
+    return Opens(path, {key: torch.from_numpy(value) for key, value in arrays.items()})
+
+
+@case("an archive of numpy arrays")
+def _(f: Path) -> Truth:
+    arrays = {"a.weight": np.ones((2, 3), np.float32), "b.bias": np.zeros(2, np.float32)}
+    np.savez(f / "weights.npz", **arrays)
+    return Opens(f / "weights.npz", {key: torch.from_numpy(value) for key, value in arrays.items()})

@@ -91,7 +91,7 @@ def _(f: Path) -> Truth:
     for step in (10, 9):
         st(f / f"checkpoint-{step}" / "model.safetensors")
         trainer_files(f / f"checkpoint-{step}")
-    return Refused(f, ("'checkpoint-10', 'checkpoint-9' in it do; the newest is 'checkpoint-10'",
+    return Refused(f, ("'checkpoint-10', 'checkpoint-9' in it do; the last is 'checkpoint-10'",
                        f"open '{f / 'checkpoint-10'}'"))  # fmt: skip
 
 

@@ -85,12 +85,14 @@ def _nothing(folder: Folder) -> NoReturn:
     inside = _inside(folder)
     holding = [name for name, error in inside if not isinstance(error, Incomplete | UnsupportedFormatError)]
     if holding:
-        newest = _newest(folder, holding)
+        last = _last(holding)
         raise refusal(
             folder,
             f"holds no checkpoint itself, but {quote_list(holding)} in it "
-            + ("does" if len(holding) == 1 else f"do; the newest is {newest!r}"),
-            f"open {paths(folder, [newest])}",
+            + ("does" if len(holding) == 1 else "do" if last is None else f"do; the last is {last!r}"),
+            f"name one of them: {paths(folder, holding)}"
+            if last is None
+            else f"open {paths(folder, [last])}",
         )
     for kind in (Incomplete, UnsupportedFormatError):
         error = next((error for _, error in inside if isinstance(error, kind)), None)
@@ -137,18 +139,11 @@ def _inside(folder: Folder) -> list[tuple[str, FormatError | None]]:
     return []
 
 
-def _newest(folder: Folder, names: Sequence[str]) -> str:
-    """By the numbers in names that differ in nothing else, else by the time of the last change."""
+def _last(names: Sequence[str]) -> str | None:
+    """The one with the highest number, of names that differ in nothing else; None of others, unless it is one alone."""
     if len({re.sub(r"\d+", "#", name) for name in names}) == 1:
         return max(names, key=lambda name: [int(number) for number in re.findall(r"\d{1,18}", name)])
-    return max(names, key=lambda name: _modified(folder.join(name)))
-
-
-def _modified(path: str) -> float:
-    try:
-        return os.path.getmtime(path)
-    except OSError:
-        return 0.0
+    return names[0] if len(names) == 1 else None
 
 
 def beside(folder: str, taken: Sequence[str]) -> list[str]:
