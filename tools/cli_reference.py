@@ -37,7 +37,8 @@ COMMON = """
 | 2 | anything else that stops a command: a mistake, damaged input, an output that cannot be written |
 | 130, 143 | stopped by Ctrl-C or by SIGTERM; nothing unfinished is left behind |
 
-A regular expression that backtracks without end is stopped. An output that was already complete stays when
+A regular expression that does not end is stopped after a second ([patterns](patterns.md)). An output that
+was already complete stays when
 standard output is closed; the exit code is then 2.
 """
 
