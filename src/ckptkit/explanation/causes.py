@@ -59,7 +59,14 @@ def findings_of(parsed: Parsed) -> Iterator[Finding]:
     rest = named
     if packed and not pairs:
         rest = replace(rest, missing=[], unexpected=[])  # what is left is the other face of the packing
-    yield from shape_findings(rest)
+    left = _renamed(rest, pairs) if pairs and not rest.truncated else rest
+    shapes = list(shape_findings(left))
+    yield from shapes
+    if shapes and not any(finding.cause in ("arch_mismatch", "sharding") for finding in shapes):
+        # The shapes are explained; what is left has causes of its own.
+        told = {key for finding in shapes for key in finding.keys}
+        odd = [m for m in left.mismatched if m.key not in told]
+        rest, left = replace(rest, mismatched=odd), replace(left, mismatched=odd)
     if not pairs:
         yield from tied(rest)
         yield from old_names(rest)
@@ -68,31 +75,31 @@ def findings_of(parsed: Parsed) -> Iterator[Finding]:
         if rest.unexpected or not parsed.unexpected:
             yield from surplus_modules(rest)
     elif not rest.truncated:
-        yield from _left_over(rest, pairs)
+        yield from _left_over(left, [key for key in rest.missing if key not in set(left.missing)])
     yield from message_findings(parsed.text)
 
 
-def _left_over(parsed: Parsed, pairs: Sequence[Finding]) -> Iterator[Finding]:
-    """What the pairing leaves on one side, under the names that it has then."""
+def _renamed(parsed: Parsed, pairs: Sequence[Finding]) -> Parsed:
+    """What the pairing leaves, under the names that it has then."""
     rules = [rule for finding in pairs if finding.fix is not None for rule in finding.fix.remap]
-    made = {key: renamed(rules, key) or key for key in parsed.unexpected}
-    missing = set(parsed.missing)
-    taken = set(made.values())
-    filled = {new.rpartition(".")[0] for new in made.values() if new in missing} - {""}
-    left = replace(
+    made = [renamed(rules, key) or key for key in parsed.unexpected]
+    missing, taken = set(parsed.missing), set(made)
+    filled = {new.rpartition(".")[0] for new in made if new in missing} - {""}
+    return replace(
         parsed,
         missing=[key for key in parsed.missing if key not in taken],
         # A counter that torch adds by itself is in neither list, though its module is in the model.
-        unexpected=[
-            new for new in made.values() if new not in missing and new.rpartition(".")[0] not in filled
-        ],
-        mismatched=[],
+        unexpected=[new for new in made if new not in missing and new.rpartition(".")[0] not in filled],
     )
+
+
+def _left_over(left: Parsed, fitting: Sequence[str]) -> Iterator[Finding]:
+    """What stands on one side after the pairing."""
+    left = replace(left, mismatched=[])
     if bool(left.missing) != bool(left.unexpected):
         found = list(buffers(left))
         yield from found
-        fitting = [new for new in made.values() if new in missing]
         if left.unexpected and not found:
             yield extra_modules(left, fitting)
-        elif left.missing and not any(finding.cause == "lora_adapter" for finding in pairs):
+        elif left.missing and not any("lora_" in key for key in fitting):
             yield from surplus_modules(left, fitting)

@@ -7,6 +7,7 @@ Everything that reads the text afterwards may count on runs of white space being
 from __future__ import annotations
 
 import re
+from html import unescape
 
 MAX_SPACE = 16  # characters of white space in a row
 
@@ -19,6 +20,8 @@ _LINE_PREFIX = re.compile(
     re.MULTILINE,
 )
 _LOG_INSIDE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \| \w{1,100} \| \w{1,100} \| ")
+_ESCAPED = re.compile(r"&(?:quot|apos|lt|gt|amp|nbsp|#\d{1,6}|#x[0-9a-fA-F]{1,6});")
+_NARROWEST, _WIDEST = 60, 240  # characters of a terminal's line
 _SPACE = re.compile(r"\s+")
 _QUOTES = {ord(c): '"' for c in "\u201c\u201d\u201e\u201f\u00ab\u00bb\u2018\u2019"} | {
     0xFF1A: ": ",
@@ -34,11 +37,25 @@ def cleaned(text: str) -> str:
     Args:
         text: as pasted.
     """
+    if _ESCAPED.search(text):
+        text = unescape(text)
     text = _ANSI.sub("", text.replace("\r", "")).translate(_QUOTES)
     text = text.replace('\\"', '"').replace("\\'", "'").replace("\\t", "\t").replace("\\n", "\n")
-    text = _SPACE.sub(_shorter, text)
+    text = _unwrapped(_SPACE.sub(_shorter, text))
     text = _LOG_INSIDE.sub("", _LINE_PREFIX.sub("", text))
     return _SPACE.sub(_shorter, text)
+
+
+def _unwrapped(text: str) -> str:
+    """Lines that a terminal of a fixed width has cut, anywhere in a word: several are full, and none is longer."""
+    lines = text.split("\n")
+    width = max(map(len, lines))
+    full = [len(line) == width for line in lines]
+    if not _NARROWEST <= width <= _WIDEST or sum(full[:-1]) < 2:
+        return text
+    return "".join(line if cut else f"{line}\n" for line, cut in zip(lines, full, strict=True)).removesuffix(
+        "\n"
+    )
 
 
 def _shorter(match: re.Match[str]) -> str:

@@ -30,6 +30,10 @@ def fused_keys(missing: Sequence[str], unexpected: Sequence[str]) -> list[str]:
                 pieces = _pieces(name, parts[place])
                 if pieces:
                     found |= dict.fromkeys([key, *pieces])
+    apart, stacked = (re.compile(each) for each in (r"\.(?:local_)?experts\.\d+\.", r"\.experts\.(?!\d)"))
+    for ours, theirs in ((missing, unexpected), (unexpected, missing)):
+        if any(map(apart.search, ours)) and any(map(stacked.search, theirs)):
+            found |= dict.fromkeys(key for key in (*ours, *theirs) if ".experts." in key)
     return list(found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import combinations, permutations
 from typing import Any
@@ -37,6 +38,10 @@ def moved(found: Sequence[ShapeMismatch]) -> Finding:
     if turned and all(len(m.source_shape or ()) == 2 for m in found):
         title = "weights are transposed (Conv1D keeps [in, out], Linear [out, in])"
         advice = "transpose them; square weights of the same layers look right and need it too"
+        if any(re.search(r"(?:^|\.)\d+\.", m.key) for m in found):
+            # Blocks hold square weights too (the output of an attention), which no text lists.
+            rules = {}
+            advice += ", which python -m ckptkit check CHECKPOINT --model MODEL sees and a text does not"
     elif turned:
         title = "the dimensions of weights are in another order, as another framework keeps them"
         advice = "put the dimensions in the model's order; weights of equal sides look right and need it too"

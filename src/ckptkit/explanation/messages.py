@@ -119,6 +119,18 @@ MESSAGES = (
         "load to the CPU: torch.load(..., map_location='cpu'), or ckptkit.load, which reads to the CPU first",
     ),
     _message(
+        "device_map", r"from a non-meta parameter in the checkpoint to a meta parameter|[Cc]annot copy out of meta tensor"
+        r"|[Mm]eta tensors remain|(?:is|are|still) on the meta device",
+        "the model's parameters are on the meta device and hold no numbers: a copy into them does nothing",
+        "load with ckptkit.load(model, FILE, assign=True), which puts the checkpoint's tensors in their place; or "
+        "model.to_empty(device='cpu') before loading",
+    ),
+    _message(
+        "file_corrupt", r"filename 'storages' not found",
+        "the file is no whole checkpoint: torch takes it for an archive of its oldest kind, and finds none of its parts",
+        "look at its size and first bytes, and fetch it again",
+    ),
+    _message(
         "sharding", r"mixed torch\.Tensor and DTensor|_flat_param|flat_param\b|ShardedTensor|DP world size|mp_rank_\d+",
         "a plain tensor meets a sharded parameter (FSDP, DTensor), or the reverse",
         "load before sharding, or with ckptkit.load, which gives each rank its part; gather a sharded file first",

@@ -47,6 +47,9 @@ HEADS = re.compile(
     r"|(?:^|[._])(?:out_proj|pooler|decoder)(?:$|[._])"
 )
 
+# What diffusers called the projections of its attention before, and what it calls them now.
+ATTENTION = (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0"))
+
 _ASIDE = re.compile(r"(?i)criterion$|discriminator$|loss|step|.*?(?:ema|queue|head)")
 
 

@@ -10,6 +10,7 @@ from ..text import folded
 from ..vetoes import QUANTISED, is_buffer, named
 from .module_patterns import modules
 from .names import (
+    ATTENTION,
     HOLDERS,
     ROOTS,
     TOP_NAMES,
@@ -131,10 +132,7 @@ def old_names(parsed: Parsed) -> Iterator[Finding]:
         ]
         title = "only norms are missing: old checkpoints call their weight and bias gamma and beta"
     else:
-        pairs = [
-            (rf"\.{old}\.", f".{new}.")
-            for old, new in (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0"))
-        ]
+        pairs = [(rf"\.{old}\.", f".{new}.") for old, new in ATTENTION]
         title = "only attention projections are missing: older checkpoints call them query, key, value and proj_attn"
     yield Finding(
         "rename",

@@ -10,7 +10,8 @@ from typing import Any
 
 from ..findings import Confidence, Finding, Fix
 from ..vetoes import is_buffer
-from .names import WRAPPERS, common_wrapper
+from .aligned import aligned
+from .names import ATTENTION, WRAPPERS, common_wrapper
 from .renaming import renamed
 
 _MOST = 600  # keys of each list that are compared; the rest follows the same pattern
@@ -50,7 +51,14 @@ def pairing_findings(missing: Sequence[str], unexpected: Sequence[str], truncate
         left = [change.apply(key) for key in left if key not in done]
         if not left or not names:
             break
-    if doubtful and 5 * sum(len(change.pairs) for change in changes) < 4 * least:
+    paired = sum(len(change.pairs) for change in changes)
+    # Where names share no word, the order of the lists tells more than how many keys a name would pair off.
+    strange = any(change.cause == "rename" and not _akin(change) for change in changes)
+    rules = aligned(missing, unexpected, truncated) if strange or 2 * paired < least else []
+    if rules:
+        yield _in_order(rules, missing, unexpected, truncated)
+        return
+    if doubtful and 5 * paired < 4 * least:
         changes = []
     if not changes:
         yield from _wrapped(missing, unexpected, truncated)
@@ -60,6 +68,26 @@ def pairing_findings(missing: Sequence[str], unexpected: Sequence[str], truncate
         by_cause.setdefault(change.cause, []).append(change)
     for cause, group in by_cause.items():
         yield _finding(cause, group, len(missing), len(surplus), left, truncated)
+
+
+def _in_order(
+    rules: list[Rule], missing: Sequence[str], unexpected: Sequence[str], truncated: bool
+) -> Finding:
+    shown = "; ".join(_shown_names(rule) for rule in rules[:3])
+    return Finding(
+        "rename",
+        f"the same modules have other names: {shown}",
+        f"both lists have the same keys in the same order under other names, such as {unexpected[0]} and {missing[0]}"
+        + (" (the text is cut)" if truncated else ""),
+        tuple(unexpected),
+        "likely",
+        Fix("apply the rules to the checkpoint, then load again", tuple(rules)),
+    )
+
+
+def _shown_names(rule: Rule) -> str:
+    old = re.sub(r"\\(.)", r"\1", rule["pattern"].removeprefix(r"(^|\.)").removesuffix(r"(\.|$)"))
+    return f"{old!r} is {rule['replacement'][2:-2]!r}"
 
 
 def _wrapped(missing: Sequence[str], unexpected: Sequence[str], truncated: bool) -> Iterator[Finding]:
@@ -245,6 +273,8 @@ def _conventions(missing: list[str], unexpected: list[str]) -> Candidates:
         yield "parametrization", _rename(rf"\.{re.escape(old)}$", f".{new}")
     for old, new in (("gamma", "weight"), ("beta", "bias")):
         yield "rename", _rename(rf"\.{old}$", f".{new}")
+    for old, new in ATTENTION:
+        yield "rename", _rename(rf"\.{old}\.", f".{new}.")
     yield "lora_adapter", _rename(r"\.lora_([AB])_\d+\.", r".lora_\1.")
 
 

@@ -73,6 +73,13 @@ _SIDES = (  # (the pattern, whether the checkpoint's shape comes first)
         ),
         True,
     ),
+    (
+        re.compile(
+            rf"shape\s+mismatch\s+for\s+loaded\s+\({_SIZE}\)\s+and\s+expected\s+\(\(([\d,\s]{{0,400}})\)\)\s+tensor\s+"
+            rf"for\s+key\s+{_NAME}"
+        ),
+        True,
+    ),
 )
 _COPYING = re.compile(
     rf"while\s+copying\s+the\s+parameter\s+named\s+[\"'`]?{_NAME}[\"'`]?"
@@ -82,6 +89,7 @@ _COPYING = re.compile(
 )
 _BARE = re.compile(r"(?<![\w./\\])\w{1,80}(?:\.\w{1,80}){2,16}?\.(?:weight|bias)\b")
 _SHAPES = re.compile(_SIZE)
+_TUPLES = re.compile(r"\(((?:\d{1,18},?\s?){0,16})\)")
 
 
 def read_text(text: str) -> Parsed:
@@ -94,7 +102,10 @@ def read_text(text: str) -> Parsed:
     parsed = Parsed(clean, truncated=len(text) > MAX_TEXT)
     match = re.search(r"loading\s+state_dict\s+for\s+(\w[\w.]{0,199})", clean)
     match = match or re.search(
-        r"when\s+initializing\s+(\w[\w.]{0,199})|weights\s+of\s+(?!the\b)(\w{1,200})\s+were\s+not", clean
+        r"when\s+initializing\s+(\w[\w.]{0,199})|weights\s+of\s+(?!the\b)(\w{1,200})\s+were\s+not"
+        r"|^\W{0,9}(\w{1,200}) LOAD REPORT from",
+        clean,
+        re.MULTILINE,
     )
     if match is not None:
         parsed.class_name = next((group for group in match.groups() if group), None)
@@ -247,6 +258,6 @@ def _read_tables(text: str, parsed: Parsed) -> None:
         elif row.kind == "UNEXPECTED":
             parsed.unexpected += row.keys
         else:
-            shapes = [_shape(each) for each in _SHAPES.findall(row.rest)]
+            shapes = [_shape(each) for each in _SHAPES.findall(row.rest) or _TUPLES.findall(row.rest)]
             source, target = [*shapes, None, None][:2]
             parsed.mismatched += [ShapeMismatch(key, source, target) for key in row.keys]

@@ -21,6 +21,26 @@ def special_findings(parsed: Parsed) -> Iterator[Finding]:
     if not spectral:
         yield from _weight_norm(parsed)
     yield from _adapters(parsed)
+    yield from _flat(parsed)
+
+
+def _flat(parsed: Parsed) -> Iterator[Finding]:
+    """FSDP keeps all parameters of a module in one, which is no tensor of anybody else."""
+    for keys, where in ((parsed.unexpected, "checkpoint"), (parsed.missing, "model")):
+        flat = [key for key in keys if re.search(r"(?:^|\.)_?flat_param(?:_\d+)?$", key)]
+        if flat:
+            yield Finding(
+                "sharding",
+                f"the {where} is sharded by FSDP: its parameters lie flat in {flat[0]}",
+                f"{len(flat)} flat of {len(keys)} keys",
+                (*parsed.missing, *parsed.unexpected),
+                "likely",
+                Fix(
+                    "save it with StateDictType.FULL_STATE_DICT, or load it into the model wrapped as it was; flat "
+                    "parameters have no names"
+                ),
+            )
+            return
 
 
 def _weight_norm(parsed: Parsed) -> Iterator[Finding]:

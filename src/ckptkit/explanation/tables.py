@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice, product
 
 _KIND = re.compile(r"[|│┃]\s*(MISSING|UNEXPECTED|MISMATCH)\b")
-_CELL = re.compile(r"[\w.{}\-,* ]{1,1000}")
+_CELL = re.compile(r"[\w./{}\-,* ]{1,1000}")
 _FOLD = re.compile(r"\{([\d,\s.]+)\}")
 _FOLDED = 1000  # blocks of one fold
 
