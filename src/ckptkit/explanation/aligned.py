@@ -41,7 +41,15 @@ def aligned(missing: Sequence[str], unexpected: Sequence[str], truncated: bool) 
             return []
     if len(set(becomes.values())) < len(becomes):
         return []
-    rules = [_rule(old, new) for old, new in sorted(becomes.items(), key=lambda each: -len(each[0]))]
+    before: dict[str, set[str]] = {}
+    for old, new in pairs:
+        before.setdefault(_change(old, new)[0], set()).add(_before(old, new))
+    if any(len(starts) > _MOST for starts in before.values()):
+        return []
+    rules = [
+        _rule(sorted(before[old]), old, new)
+        for old, new in sorted(becomes.items(), key=lambda each: -len(each[0]))
+    ]
     names = set(theirs)
     whole = all(_applied(rules, old) == new for old, new in pairs)
     return rules if whole and all(_applied(rules, key) in names or truncated for key in ours) else []
@@ -65,10 +73,20 @@ def _akin(old: str, new: str) -> bool:
     return bool(ours & theirs)
 
 
-def _rule(old: str, new: str) -> Rule:
+def _before(old: str, new: str) -> str:
+    """A pattern for what stands before the segments that differ, any block of it."""
+    a, b = old.split("."), new.split(".")
+    start = 0
+    while start < min(len(a), len(b)) - 1 and a[start] == b[start]:
+        start += 1
+    return "".join(r"\d+\." if part.isdecimal() else f"{re.escape(part)}\\." for part in a[:start])
+
+
+def _rule(starts: Sequence[str], old: str, new: str) -> Rule:
+    """Only where the change was seen: keys that fit already are in no list, and may hold the same names."""
     return {
         "op": "rename",
-        "pattern": rf"(^|\.){re.escape(old)}(\.|$)",
+        "pattern": rf"^({'|'.join(starts)}){re.escape(old)}(\.|$)",
         "replacement": rf"\1{new}\2",
         "required": False,
     }

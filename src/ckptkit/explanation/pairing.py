@@ -86,7 +86,7 @@ def _in_order(
 
 
 def _shown_names(rule: Rule) -> str:
-    old = re.sub(r"\\(.)", r"\1", rule["pattern"].removeprefix(r"(^|\.)").removesuffix(r"(\.|$)"))
+    old = re.sub(r"\\(.)", r"\1", rule["pattern"].partition(")")[2].removesuffix(r"(\.|$)"))
     return f"{old!r} is {rule['replacement'][2:-2]!r}"
 
 
