@@ -91,10 +91,10 @@ def _(f: Path) -> Truth:
     return Refused(f, ("2 parts of one checkpoint, one for each rank", "put them together"))
 
 
-@case("accelerate with FSDP, one rank's file alone")
+@case("FSDP, flat parameters")
 def _(f: Path) -> Truth:
-    path = pt(f / "pytorch_model_fsdp_rank1.bin", {"_fsdp_wrapped_module._flat_param": torch.ones(3)})
-    return IsPart(path, "FSDP checkpoint with flat parameters", 1, None)
+    path = pt(f / "model.pt", {"_fsdp_wrapped_module._flat_param": torch.ones(3)})
+    return IsPart(path, "FSDP checkpoint with flat parameters", None, None)
 
 
 @case("Trainer with FSDP")

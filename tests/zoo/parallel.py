@@ -265,6 +265,19 @@ def _(f: Path) -> Truth:
     return Refused(f, ("2 parts of one checkpoint, one for each rank",))
 
 
+@case("fairseq, one model-parallel part that is alone")
+def _(f: Path) -> Truth:
+    path = pt(f / "reshard-model_part-1.pt", {"model": STATE})
+    return IsPart(path, "checkpoint with a file for each rank", 1, None)
+
+
+@case("accelerate with FSDP, the second rank's file alone")
+def _(f: Path) -> Truth:
+    return IsPart(
+        pt(f / "pytorch_model_fsdp_rank1.bin").parent, "checkpoint with a file for each rank", 1, None
+    )
+
+
 @case("fairseq, one model-parallel part")
 def _(f: Path) -> Truth:
     for rank in (0, 1):

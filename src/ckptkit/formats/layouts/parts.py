@@ -76,6 +76,10 @@ def _ranks(folder: Folder, name: str) -> Iterator[Part]:
         numbers = {int(each[1]) for each in folder.matching(frame)}
         if len(numbers) > 1 and 0 in numbers:  # of an adapter, rank is a width
             yield Part("checkpoint with a file for each rank", int(match[2]), len(numbers))
+        elif re.search(r"(?i)(?:model_part|fsdp_rank|-shard)[_-]?$", match[1]) and (
+            int(match[2]) > 0 or "model_part" in match[1].lower()
+        ):
+            yield Part("checkpoint with a file for each rank", int(match[2]), None)
     match = _PART.fullmatch(name)
     if match is not None:
         frame = re.escape(match[1]) + r"(\d+)" + re.escape(match[3])
