@@ -347,6 +347,24 @@ def test_the_dtype_comes_back_too_when_a_class_refuses() -> None:
     assert {v.dtype for v in model.parameters()} == {torch.float32}
 
 
+def test_tensors_in_the_attributes_of_a_module_come_back_too() -> None:
+    """A cache in a list, a table in a dictionary, a single mask."""
+
+    def spoil(module: Any, keys: Any) -> None:
+        for tensor in (module.mask, *module.cache, *module.table.values()):
+            tensor.zero_()
+        module.cache.append(torch.ones(1))
+        raise OSError("no space left")
+
+    model: Any = nn.Linear(2, 2)
+    model.mask, model.cache, model.table = torch.ones(3), [torch.ones(2)], {"a": torch.ones(2), "b": 1}
+    model.register_load_state_dict_post_hook(spoil)
+    with pytest.raises(ckptkit.IncompatibleKeysError, match="as it was before"):
+        ckptkit.load(model, nn.Linear(2, 2).state_dict())
+    assert len(model.cache) == 1
+    assert all(bool(tensor.all()) for tensor in (model.mask, model.cache[0], model.table["a"]))
+
+
 def test_values_that_the_models_dtype_cannot_hold_stand_in_the_report() -> None:
     report = ckptkit.load(nn.Linear(2, 2).half(), {"weight": big, "bias": torch.full((2,), 1e-30)})
     told = "\n".join(report.notes)
