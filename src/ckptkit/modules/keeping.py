@@ -89,7 +89,9 @@ def _tensors_of(module: torch.nn.Module) -> Iterator[tuple[str, Any]]:
     for table in _TABLES:
         yield from ((k, v) for k, v in getattr(module, table).items() if v is not None)
     for name, value in module.__dict__.items():
-        inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+        inside = (
+            value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+        )
         if name not in _TABLES:
             yield from ((name, each) for each in (value, *inside) if isinstance(each, torch.Tensor))
 
