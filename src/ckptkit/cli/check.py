@@ -6,9 +6,11 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from .config_out import check_config_name, write_fix
 from .given import add_given, open_given, signature_given
+from .guard import refuse_inputs
 from .html import add_html, write_html
-from .output import print_json, print_text
+from .output import print_json, print_note, print_text
 
 if TYPE_CHECKING:
     from ..config.load import LoadConfig
@@ -20,6 +22,7 @@ ABOUT = (
 EXAMPLES = (
     "check run.pt --model my_project.nets:build",
     "check run.pt --like model.safetensors --config load.yaml",
+    "check run.pt --model my_project.nets:build -o fix.yaml",
 )
 
 
@@ -38,6 +41,10 @@ def configure(parser: ArgumentParser) -> None:
         "--config", metavar="FILE", help="a LoadConfig: root, rules, what may be missing, ..."
     )
     parser.add_argument("--root", metavar="PATH", help="where the weights lie: auto, none, or a dotted path")
+    parser.add_argument(
+        "-o", "--output", metavar="CONFIG", help="write the fix as a load config: .yaml or .json"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing CONFIG")
     add_given(parser)
     add_html(parser)
 
@@ -48,6 +55,8 @@ def run(arguments: Namespace) -> int:
         raise UsageError(
             "check needs --model MODULE:FACTORY or --like CKPT, one of them, to know what must fit"
         )
+    refuse_inputs(arguments.output, arguments, "checkpoint", "like", "config")
+    check_config_name(arguments.output)
     from ..modules.checking import check
     from .model import stdout_to_stderr
 
@@ -62,6 +71,19 @@ def run(arguments: Namespace) -> int:
         print_json(report.to_json())
     else:
         print_text(str(report))
+    if arguments.output is not None:
+        if report.ok:
+            print_note("it fits, so that nothing was written")
+        elif report.fix is None:
+            print_note("no config repairs this, so that nothing was written")
+        else:
+            write_fix(
+                arguments.output,
+                report.findings,
+                overwrite=arguments.overwrite,
+                before=report.config,
+                checkpoint=arguments.checkpoint,
+            )
     return 0 if report.ok else 1
 
 

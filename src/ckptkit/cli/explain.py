@@ -6,11 +6,8 @@ import os
 import re
 import sys
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
-from typing import Any
 
-from ..errors import UsageError
-from .config_out import check_config_name, write_config
+from .config_out import check_config_name, write_fix
 from .guard import refuse_inputs
 from .output import print_json, print_note, print_text
 
@@ -49,7 +46,7 @@ def run(arguments: Namespace) -> int:
     given = _is_text(arguments.file)
     explanation = explain(arguments.file if given else _text(arguments.file))
     if arguments.output is not None and explanation.findings:
-        _save(explanation.findings, arguments.output, arguments.overwrite)
+        write_fix(arguments.output, explanation.findings, overwrite=arguments.overwrite)
     if arguments.json:
         print_json(explanation.to_json())
     else:
@@ -78,17 +75,3 @@ def _text(path: str) -> str:
 
     with open_regular(path) as file:
         return bytes(file.read(1 << 24)).decode("utf-8", errors="replace")
-
-
-def _save(findings: Any, path: str, overwrite: bool) -> None:
-    """The fixes that hold together, as one LoadConfig."""
-    from ..composing import document
-    from ..config.load import LoadConfig
-
-    fields = document(findings)
-    if fields is None:
-        advice = findings[0].fix.advice if findings[0].fix is not None else ""
-        raise UsageError(f"there is no config that repairs this: {findings[0].title}; {advice}".rstrip("; "))
-    LoadConfig.parse(fields)
-    write_config(path, fields, overwrite=overwrite)
-    print_note(f"wrote {Path(path)}; next: python -m ckptkit remap CHECKPOINT FIXED --config {path}")
