@@ -75,7 +75,8 @@ def write_fix(
         then = f"python -m ckptkit remap {name} FIXED --config {shlex.quote(path)}"
     else:
         name = '"CHECKPOINT"' if checkpoint is None else json.dumps(checkpoint)
-        then = f"ckptkit.load(model, {name}, {json.dumps(path)}), for remap does not change shapes or leave keys out of the model"
+        # What changes shapes, or leaves keys to the model, is no change of a file.
+        then = f"ckptkit.load(model, {name}, {json.dumps(path)})"
     print_note(f"wrote {Path(path)}; next: {then}")
 
 

@@ -53,7 +53,10 @@ def pairing_findings(missing: Sequence[str], unexpected: Sequence[str], truncate
             break
     paired = sum(len(change.pairs) for change in changes)
     # Where names share no word, the order of the lists tells more than how many keys a name would pair off.
-    strange = any(change.cause == "rename" and not _akin(change) for change in changes)
+    usual = [rule for _, rule in _conventions([], [])]
+    strange = any(
+        change.cause == "rename" and change.rule not in usual and not _akin(change) for change in changes
+    )
     rules = aligned(missing, unexpected, truncated) if strange or 2 * paired < least else []
     if rules:
         yield _in_order(rules, missing, unexpected, truncated)
