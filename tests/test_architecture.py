@@ -44,6 +44,7 @@ LINES = (
     "text patterns resize vetoes yaml_text composing explanation cli",
     "code_names explanation cli",
     "plans matching explanation diagnosis",
+    "explanation modules explained",
     "code_names verification",
     "fit distributed modules render cli __main__",
     "checkpoint stats render",

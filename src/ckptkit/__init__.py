@@ -32,7 +32,8 @@ if TYPE_CHECKING:
         UsageError,
         WriteError,
     )
-    from .explanation import Explanation, explain, explaining
+    from .explained import explaining
+    from .explanation import Explanation, explain
     from .findings import Finding, Fix
     from .formats.base import Written
     from .freeze_report import FreezeReport
@@ -60,7 +61,7 @@ _HOMES = {
     "verify": "verification.verifying",
     "Explanation": "explanation",
     "explain": "explanation",
-    "explaining": "explanation",
+    "explaining": "explained",
     "Inference": "inference.result",
     "infer": "inference.inferring",
     "CastError": "errors",

@@ -117,7 +117,9 @@ def test_explaining_adds_one_note_and_none_to_what_explains_itself() -> None:
             ckptkit.load(nn.Linear(2, 2), WRAPPED)
 
     (note,) = raised(twice).__notes__
-    assert note.startswith("\nckptkit explains:\n1. the checkpoint's keys carry more")
+    assert note.startswith(
+        "\nckptkit explains:\n1. the checkpoint's keys carry the prefix 'module.', the model's do not"
+    )
     assert not getattr(raised(ours), "__notes__", [])
 
 

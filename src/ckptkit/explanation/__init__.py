@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from .causes import findings_of
-from .context import explaining
 from .explaining_text import Explanation, explain
 from .parsed import Parsed, ShapeMismatch
 from .shapes import shape_findings
 
-__all__ = ["Explanation", "Parsed", "ShapeMismatch", "explain", "explaining", "findings_of", "shape_findings"]
+__all__ = ["Explanation", "Parsed", "ShapeMismatch", "explain", "findings_of", "shape_findings"]
