@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
+import torch
 
 import ckptkit
 
@@ -179,3 +180,20 @@ def test_ordinary_imports_that_fail_are_no_load_failure() -> None:
         ).findings
         == ()
     )
+
+
+@pytest.mark.parametrize(("rows", "wanted"), [(25216, 50304), (16, 32), (32000, 128256)])
+def test_a_table_that_a_shard_explains_too_is_not_filled_up(rows: int, wanted: int) -> None:
+    text = (
+        f"size mismatch for embed_tokens.weight: copying a param with shape torch.Size([{rows}, 64]) from checkpoint, the "
+        f"shape in current model is torch.Size([{wanted}, 64])."
+    )
+    explanation = ckptkit.explain(text)
+    assert explanation.fix is None
+    assert explanation.findings[0].confidence == "guess"
+    assert "shards" in explanation.findings[0].title
+    report = ckptkit.check(
+        ckptkit.signature({"embed_tokens.weight": torch.zeros(wanted, 1), "norm.weight": torch.zeros(1)}),
+        {"embed_tokens.weight": torch.zeros(rows, 1), "norm.weight": torch.zeros(1)},
+    )
+    assert report.fix is None

@@ -206,6 +206,20 @@ def _vocabulary(
         **({"method": "pad", "fill": "mean"} if b > a else {"method": "crop"}),
     }
     alone = len(same) == len(every)
+    parts = round(b / max(a, 1))
+    if alone and parts >= 2 and abs(b - parts * a) * 50 <= b:
+        # A table padded to a multiple and then cut: filling its other rows up would pass a part off as the whole.
+        return Finding(
+            "vocab_resize",
+            f"the vocabulary has {a} entries in the checkpoint and {b} in the model, or the file is one of {parts} shards",
+            example(tables),
+            keys_of(same),
+            "guess",
+            Fix(
+                f"look whether {parts - 1} more files belong to it and merge them first; else give the model {a} entries "
+                f"(resize_token_embeddings({a})) before loading"
+            ),
+        )
     return Finding(
         "vocab_resize",
         f"the vocabulary has {a} entries in the checkpoint and {b} in the model",
