@@ -13,11 +13,6 @@ from .blind.rendering import facts
 
 # No pair that fails: torch fills one name of a tied tensor under the other one, and only a text can be without it.
 FITTING = {"an output that is the embedding"}
-# What objects tell better than the text.
-BETTER = {
-    "attention of old diffusers", "many words change", "a leaf is called otherwise", "a cell's weights in a layer",
-    "other words and fused", "ddp around pruning",
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name not in FITTING])
