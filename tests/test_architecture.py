@@ -22,9 +22,9 @@ PACKAGE = REPO / "src" / "ckptkit"
 # and whatever those may import. `config` reads files, which know nothing of rules.
 LINES = (
     "findings errors",
-    "dialect errors regexes",
+    "dialect errors text regexes",
     "naming patterns",
-    "errors collector dtypes sizes regexes rewriting text dtype_names patterns signatures resize expr rules config plans",
+    "errors collector dtypes sizes text regexes rewriting dtype_names patterns signatures resize expr rules config plans",
     "signatures files formats checkpoint",
     "yaml_text files config",
     "threads formats checkpoint",

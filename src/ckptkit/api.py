@@ -51,7 +51,7 @@ def remap(
             The ``_metadata`` of a state_dict goes along; what of it cannot is a warning, and a line of
             ``left_out`` where the result is written.
         config: a `RemapConfig`, its fields, a list of rules, the path of a config file, or a `Plan` made for this
-            source.
+            source. Of a LoadConfig, root and rules are used, and a warning names what is left aside.
         fields: a RemapConfig's, which count before those of `config`.
 
     Raises:
@@ -79,7 +79,7 @@ def planned(source: Any, config: AnyRemap | Plan | None, fields: RemapFields, /)
                 f"a plan is made already, so it takes no {', '.join(fields)}; give rules, or the plan alone"
             )
         return open_checkpoint(source, root=config.source.root or "auto"), config
-    settings = as_config(RemapConfig, config, fields, required=True)
+    settings = as_config(RemapConfig, config, fields, required=True, partly=True)
     checkpoint = open_checkpoint(source, root=settings.root)
     return checkpoint, make_plan(checkpoint.signature, settings)
 

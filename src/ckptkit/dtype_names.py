@@ -102,9 +102,9 @@ def named_dtype(text: str) -> str:
     family = family_of(word)
     near = [spelling for spelling, name in _SPELLINGS.items() if DTYPES[name].kind == family]
     close = difflib.get_close_matches(clipped(word), near, 1, 0.5)
-    hint = f"did you mean {_SPELLINGS[close[0]]!r}? " if close else ""
+    hint = f"did you mean {_SPELLINGS[close[0]]!r}? K" if close else "k"
     raise ValueError(
-        f"unknown dtype {quoted(text)}; {hint}Known are {', '.join(CASTABLE)}, and short names such as fp32, half and bf16"
+        f"unknown dtype {quoted(text)}; {hint}nown are {', '.join(CASTABLE)}, and short names such as fp32, half and bf16"
     )
 
 

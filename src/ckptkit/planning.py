@@ -24,7 +24,8 @@ def plan(
 
     Args:
         source: a path, a mapping of tensors, a Checkpoint, a Signature, or an `nn.Module`.
-        config: a `RemapConfig`, its fields, a list of rules, or the path of a config file.
+        config: a `RemapConfig`, its fields, a list of rules, or the path of a config file. Of a LoadConfig, root and
+            rules are used, and a warning names what is left aside.
         target: what the result must fit: an `nn.Module`, a Signature, a Checkpoint, a mapping, or a path.
         fields: a RemapConfig's, which count before those of `config`.
 
@@ -38,7 +39,7 @@ def plan(
         FormatError: the source cannot be read.
     """
     if isinstance(source, Signature):
-        made = make_plan(source, as_config(RemapConfig, config, fields, required=True))
+        made = make_plan(source, as_config(RemapConfig, config, fields, required=True, partly=True))
     else:
         _, made = planned(source, config, fields)
     if target is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from .dialect import read_expression, wide_ranges
 from .errors import ConfigError, PlanError
+from .text import counted, single_quoted
 
 if TYPE_CHECKING:
     from regex import Match, Pattern
@@ -189,14 +190,25 @@ class Template:
 
 
 def shown(text: str) -> str:
-    """An expression or a key in quotes, cut where it is long."""
-    return repr(text if len(text) <= 80 else text[:77] + "...")
+    """An expression or a key in quotes, cut where it is long, with its backslashes as they are written."""
+    return single_quoted(text if len(text) <= 80 else text[:77] + "...")
 
 
 def _brief(error: Exception) -> str:
     """What `re` says, which quotes names of any length."""
     text = str(error)
     return text if len(text) <= 200 else f"{text[:150]}...{text[-40:]}"
+
+
+def _mend(error: re.error) -> str:
+    """What to write instead, for the slips of who thinks of globs and names."""
+    if "nothing to repeat" in error.msg or "multiple repeat" in error.msg:
+        return "; any run of characters is '.*' in a regular expression, not '*'"
+    if "missing )" in error.msg or "unbalanced parenthesis" in error.msg:
+        return r"; close what is open, and write '\(' for a bracket that is a part of the name"
+    if "unterminated character set" in error.msg:
+        return r"; close what is open, and write '\[' for a bracket that is a part of the name"
+    return ""
 
 
 def compile_regex(pattern: str) -> KeyRegex:
@@ -228,7 +240,9 @@ def _checked(pattern: str) -> int:
     try:
         re.compile(pattern)
     except re.error as error:
-        raise ConfigError(f"the regular expression {shown(pattern)} is malformed: {_brief(error)}") from None
+        raise ConfigError(
+            f"the regular expression {shown(pattern)} is malformed: {_brief(error)}{_mend(error)}"
+        ) from None
     except ValueError:  # Python's own words would tell to raise its limit
         raise ConfigError(
             f"the regular expression {shown(pattern)} is malformed: a number is too long"
@@ -302,12 +316,12 @@ def _unsuited(pattern: KeyRegex, replacement: str, error: Exception) -> ConfigEr
         if isinstance(error, re.error)
         else "a number is too long"
         if isinstance(error, ValueError)
-        else f"unknown group name: {_brief(error)}"
+        else _brief(error)
     )
     names = sorted(pattern.groupindex)
     return ConfigError(
         f"the replacement {shown(replacement)} does not suit the pattern {shown(pattern.pattern)}: {reason}; "
-        f"the pattern has {pattern.groups} group(s)"
+        f"the pattern has {counted(pattern.groups, 'group') if pattern.groups else 'no groups'}"
         + (f" named {', '.join(name[:80] for name in names[:8])}" if names else "")
         + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,6 +108,9 @@ ELSEWHERE = {
     "that it prints",
     "https://huggingface.co/org/name/resolve/dev/sub/model.pt?download=true": f"{HUB} org/name sub/model.pt --revision dev, "
     "and give the file that it prints",
+    "huggingface.co/org/name": f"{HUB} org/name, {GIVE}",
+    "www.example.org/a.pt": "if an address of the web is meant, download it first: curl -L -O "
+    "https://www.example.org/a.pt",
     "org/name": "if a repository of the Hugging Face hub is meant, download it first: hf download org/name, "
     "and give the folder that it prints",
 }
@@ -125,20 +129,42 @@ def test_an_address_that_is_no_file_says_how_to_get_it(
         assert error(capsys, *words) == wanted
 
 
-@pytest.mark.parametrize(
-    "path", ["a.pt", "runs/a.pt", "/tmp-no/such", "./org/name", "work/name", "a/b/c", "../x/y"]
-)
-def test_any_other_missing_path_is_just_missing(
+MISSING = {
+    "a.pt": "; it was looked for in {here}",
+    "a.safetensor": "; did you mean a.safetensors?",
+    "work/a.safetensor": "; did you mean work/a.safetensors?",
+    "work/part-1.pt": "",  # beside part-2.pt: another number is another file
+    "work/name": "",
+    "runs/a.pt": "; there is no folder runs either",
+    "/tmp-no/such": "; there is no folder /tmp-no either",
+    "./org/name": "; there is no folder ./org either",
+    "a/b/c": "; there is no folder a/b either",
+}
+
+
+@pytest.mark.parametrize("path", MISSING)
+def test_any_other_missing_path_is_told_with_what_is_there(
     path: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (Path.cwd() / "work").mkdir()
-    assert error(capsys, "inspect", path) == f"{path}: does not exist"
+    for name in ("a.safetensors", "part-2.pt"):
+        (Path.cwd() / "work" / name).write_bytes(b"")
+    assert error(capsys, "inspect", path) == f"{path}: does not exist{MISSING[path].format(here=Path.cwd())}"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a folder in use cannot be removed")
+def test_a_folder_that_is_gone_is_no_other_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert where_instead("a.pt") is None
 
 
 @given(st.text(max_size=80))
 def test_any_text_gets_an_answer(text: str) -> None:
     answer = where_instead(text)
-    assert answer is None or "download it first" in answer
+    told = ("did you mean ", "there is no folder ", "it was looked for in ")
+    assert answer is None or "download it first" in answer or answer.startswith(told)
 
 
 def test_what_is_written_to_an_address_is_told_to_be_uploaded(

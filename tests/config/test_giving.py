@@ -91,6 +91,23 @@ def test_configs_of_rules_stand_for_one_another(name: str) -> None:
     assert call(remap) == call(ckptkit.LoadConfig(root="none", rules=RULES)) == call(rules=RULES)
 
 
+@pytest.mark.parametrize("name", ["plan", "remap"])
+def test_of_a_load_config_in_any_form_the_rules_are_used_and_the_rest_is_named(
+    name: str, tmp_path: Path
+) -> None:
+    config = ckptkit.LoadConfig(root="none", rules=RULES, allow_missing="x", strict=True)
+    (tmp_path / "fix.yaml").write_text(config.to_yaml())
+    call = FUNCTIONS[name][1]
+    expected = call(ckptkit.RemapConfig(root="none", rules=RULES))
+    for form in (config, config.to_dict(), tmp_path / "fix.yaml"):
+        with pytest.warns(
+            UserWarning, match=r"^root and rules of this LoadConfig are used, and allow_missing left"
+        ):
+            assert call(form) == expected
+    with pytest.raises(ckptkit.ConfigError, match="alow_missing: unknown field"):
+        call({"rules": RULES, "alow_missing": ["x"]})
+
+
 def test_a_rule_is_taken_as_the_object_that_it_is() -> None:
     rule = ckptkit.rules.StripPrefix(prefix="net.")
     for config in (

@@ -62,7 +62,7 @@ def test_it_selects_what_the_list_would() -> None:
     [
         ({"freeze": "x["}, "freeze: the key pattern 'x[' has an unclosed '['; a literal bracket is '[[]'"),
         ({"freeze": ["a", "x["]}, "freeze.1: the key pattern 'x[' has an unclosed '['; a literal bracket is '[[]'"),
-        ({"freeze": 3}, "freeze: Input should be a valid list, not 3"),
+        ({"freeze": 3}, "freeze: must be a list, not 3"),
     ],
 )  # fmt: skip
 def test_an_error_stands_at_the_place_that_was_written(fields: dict[str, Any], message: str) -> None:

@@ -153,7 +153,7 @@ MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
     "glob": ({"op": "drop", "keys": ["a[b"]}, "has an unclosed '['"),
     "dtype": ({"op": "cast", "dtype": "bflot16"}, "did you mean 'bfloat16'?"),
     "copy": ({"op": "copy", "into": "x"}, "copy needs either key or pattern"),
-    "type": ({"op": "strip_prefix", "prefix": 1}, "Input should be a valid string, not 1"),
+    "type": ({"op": "strip_prefix", "prefix": 1}, "must be text, not 1; put it in quotes: '1'"),
 }
 
 

@@ -16,6 +16,13 @@ ckptkit.load(MODEL, "a.pt", on_mismatch="ignore")  # wrong
 ckptkit.freeze(MODEL, unfrezze=["a"])  # wrong
 ckptkit.param_groups(MODEL, lr="1e-3")  # wrong
 ckptkit.RemapConfig(rules=3)  # wrong
+ckptkit.plan("a.pt", 3)  # wrong
+ckptkit.remap("a.pt", 3)  # wrong
+ckptkit.check(MODEL, "a.pt", 3)  # wrong
+ckptkit.load(MODEL, "a.pt", 3)  # wrong
+ckptkit.load_hook(3)  # wrong
+ckptkit.freeze(MODEL, 3)  # wrong
+ckptkit.param_groups(MODEL, 3)  # wrong
 ckptkit.LoadConfig(allow_mising=["a"])  # wrong
 ckptkit.rules.Drop()  # wrong
 ckptkit.rules.StripPrefix(prefx="a")  # wrong

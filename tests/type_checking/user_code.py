@@ -12,6 +12,8 @@ from torch import nn
 import ckptkit
 from ckptkit import rules
 
+MIXED = [{"op": "drop", "keys": ["a"]}, {"op": "strip_prefix", "prefix": "b"}, rules.AddPrefix(prefix="c")]
+
 
 def configs(path: Path) -> list[ckptkit.RemapConfig]:
     plain = {"op": "drop", "keys": "*.bias"}
@@ -96,6 +98,12 @@ def explain(model: nn.Module, state: Mapping[str, torch.Tensor]) -> ckptkit.Expl
         return ckptkit.explain(error)
     except RuntimeError as error:
         return ckptkit.explain(str(error))
+
+
+def mixed(model: nn.Module, path: Path) -> None:
+    ckptkit.RemapConfig(rules=MIXED)
+    print(ckptkit.plan(path, MIXED), ckptkit.remap(path, MIXED), ckptkit.check(model, path, rules=MIXED))
+    ckptkit.load(model, path, MIXED)
 
 
 def train(model: nn.Module) -> torch.optim.Optimizer:

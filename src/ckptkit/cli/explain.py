@@ -43,6 +43,8 @@ def run(arguments: Namespace) -> int:
     check_config_name(arguments.output)
     from ..explanation import explain
 
+    if not arguments.file.strip():
+        raise UsageError("the text is empty; give the words of the error, or the file that has them")
     given = _is_text(arguments.file)
     explanation = explain(arguments.file if given else _text(arguments.file))
     if arguments.output is not None and explanation.findings:

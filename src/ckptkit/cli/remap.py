@@ -93,20 +93,11 @@ def run(arguments: Namespace) -> int:
 
 def read_config(path: str) -> tuple[str, list[Any]]:
     """Root and rules of a RemapConfig, or of a LoadConfig, whose other fields are named and left aside."""
-    from ..config import RemapConfig
-    from ..config.documents import read_document
-    from ..config.schemas import CONFIGS
+    from ..config.giving import rules_in
 
-    document = read_document(path)
-    load_config = CONFIGS.get("load")
-    if load_config is not None:
-        own = set(load_config.model_fields) - set(RemapConfig.model_fields)
-        aside = [name for name in document if name in own]
-        if aside:
-            parsed = load_config.parse(document, file=path)
-            print_note(
-                f"{path} is a load config; remap uses its root and rules, and leaves aside {', '.join(aside)}"
-            )
-            return parsed.root, list(parsed.rules)  # type: ignore[attr-defined]
-    config = RemapConfig.parse(document, file=path)
+    config, aside = rules_in(path)
+    if aside:
+        print_note(
+            f"{path} is a load config; remap uses its root and rules, and leaves aside {', '.join(aside)}"
+        )
     return config.root, list(config.rules)

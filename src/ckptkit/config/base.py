@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
@@ -22,7 +23,7 @@ MAX_SHOWN = 50  # problems in a message; the error has all
 def _number_one(value: Any) -> Any:
     """A literal is compared by ==, and True and 1.0 are equal to 1."""
     if type(value) is not int:
-        raise ValueError(f"Input should be 1, not {quoted(value)}")
+        raise ValueError(f"must be 1, the only version there is, not {quoted(value)}")
     return value
 
 
@@ -69,6 +70,12 @@ class Config(BaseModel):
             where = f"{file}: " if file else ""
             raise ConfigError(
                 f"{where}a {cls.__name__} is a mapping, not a {type(document).__name__}", file=file
+            )
+        if "op" in document and "rules" in cls.model_fields:
+            where = f"{file}: " if file else ""
+            raise ConfigError(
+                f"{where}this is one rule, and a config has a list of them; write rules: above it, and - before op",
+                file=file,
             )
         fields = {name: value for name, value in document.items() if isinstance(name, str)}
         problems = [
@@ -136,7 +143,11 @@ def _problem(detail: Any, cls: type[Config], document: Any) -> Problem:
         known = _fields(cls, detail["loc"])
         close = difflib.get_close_matches(name, known, 1, 0.5)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        message = f"unknown field; {hint}Known fields are {', '.join(known)}" if known else "unknown field"
+        message = (
+            f"unknown field; {hint}{'K' if hint else 'k'}nown fields are {', '.join(known)}"
+            if known
+            else "unknown field"
+        )
         slip = without_blank([name], known)
         message = slip or message
     elif kind == "union_tag_invalid":
@@ -145,7 +156,7 @@ def _problem(detail: Any, cls: type[Config], document: Any) -> Problem:
         close = difflib.get_close_matches(tag, known, 1, 0.5)
         hint = f"did you mean {close[0]!r}? " if close else ""
         location = f"{location}.op" if location else "op"
-        message = f"unknown op {quoted(tag)}; {hint}Known ops are {', '.join(known)}"
+        message = f"unknown op {quoted(tag)}; {hint}{'K' if hint else 'k'}nown ops are {', '.join(known)}"
     elif kind == "union_tag_not_found":
         slip = without_blank(given if isinstance(given, dict) else (), ("op",))
         message = slip or "a rule needs the field op, e.g. op: rename"
@@ -154,12 +165,32 @@ def _problem(detail: Any, cls: type[Config], document: Any) -> Problem:
     elif kind == "value_error":
         message = str(context.get("error", detail["msg"]))
     else:
-        message = clipped(str(detail["msg"]))
+        message = _MUST.get(kind) or re.sub("^Input should be ", "must be ", clipped(str(detail["msg"])))
         if not isinstance(given, dict | list) or len(quoted(given)) < 60:
             message += f", not {quoted(given)}"
-        slip = without_blank([given], ("op",))
+        slip = without_blank([given], ("op",)) or _slip(kind, given)
         message += f"; {slip}" if slip else ""
     return Problem(location or "config", message)
+
+
+_MUST = {
+    "list_type": "must be a list",
+    "string_type": "must be text",
+    "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+}
+
+
+def _slip(kind: str, given: Any) -> str | None:
+    """How to write what was meant, where its type alone is wrong."""
+    if kind == "list_type" and isinstance(given, Mapping):
+        return "put [ ] around it, or begin it with - in YAML"
+    if kind == "string_type" and isinstance(given, int | float):
+        return f"put it in quotes: '{str(given).lower() if isinstance(given, bool) else given}'"
+    if kind in ("bool_type", "int_type", "float_type") and isinstance(given, str):
+        return "write true or false, without quotes" if kind == "bool_type" else "write it without quotes"
+    return None
 
 
 def _walk(loc: tuple[int | str, ...], document: Any) -> tuple[str, Any]:

@@ -17,7 +17,7 @@ from ..files.regular import open_regular
 from ..text import clipped, quoted, single_quoted
 from ..yaml_text import YAML_1_1_BREAK
 from .places import line_of
-from .slips import malformed, without_blank
+from .slips import json_slip, malformed, without_blank
 
 SUFFIXES = (".yaml", ".yml", ".json", ".toml")
 MAX_BYTES = 1_000_000
@@ -67,7 +67,8 @@ def read_with_lines(
     if not isinstance(document, dict):
         slip = without_blank([document])
         raise ConfigError(
-            f"{name}: the top level must be a mapping, not a {type(document).__name__}{f'; {slip}' if slip else ''}",
+            f"{name}: the top level must be a mapping, not a {type(document).__name__}; "
+            + (slip or "write the field that it is for above it, as in rules:"),
             file=name,
         )
     _check_size(document, name)
@@ -144,9 +145,8 @@ def _json(text: str) -> Any:
             parse_float=_finite,
         )
     except json.JSONDecodeError as error:
-        mend = "; every backslash is written twice in JSON" if "escape" in error.msg else ""
         raise ConfigError(
-            f"malformed JSON in line {error.lineno}, column {error.colno}: {error.msg}{mend}"
+            f"malformed JSON in line {error.lineno}, column {error.colno}: {json_slip(error.msg, text, error.pos)}"
         ) from None
 
 
@@ -168,8 +168,11 @@ def _toml(text: str) -> Any:
     try:
         return tomllib.loads(text, parse_float=_finite)
     except tomllib.TOMLDecodeError as error:
-        escaped = "Unescaped '\\'" in str(error)
-        mend = "; a backslash in double quotes begins an escape; use single quotes" if escaped else ""
+        mend = ""
+        if "Unescaped '\\'" in str(error):
+            mend = "; a backslash in double quotes begins an escape; use single quotes"
+        elif "Invalid value" in str(error):
+            mend = "; text stands in quotes, a list in [ ], and true and false have small letters"
         raise ConfigError(f"malformed TOML: {clipped(str(error))}{mend}") from None
     except ValueError:
         raise ConfigError("malformed TOML: a number has too many digits") from None

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 if TYPE_CHECKING:
     import torch
 
-    from ..rules import Rule
     from .adapt import AdaptEntry
     from .groups import GroupEntry
 
@@ -21,10 +20,13 @@ class CommonFields(TypedDict, total=False):
 
 
 class RemapFields(CommonFields, total=False):
-    """Of a `RemapConfig`; a rule is an object of `ckptkit.rules` or its fields."""
+    """Of a `RemapConfig`; a rule is an object of `ckptkit.rules` or its fields.
+
+    Checkers take a variable that holds rules of two kinds for a list of objects.
+    """
 
     root: str
-    rules: Sequence[Rule | Mapping[str, Any]]
+    rules: Sequence[object]
 
 
 class LoadFields(RemapFields, total=False):

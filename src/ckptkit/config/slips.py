@@ -32,7 +32,31 @@ def malformed(error: Any, text: str) -> str:
         )
     else:
         slip = _slip(problem, here, mark.column, before)
+    if problem.startswith("expected ',' or") and error.context_mark and error.context_mark.line != mark.line:
+        slip = f"{slip}; the first one begins in line {error.context_mark.line + 1}"
     return f"malformed YAML in line {mark.line + 1}, column {mark.column + 1}: {slip or clipped(problem)}"
+
+
+def json_slip(problem: str, text: str, at: int) -> str:
+    """What is wrong with a JSON file at a place, in the words of who wrote it where the slip is known.
+
+    Args:
+        problem: what Python says.
+        text: the file.
+        at: the index of the place.
+    """
+    before, after = text[max(at - 200, 0) : at].rstrip(), text[at : at + 200].lstrip()
+    if "escape" in problem:
+        return f"{problem}; every backslash is written twice in JSON"
+    if (before.endswith(",") and after[:1] in ("}", "]")) or "trailing comma" in problem:
+        return "a comma stands before a closing bracket; leave it out"
+    if after[:1] == "'":
+        return "text stands in double quotes in JSON, not in single ones"
+    if after[:2] in ("//", "/*") or after[:1] == "#":
+        return "JSON has no comments; leave it out, or write YAML"
+    if after[:4] in ("True", "Fals", "None"):
+        return "JSON writes true, false and null"
+    return problem
 
 
 def _slip(problem: str, line: str, column: int, before: str) -> str | None:

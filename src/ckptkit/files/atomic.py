@@ -304,7 +304,8 @@ def sync_folder(folder: str) -> None:
 def exists_error(target: str) -> WriteError:
     """The error for a target that is there already."""
     return WriteError(
-        f"{target}: exists already; choose another target, or allow it with --overwrite", file=target
+        f"{target}: exists already; choose another target, or allow it with --overwrite (overwrite=True in Python)",
+        file=target,
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import shlex
+from itertools import islice
 
 _TOOLS = {
     "s3": ("aws s3 cp {url} .", "aws s3 cp FILE {url}"),
@@ -13,15 +15,18 @@ _TOOLS = {
 }
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://.")
 _HUB = re.compile(
-    r"(?:hf://|https?://(?:www\.)?huggingface\.co/|https?://hf\.co/)([\w.-]+/[\w.-]+?)(?:@([\w.-]+))?"
+    r"(?:hf://|(?:https?://)?(?:www\.)?huggingface\.co/|(?:https?://)?hf\.co/)([\w.-]+/[\w.-]+?)(?:@([\w.-]+))?"
     r"(?:/(?:blob|resolve|tree)/([\w.-]+))?(?:/([^?#\s]*))?(?:\?.*)?"
 )
+_SITE = re.compile(r"(?:www\.[\w-]+(?:\.[\w-]+)+|[\w-]+(?:\.[\w-]+)*\.(?:com|org|net|io|ai|dev|edu))/\S+")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_MOST_NAMES = 5000  # of a folder, that are compared
 _FILES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors", ".json", ".yaml", ".yml", ".toml", ".txt", ".log")
 
 
 def where_instead(path: str) -> str | None:
-    """What a path that does not exist seems to be, and how to get it; None when it looks like any other path.
+    """What a path that does not exist seems to be, and how to get it, or where it was looked for; None when a file of
+    another name is all that could be meant.
 
     Args:
         path: what was to be read.
@@ -38,13 +43,32 @@ def where_instead(path: str) -> str | None:
         )
         first = f": {how.format(url=shlex.quote(path))}" if how else ""
         return f"it is an address {what}, and ckptkit reads files; download it first{first}"
+    if _SITE.fullmatch(path) and not os.path.isdir(path.split("/", maxsplit=1)[0]):
+        url = f"https://{path}"
+        return f"if an address of the web is meant, download it first: curl -L -O {shlex.quote(url)}"
     if (
         _NAME.fullmatch(path)
         and not path.lower().endswith(_FILES)
         and not os.path.isdir(path.split("/", maxsplit=1)[0])
     ):
         return f"if a repository of the Hugging Face hub is meant, download it first: {_download(path)}"
-    return None
+    return _nearest(path)
+
+
+def _nearest(path: str) -> str | None:
+    """The file beside it that differs by letters alone: another number is another file."""
+    folder, name = os.path.split(path)
+    try:
+        with os.scandir(folder or ".") as entries:
+            names = [entry.name for entry in islice(entries, _MOST_NAMES)]
+        here = os.getcwd()
+    except (OSError, ValueError):
+        return f"there is no folder {folder} either" if folder else None
+    alike = [each for each in names if re.findall(r"\d+", each) == re.findall(r"\d+", name)]
+    close = difflib.get_close_matches(name[:200], alike, 1, 0.7)
+    if close:
+        return f"did you mean {os.path.join(folder, close[0])}?"
+    return None if folder else f"it was looked for in {here}"
 
 
 def _download(

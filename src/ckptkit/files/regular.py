@@ -177,4 +177,5 @@ def _unreadable(path: str, error: OSError | ValueError, offset: int | None = Non
     reason = reasons.get(error.errno or 0) or f"cannot be read: {error.strerror or error}"
     instead = where_instead(path) if error.errno in (errno.ENOENT, errno.ENOTDIR) else None
     hint = f"; {instead}" if instead else ""
-    return FormatError(f"{path[:300]}: {reason}{hint}", file=path, offset=offset)
+    name = path[:300] or "'' (an empty name)"
+    return FormatError(f"{name}: {reason}{hint}", file=path, offset=offset)
