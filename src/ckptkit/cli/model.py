@@ -48,7 +48,9 @@ def build_model(spec: str) -> Any:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # likewise
-                raise UsageError(f"--model {spec}: calling it failed: {_words(error)}") from None
+                raise UsageError(
+                    f"--model {spec}: calling it failed: {_words(error)}{_arguments(error)}"
+                ) from None
     if not isinstance(model, torch.nn.Module):
         raise UsageError(f"--model {spec}: gives a {type(model).__name__}, not an nn.Module")
     return model
@@ -103,6 +105,13 @@ def _no_random_values() -> contextlib.AbstractContextManager[Any]:
     return Mode()
 
 
+def _arguments(error: BaseException) -> str:
+    wants = isinstance(error, TypeError) and "required" in str(error)
+    return (
+        "; it is called without arguments: write a function that gives them, and name that" if wants else ""
+    )
+
+
 def _find(spec: str, name: str, attribute: str) -> Any:
     folder = os.getcwd()
     if folder not in sys.path:
@@ -115,7 +124,14 @@ def _find(spec: str, name: str, attribute: str) -> Any:
         found: Any = _from_file(name) if by_path else importlib.import_module(name)
     except ModuleNotFoundError as error:
         where = os.path.dirname(os.path.abspath(name)) if by_path else folder
-        raise UsageError(f"--model {spec}: no module named {error.name!r} (looked in {where} too)") from None
+        file = (
+            ""
+            if by_path
+            else f"; a file elsewhere is given as FOLDER/{name.replace('.', '/')}.py:{attribute}"
+        )
+        raise UsageError(
+            f"--model {spec}: no module named {error.name!r} (looked in {where} too){file}"
+        ) from None
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # the module is the user's code
@@ -131,7 +147,7 @@ def _find(spec: str, name: str, attribute: str) -> Any:
             raise UsageError(f"--model {spec}: {name}.{part} cannot be had: {_words(error)}") from None
     if not callable(found):
         raise UsageError(
-            f"--model {spec}: {attribute!r} is a {type(found).__name__}; name a class or a function"
+            f"--model {spec}: {attribute!r} is a value of type {type(found).__name__}; name a class or a function"
         )
     return found
 

@@ -50,7 +50,10 @@ class Explanation:
 
     def __str__(self) -> str:
         if not self.findings:
-            return "Nothing here looks like a failure to load a checkpoint."
+            return (
+                "Nothing here looks like a failure to load a checkpoint. Give the whole message, with the keys that it "
+                "names, or ask with the checkpoint and the model: ckptkit check."
+            )
         lines = [line for number, f in enumerate(self.findings) for line in _lines(f, number)]
         used, fix = composed(self.findings)
         if fix is not None and len(used) > 1:

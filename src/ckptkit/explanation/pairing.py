@@ -139,7 +139,14 @@ def _finding(
     return Finding(
         cause,
         words.format("; ".join(_shown(change) for change in group[:3])),
-        f"{old} -> {new}, and {len(pairs) - 1} more of {unexpected} unexpected keys"
+        f"{old} -> {new}, "
+        + (
+            f"and {len(pairs) - 1} more of {unexpected} unexpected keys"
+            if len(pairs) > 1
+            else "the only unexpected key"
+            if unexpected == 1
+            else f"one of {unexpected} unexpected keys"
+        )
         + (" (the text is cut)" if truncated else ""),
         tuple(key for key, _ in pairs),
         confidence,

@@ -115,7 +115,7 @@ class Archive:
     def _find_directory(self) -> tuple[int, int, int]:
         """Offset and length of the central directory, and its number of entries."""
         if self.size < _END.size:
-            self.fail(f"{self.size} bytes are too few")
+            self.fail(f"{self.size} bytes are too few; it was cut: fetch or save it again")
         base = max(0, self.size - _END.size - _MAX2)
         tail = self.pread(base, self.size - base)
         ends: list[int] = []
@@ -125,7 +125,7 @@ class Archive:
                 ends.append(at)
             at = tail.rfind(b"PK\5\6", 0, at + 3) if at > 0 else -1
         if not ends:
-            self.fail("it has no end record (cut, or bytes appended)")
+            self.fail("it has no end record (cut, or bytes appended); fetch or save it again")
         if len(ends) > 1:
             self.fail("it has more than one end record")
         end = base + ends[0]

@@ -106,7 +106,8 @@ def _nothing(folder: Folder) -> NoReturn:
             "fetch the weights, or name one of these files",
         )
     raise FormatError(
-        f"{folder.path}: the folder holds no checkpoint (looked for *.index.json, {', '.join('*' + s for s in WEIGHTS)})",
+        f"{folder.path}: the folder holds no checkpoint (looked for *.index.json, {', '.join('*' + s for s in WEIGHTS)}); "
+        "give the folder or the file that is one",
         file=folder.path,
     )
 
