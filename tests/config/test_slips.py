@@ -134,14 +134,14 @@ def test_a_backslash_in_json_and_toml_is_named_too(tmp_path: Path) -> None:
 SAID = {
     "comma.json": ('{"rules": [],}', "line 1, column 14: a comma stands before a closing bracket; leave it out"),
     "single.json": ("{'rules': []}", "line 1, column 2: text stands in double quotes in JSON, not in single ones"),
-    "comment.json": ('{ // rules\n}', "line 1, column 3: JSON has no comments; leave it out, or write YAML"),
+    "comment.json": ("{ // rules\n}", "line 1, column 3: JSON has no comments; leave it out, or write YAML"),
     "python.json": ('{"strict": True}', "line 1, column 12: JSON writes true, false and null"),
     "bare.toml": ("root = auto", "; text stands in quotes, a list in [ ], and true and false have small letters"),
     "list.yaml": ("- op: drop\n  keys: [a]", "mapping, not a list; write the field that it is for above it, as in rules:"),
     "rule.yaml": ("op: drop\nkeys: [a]", "this is one rule, and a config has a list of them; write rules: above it, and - "
                   "before op"),
-    "one.yaml": ("rules:\n  op: drop\n", "rules (line 1): must be a list, not {'op': 'drop'}; put [ ] around it, or begin it "
-                 "with - in YAML"),
+    "one.yaml": ("rules:\n  op: drop\n", "rules (line 1): must be a list, not {'op': 'drop'}; put [ ] around it, or begin "
+                 "it with - in YAML"),
     "number.yaml": ("root: 0", "root (line 1): must be text, not 0; put it in quotes: '0'"),
     "word.yaml": ("rules: [{op: drop, keys: a, required: no}]", "required (line 1): must be true or false, not 'no'; write "
                   "true or false, without quotes"),

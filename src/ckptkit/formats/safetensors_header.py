@@ -88,7 +88,8 @@ def _read(file: MappedFile) -> Header:
         raise _Bad(f"the header claims {length} bytes; {MAX_HEADER} is the limit", offset=0)
     if length > file.size - 8:
         raise _Bad(
-            f"the header claims {length} bytes, and only {file.size - 8} follow; it was cut, or is no safetensors: fetch or save it again",
+            f"the header claims {length} bytes, and only {file.size - 8} follow; it was cut, or is no safetensors: fetch or "
+            "save it again",
             offset=0,
         )
     with gc_paused():
