@@ -156,3 +156,11 @@ def test_a_file_counts_before_words(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     (tmp_path / "KeyError: 'a'").write_text(f"RuntimeError: {failure()}")
     assert run(capsys, "KeyError: 'a'")[1].startswith("1. the checkpoint's keys carry more")
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_empty_argument_is_no_file_and_no_text(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", text]) == 2
+    assert capsys.readouterr().err == (
+        "error: the text is empty; give the words of the error, or the file that has them\n"
+    )

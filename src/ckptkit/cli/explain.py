@@ -7,6 +7,7 @@ import re
 import sys
 from argparse import ArgumentParser, Namespace
 
+from ..errors import UsageError
 from .config_out import check_config_name, write_fix
 from .guard import refuse_inputs
 from .output import print_json, print_note, print_text
