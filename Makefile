@@ -29,7 +29,7 @@ $(VENV)/created:
 
 $(VENV)/installed: $(VENV)/created pyproject.toml constraints.txt
 	@echo "Installing ckptkit and torch into $(VENV); the first time takes a minute or more."
-	$(PIP) -c constraints.txt -e '.[demo]'
+	$(PIP) -c constraints.txt -e .
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/created pyproject.toml constraints.txt tests/models.txt
