@@ -267,3 +267,26 @@ def test_a_model_that_contains_itself_or_unfolds_without_end_is_an_object(tmp_pa
             assert checkpoint["w"].equal(WEIGHTS["w"])
             assert any(words in note for note in checkpoint.source.notes)
         assert ckptkit.verify(path).ok
+
+
+@pytest.mark.parametrize("key", [(1, 2), True, None])
+def test_a_mapping_with_a_key_that_is_no_name_is_refused_not_read_without_it(
+    key: Any, tmp_path: Path
+) -> None:
+    file = save(Mapping({"w": torch.ones(2), key: torch.zeros(3)}), tmp_path / "m.pt")
+    with pytest.raises(FormatError, match="it holds an object pickled as"):
+        ckptkit.open(file)
+    assert ckptkit.verify(file).outcome == "not understood"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("scripted", [False, True])
+def test_a_model_with_packed_weights_is_refused_not_read_without_them(scripted: bool, tmp_path: Path) -> None:
+    model = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)))
+    file = tmp_path / "q.pt"
+    if scripted:
+        torch.jit.script(model).save(str(file))
+    else:
+        torch.save(model, file)
+    with pytest.raises(FormatError, match="Linear keeps its weights packed, which is not read"):
+        ckptkit.open(file)

@@ -7,6 +7,7 @@ which is not here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,6 +21,10 @@ MAX_LEVELS = 256
 _TABLES = ("_parameters", "_buffers", "_modules")
 # Attributes that say that the module does more than torch's own when it is saved.
 _HOOKS = ("_state_dict_hooks", "_state_dict_pre_hooks")
+
+
+# Rooms of torch whose classes keep their weights packed, outside the tables.
+_QUANTISED = re.compile(r"(?:__torch__\.)?torch\.(?:ao\.)?nn\.(?:\w+\.)*quantized\.")
 
 
 class NoStateDict(Exception):
@@ -112,6 +117,8 @@ class Walk:
                 raise NoStateDict("a module contains itself")
             if len(path) >= MAX_LEVELS:
                 raise NoStateDict(f"modules are nested more than {MAX_LEVELS} deep")
+            if _QUANTISED.match(node.module + "."):
+                raise NoStateDict(f"{node.label} keeps its weights packed, which is not read")
             path.append(id(node))
             stack.append(("", None))
             stack.extend(reversed(self._enter(node, prefix)))

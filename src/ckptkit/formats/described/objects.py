@@ -144,8 +144,9 @@ def _has_parts(node: Any) -> bool:
 def _entries(node: Opaque) -> dict[Any, Any] | None:
     """What an object holds by name: the items of a mapping, else its attributes."""
     if node.pairs and node.items:
-        pairs = iter(node.items)
-        return {key: value for key, value in zip(pairs, pairs, strict=True) if type(key) in (str, int)}
+        if any(type(key) not in (str, int) for key in node.items[::2]):
+            return None  # a part of a mapping would pass as the whole
+        return dict(zip(node.items[::2], node.items[1::2], strict=True))
     held = attributes(node)
     if held is None or any(type(key) is not str for key in held):
         return None
