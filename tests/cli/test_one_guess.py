@@ -135,6 +135,8 @@ MISSING = {
     "work/a.safetensor": "; did you mean work/a.safetensors?",
     "work/part-1.pt": "",  # beside part-2.pt: another number is another file
     "work/name": "",
+    "work/mini.safetensors": "",  # beside a.safetensors: a suffix in common is no likeness
+    "work/part-2.ptt": "; did you mean work/part-2.pt?",
     "runs/a.pt": "; there is no folder runs either",
     "/tmp-no/such": "; there is no folder /tmp-no either",
     "./org/name": "; there is no folder ./org either",

@@ -65,6 +65,10 @@ def _nearest(path: str) -> str | None:
     except (OSError, ValueError):
         return f"there is no folder {folder} either" if folder else None
     alike = [each for each in names if re.findall(r"\d+", each) == re.findall(r"\d+", name)]
+    stem = os.path.splitext(name[:200])[0]
+    stems = {os.path.splitext(each)[0] for each in alike}
+    near = difflib.get_close_matches(stem, sorted(stems), 3, 0.7)  # a suffix alone makes names alike
+    alike = [each for each in alike if os.path.splitext(each)[0] in near]
     close = difflib.get_close_matches(name[:200], alike, 1, 0.7)
     if close:
         return f"did you mean {os.path.join(folder, close[0])}?"
