@@ -58,7 +58,7 @@ def test_torch_shards_are_read_too(tmp_path: Path) -> None:
 
 
 BROKEN = {
-    "missing_shard": ({"a": ONE, "b": TWO}, {ONE: ["a"]}, f"1 of 2 shards are missing: '{TWO}'"),
+    "missing_shard": ({"a": ONE, "b": TWO}, {ONE: ["a"]}, f"1 of 2 shards is missing: '{TWO}'"),
     "key_not_in_shard": (
         {"a": ONE, "b": TWO},
         {ONE: ["a"], TWO: ["c"]},

@@ -17,7 +17,7 @@ class Made(Source):
     path = "run.pt"
     files = ("run.pt",)
     surroundings = ("epoch", "optimizer\x1b[2J")
-    companions = ("/models/m/config.json",)
+    companions = ("/models/m/config.json", "/models/m/1_Pooling/")
 
     def __init__(self, signature: Signature) -> None:
         self.signature = signature
@@ -40,7 +40,7 @@ def test_the_header_names_format_root_other_roots_and_what_lies_beside() -> None
         "  (top level)  weights  0 tensors\n"
         "beside the root: epoch, optimizer\\x1b[2J\n"
         "metadata: format=pt\n"
-        "files beside the weights: config.json\n"
+        "files beside the weights: config.json, 1_Pooling/\n"
     )
 
 

@@ -112,7 +112,7 @@ def _(f: Path) -> Truth:
 def _(f: Path) -> Truth:
     sharded(f)
     (f / "model-00001-of-00002.safetensors").unlink()
-    return Refused(f, ("1 of 2 shards are missing: 'model-00001-of-00002.safetensors'", "fetch"), "damaged")
+    return Refused(f, ("1 of 2 shards is missing: 'model-00001-of-00002.safetensors'", "fetch"), "damaged")
 
 
 @case("an index alone")

@@ -182,7 +182,8 @@ def _paths(index: str, weight_map: dict[str, str]) -> dict[str, str]:
     missing = [name for name, path in paths.items() if not os.path.exists(path)]
     if missing:
         raise FormatError(
-            f"{index}: {len(missing)} of {len(paths)} shards are missing: {quote_list(missing)}; fetch them again",
+            f"{index}: {len(missing)} of {len(paths)} shards {'is' if len(missing) == 1 else 'are'} missing: "
+            f"{quote_list(missing)}; fetch {'it' if len(missing) == 1 else 'them'} again",
             file=index,
         )
     for name, path in paths.items():

@@ -43,9 +43,15 @@ def header(source: Source) -> list[Block]:
         )
     blocks.extend(_metadata(signature.metadata))
     if source.companions:
-        names = ", ".join(one_line(os.path.basename(path)) for path in source.companions)
+        names = ", ".join(one_line(_last(path)) for path in source.companions)
         blocks.append(line(Span("files beside the weights: ", "dim"), names))
     return blocks
+
+
+def _last(path: str) -> str:
+    """The name that a path ends on; a folder keeps its final /."""
+    name = os.path.basename(path.rstrip(os.sep))
+    return f"{name}/" if path.endswith(os.sep) else name
 
 
 def _metadata(metadata: Mapping[str, str]) -> list[Block]:
