@@ -22,6 +22,7 @@ from .torch_views import itemsize, storage_nbytes
 MAGIC = 0x1950A86A20F9469CFC6C  # torch.serialization.MAGIC_NUMBER
 PROTOCOL = 1001
 MAX_PICKLE = 512 << 20
+MAX_PLAIN, NAMED = 32 << 20, 1 << 16  # of a pickle without arrays; where the first array is named
 SMALL = 1 << 20  # bytes of a pickle that only describes the file
 _TAR = "a tar archive, torch's format before 0.1.10; load and save it again with the torch that made it"
 
@@ -110,8 +111,10 @@ class _Legacy:
 
     def _plain(self, root: str) -> Source:
         """A pickle that torch did not write: dictionaries of arrays, as detectron2's model zoo has them."""
+        # Arrays lie in the pickle itself and are held in memory; what names no arrays early on may not cost that much.
+        most = MAX_PICKLE if b"numpy" in self._pread(NAMED, 0) else MAX_PLAIN
         try:
-            tree = self._pickle("the pickle", MAX_PICKLE)
+            tree = self._pickle("the pickle", most)
         except FormatError as error:
             raise FormatError(
                 f"{self.path}: a pickle file, but no torch file ({error.message.removeprefix(self.path + ': ')}); it was "
