@@ -57,13 +57,21 @@ def script_tree(archive: Archive, tree: Any) -> Described:
     try:
         if type(tree) is not Opaque:
             raise NoStateDict("its data.pkl holds no module")
-        return script_state(tree, code)
+        state = script_state(tree, code)
     except NoStateDict as reason:
         raise UnsupportedFormatError(
             f"{archive.path}: a TorchScript archive whose weights cannot be told: {reason}; load it with torch.jit.load and "
             "torch.save its state_dict()",
             file=archive.path,
         ) from None
+    if not state and any(name.startswith("constants/") for name in archive.entries):
+        # Its state_dict is empty in torch, too: written out, nothing would be left of the model.
+        raise UnsupportedFormatError(
+            f"{archive.path}: a frozen TorchScript archive, in which the weights are constants of the program and no "
+            "state_dict; give the archive that was saved before torch.jit.freeze",
+            file=archive.path,
+        )
+    return state
 
 
 def export_tree(archive: Archive) -> tuple[Any, dict[str, Storage]]:

@@ -223,3 +223,13 @@ def test_cut_and_flipped_programs_are_read_right_or_refused(tmp_path: Path) -> N
                             assert key not in state or checkpoint[key].equal(state[key])
                 except CkptkitError:
                     pass
+
+
+def test_a_frozen_script_is_refused_and_not_taken_for_a_model_without_weights(tmp_path: Path) -> None:
+    script = torch.jit.freeze(torch.jit.script(torch.nn.Sequential(torch.nn.Linear(3, 2)).eval()))
+    torch.jit.save(script, tmp_path / "frozen.pt")
+    with pytest.raises(
+        ckptkit.FormatError, match=r"a frozen TorchScript archive, .*; give the archive that was saved before"
+    ):
+        ckptkit.open(tmp_path / "frozen.pt")
+    assert ckptkit.verify(tmp_path / "frozen.pt").outcome == "not understood"
