@@ -118,7 +118,7 @@ def test_lazily_conjugated_tensors_of_a_torch_file_are_rewritten_as_their_values
 
 
 WRONG: dict[str, tuple[Any, str]] = {
-    "list": ([1], "not a list"),
+    "list": ([1], "not a value of type list"),
     "key": ({3: torch.ones(1)}, "a state_dict has string keys; this one has '3' of int"),
     "lazy": (torch.nn.LazyLinear(3), "is lazily initialised and has no shape yet; run the model once before"),
 }

@@ -20,7 +20,7 @@ WRITTEN = {
     "float64": ["fp64", "double", "F64", "f64", "torch.double", "np.float64", "<f8"],
     "float32": ["fp32", "float", "f32", "F32", "FP32", "Float32", "single", "torch.float", "<f4"],
     "float16": ["fp16", "half", "f16", "F16", "torch.half", "<f2"],
-    "bfloat16": ["bf16", "BF16", "BFloat16", "torch.bfloat16"],
+    "bfloat16": ["bf16", "bfloat", "BF16", "BFloat16", "torch.bfloat16"],
     "float8_e4m3fn": ["fp8", "float8", "fp8_e4m3", "F8_E4M3", "e4m3", "e4m3fn", "float8_e4m3"],
     "float8_e5m2": ["fp8_e5m2", "F8_E5M2", "e5m2"],
     "int64": ["long", "I64", "i64", "int_", "torch.long", "<i8"],

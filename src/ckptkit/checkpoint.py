@@ -209,7 +209,8 @@ def open(source: Any, root: str = "auto", *, part: bool = False, variant: str | 
     if hasattr(source, "state_dict") and hasattr(source, "named_parameters"):
         return Checkpoint(memory_source(module_state(source), root if root != "auto" else "none"))
     raise UsageError(
-        f"a checkpoint is a path, a mapping of tensors, an nn.Module or a Checkpoint, not a {type(source).__name__}"
+        "a checkpoint is a path, a mapping of tensors, an nn.Module or a Checkpoint, not a value of type "
+        f"{type(source).__name__}"
     )
 
 

@@ -17,7 +17,7 @@ _SHORT = {
     "float64": "fp64 double",
     "float32": "fp32 float single",
     "float16": "fp16 half",
-    "bfloat16": "",
+    "bfloat16": "bfloat",
     # Where only eight bits are said, the format of weights is meant; e5m2 is for gradients.
     "float8_e4m3fn": "fp8 float8 float8_e4m3 fp8_e4m3 fp8_e4m3fn e4m3 e4m3fn",
     "float8_e5m2": "fp8_e5m2 e5m2",

@@ -142,6 +142,8 @@ SAID = {
                   "before op"),
     "one.yaml": ("rules:\n  op: drop\n", "rules (line 1): must be a list, not {'op': 'drop'}; put [ ] around it, or begin "
                  "it with - in YAML"),
+    "word_for_rule.yaml": ("rules: [drop]", "rules.0 (line 1): must be a mapping of fields, e.g. {op: drop, keys: [a.*]}, "
+                           "not 'drop'"),
     "number.yaml": ("root: 0", "root (line 1): must be text, not 0; put it in quotes: '0'"),
     "word.yaml": ("rules: [{op: drop, keys: a, required: no}]", "required (line 1): must be true or false, not 'no'; write "
                   "true or false, without quotes"),

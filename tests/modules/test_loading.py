@@ -225,7 +225,7 @@ def test_lazily_initialised_modules_are_named() -> None:
 
 
 def test_what_is_no_module_is_refused_by_its_type() -> None:
-    with pytest.raises(ckptkit.UsageError, match="loaded into an nn.Module, not a dict"):
+    with pytest.raises(ckptkit.UsageError, match="loaded into an nn.Module, not a value of type dict"):
         ckptkit.load({}, {"weight": torch.ones(2)})  # type: ignore[arg-type]
 
 

@@ -159,7 +159,7 @@ def test_what_cannot_be_looked_at_is_an_error(tmp_path: Path) -> None:
     ):
         with pytest.raises(ckptkit.FormatError, match=words):
             ckptkit.verify(tmp_path / name)
-    with pytest.raises(ckptkit.UsageError, match="takes a path, not a dict"):
+    with pytest.raises(ckptkit.UsageError, match="takes a path, not a value of type dict"):
         ckptkit.verify({})  # type: ignore[arg-type]
 
 

@@ -179,6 +179,9 @@ _MUST = {
     "bool_type": "must be true or false",
     "int_type": "must be a whole number",
     "float_type": "must be a number",
+    "dict_type": "must be a mapping of fields",
+    "model_type": "must be a mapping of fields",
+    "model_attributes_type": "must be a mapping of fields, e.g. {op: drop, keys: [a.*]}",
 }
 
 

@@ -120,7 +120,7 @@ def _module(model: Any) -> torch.nn.Module:
     import torch
 
     if not isinstance(model, torch.nn.Module):
-        raise UsageError(f"only an nn.Module can be frozen, not a {type(model).__name__}")
+        raise UsageError(f"only an nn.Module can be frozen, not a value of type {type(model).__name__}")
     module = unwrap(model)
     check_tree(module)
     return module

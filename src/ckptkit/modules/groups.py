@@ -83,7 +83,7 @@ def _names(model: torch.nn.Module) -> list[tuple[list[str], torch.nn.Parameter]]
     import torch
 
     if not isinstance(model, torch.nn.Module):
-        raise UsageError(f"param_groups takes an nn.Module, not a {type(model).__name__}")
+        raise UsageError(f"param_groups takes an nn.Module, not a value of type {type(model).__name__}")
     found: dict[int, tuple[list[str], torch.nn.Parameter]] = {}
     check_tree(unwrap(model))
     for key, value in unwrap(model).named_parameters(remove_duplicate=False):

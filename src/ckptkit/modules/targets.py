@@ -69,7 +69,9 @@ def describe(model: torch.nn.Module) -> Target:
     import torch
 
     if not isinstance(model, torch.nn.Module):
-        raise UsageError(f"a checkpoint is loaded into an nn.Module, not a {type(model).__name__}")
+        raise UsageError(
+            f"a checkpoint is loaded into an nn.Module, not a value of type {type(model).__name__}"
+        )
     module, path = _unwrapped(model)
     check_tree(module)
     lazy = [

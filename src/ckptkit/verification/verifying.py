@@ -55,7 +55,9 @@ def verify(
         UsageError: the path is no path.
     """
     if not isinstance(path, str | os.PathLike):
-        raise UsageError(f"verify looks at files, so it takes a path, not a {type(path).__name__}")
+        raise UsageError(
+            f"verify looks at files, so it takes a path, not a value of type {type(path).__name__}"
+        )
     name = os.fsdecode(path)
     folder = os.path.isdir(name)
     try:
