@@ -61,7 +61,6 @@ SCRIPTED: dict[str, Callable[[], Any]] = {
     ),
     "half": lambda: torch.jit.script(nn.Linear(3, 2).bfloat16()),
     "transformer": lambda: torch.jit.script(nn.TransformerEncoderLayer(8, 2, 16)),
-    "frozen": lambda: torch.jit.freeze(torch.jit.script(nn.Linear(2, 2).eval())),
     "nothing": lambda: torch.jit.script(nn.ReLU()),
 }
 
